@@ -1,0 +1,120 @@
+# Every target sets up what it needs: `make demo` works in a fresh checkout.
+#   make                what there is
+#   make demo           a cluster on this machine, an ASHA sweep, its results, and the cluster down again
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+TARGET ?= local
+STRATEGY ?= asha
+TASK ?= digits
+NAME ?=
+JOB ?= $(NAME)
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RAYSWEEP := $(BIN)/raysweep
+# As words of the shell: a name may have spaces, and never an effect.
+quote = '$(subst ','\'',$(1))'
+need = $(if $(strip $($(1))),,$(error $(1)= is missing: make $@ $(1)=…))
+
+##@ Start here
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## The locked environment in .venv (every other target does it too)
+
+# The stamp is newer than the lock: nothing to do. uv of this machine, or one of our own in .venv.
+# Compiled once here: Ray starts a dozen Pythons, and each would compile Ray again.
+$(READY): uv.lock pyproject.toml
+	@if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then uv=uv; else \
+	  [ -x $(BIN)/uv ] || { python3 -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }; \
+	  uv=$(BIN)/uv; fi; \
+	UV_PROJECT_ENVIRONMENT=$(VENV) "$$uv" sync --frozen --compile-bytecode --quiet
+	@touch $@
+
+.PHONY: demo
+demo: $(READY) ## Cluster up, an ASHA sweep of 20 trials on digits, its results, cluster down
+	@name=demo-$$(date +%Y%m%d-%H%M%S); code=0; \
+	trap '$(RAYSWEEP) cluster down' EXIT; \
+	$(RAYSWEEP) cluster up --target $(TARGET); \
+	$(RAYSWEEP) submit asha --task digits --samples 20 --name "$$name" || code=$$?; \
+	$(RAYSWEEP) results "$$name" || true; \
+	exit $$code
+
+##@ Cluster (TARGET=local; ARGS="--port 6380 --dashboard-port 8266")
+
+.PHONY: cluster-up cluster-down cluster-status
+cluster-up: $(READY) ## Start the cluster; prints its dashboard and how to submit
+	@$(RAYSWEEP) cluster up --target $(TARGET) $(ARGS)
+
+cluster-down: $(READY) ## Stop it and all that runs on it; the storage stays
+	@$(RAYSWEEP) cluster down
+
+cluster-status: $(READY) ## Is it up, and where
+	@$(RAYSWEEP) cluster status
+
+##@ Run
+
+.PHONY: submit status logs stop results list
+submit: $(READY) ## STRATEGY=asha TASK=digits NAME=first [ARGS="--samples 20"]: run a sweep, follow it
+	@$(RAYSWEEP) submit $(call quote,$(STRATEGY)) --task $(call quote,$(TASK)) \
+	  $(if $(NAME),--name $(call quote,$(NAME))) $(ARGS)
+
+status: $(READY) ## The jobs, newest first [NAME=first]
+	@$(RAYSWEEP) status $(if $(NAME),$(call quote,$(NAME)))
+
+logs: $(READY) ## NAME=first (or JOB=submission-id): follow its log
+	@$(call need,JOB)$(RAYSWEEP) logs $(call quote,$(JOB)) --follow
+
+stop: $(READY) ## NAME=first (or JOB=submission-id): stop it; the sweep saves itself first
+	@$(call need,JOB)$(RAYSWEEP) stop $(call quote,$(JOB))
+
+results: $(READY) ## NAME=first: its trials and the best of them
+	@$(call need,NAME)$(RAYSWEEP) results $(call quote,$(NAME)) $(ARGS)
+
+list: $(READY) ## The strategies and the tasks
+	@$(RAYSWEEP) list
+
+##@ Develop
+
+.PHONY: test lint format bench clean
+test: $(READY) ## All tests, or ARGS="tests/test_cli.py -k help"
+	@$(BIN)/pytest $(ARGS)
+
+# Only what exists is checked; all checks run, and any of them fails the target.
+lint: $(READY) ## ruff, mypy, layers, YAML and shell files
+	@code=0; run() { echo "» $$*"; "$$@" || code=1; }; \
+	run $(BIN)/ruff check .; \
+	run $(BIN)/ruff format --check .; \
+	run $(BIN)/mypy; \
+	run $(BIN)/lint-imports --no-cache; \
+	mapfile -t yaml < <($(call files,*.yaml *.yml)); \
+	mapfile -t scripts < <($(call files,*.sh)); \
+	[ $${#yaml[@]} = 0 ] || run $(BIN)/yamllint --strict -d "$(YAML_RULES)" "$${yaml[@]}"; \
+	[ $${#scripts[@]} = 0 ] || run $(BIN)/shellcheck "$${scripts[@]}"; \
+	exit $$code
+
+YAML_RULES := {extends: default, rules: {line-length: {max: 120}, document-start: disable, \
+  comments: {min-spaces-from-content: 1}, truthy: {check-keys: false}}}
+# Tracked and new files that git does not ignore, and that are still there.
+files = git ls-files --cached --others --exclude-standard -- $(patsubst %,'%',$(1)) | while read -r f; do [ ! -e "$$f" ] || echo "$$f"; done
+
+format: $(READY) ## Format and fix what ruff can
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: $(READY) ## The benchmark suite
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean: cluster-down ## Cluster down, caches away; runs/, .raysweep/token and .venv stay
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist *.egg-info
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The strategies: one file each. The folder is the catalogue; `raysweep list` reads it."""

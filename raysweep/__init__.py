@@ -1,0 +1,53 @@
+"""raysweep: every tuning strategy of Ray Tune as a job, from a laptop to a GPU cluster."""
+
+from typing import TYPE_CHECKING
+
+from raysweep.errors import BadInput, RaysweepError, StorageError, SweepFailed
+from raysweep.flags import Flags, knob
+
+if TYPE_CHECKING:
+    from raysweep.entry import main, run
+    from raysweep.optuna_search import OptunaSearch
+    from raysweep.results import SweepResults
+    from raysweep.sweep import Sweep
+    from raysweep.trial import iterations, report, resume
+    from raysweep.variants import Variants
+
+__all__ = [
+    "BadInput",
+    "Flags",
+    "OptunaSearch",
+    "RaysweepError",
+    "StorageError",
+    "Sweep",
+    "SweepFailed",
+    "SweepResults",
+    "Variants",
+    "iterations",
+    "knob",
+    "main",
+    "report",
+    "resume",
+    "run",
+]
+
+_LAZY = {
+    "OptunaSearch": "raysweep.optuna_search",
+    "Sweep": "raysweep.sweep",
+    "SweepResults": "raysweep.results",
+    "Variants": "raysweep.variants",
+    "iterations": "raysweep.trial",
+    "main": "raysweep.entry",
+    "report": "raysweep.trial",
+    "resume": "raysweep.trial",
+    "run": "raysweep.entry",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imports a part on first use: a worker needs no Optuna, and `raysweep --help` needs no Ray."""
+    import importlib
+
+    if name not in _LAZY:
+        raise AttributeError(f"module 'raysweep' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,0 +1,204 @@
+"""The command line: `raysweep` (or `python -m raysweep`) run in the project's folder.
+
+Ray is imported inside the commands that need it: `--help` and `list` answer at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from raysweep import client, cluster
+from raysweep.errors import BadInput, RaysweepError
+from raysweep.flags import nearest
+from raysweep.targets import TARGETS, Cluster, Options
+
+DEFAULTS = Options()
+
+
+class Group(click.Group):
+    """Prints what this package raises as `error: …`, each problem on its own line, and exits with its code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RaysweepError as error:
+            problems = error.problems if isinstance(error, BadInput) else (str(error),)
+            for problem in problems:
+                click.echo(f"error: {problem}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
+    """Run every Ray Tune strategy as a job, from a laptop to a GPU cluster.
+
+    \b
+    raysweep cluster up                                    a Ray cluster on this machine
+    raysweep submit asha --task digits --name first        a sweep on it, followed to its end
+    raysweep cluster down
+
+    Exit code: 0 all well; 1 it ran and failed; 2 what was asked cannot be done, and nothing was started.
+    """  # noqa: D301 - click wants the character, not its name
+
+
+@cli.group("cluster")
+def cluster_group() -> None:
+    """Start and stop the Ray cluster of this project."""
+
+
+@cluster_group.command()
+@click.option("--target", type=click.Choice(TARGETS), default="local", show_default=True, help="Where it runs.")
+@click.option("--port", default=DEFAULTS.port, show_default=True, help="Port of `ray.init`.")
+@click.option(
+    "--dashboard-port", default=DEFAULTS.dashboard_port, show_default=True, help="Port of the dashboard and the jobs."
+)
+@click.option("--num-cpus", type=click.IntRange(min=1), help="CPUs that Ray may hand out. Default: all there are.")
+def up(target: str, port: int, dashboard_port: int, num_cpus: int | None) -> None:
+    """Start the cluster; harmless if it is up.
+
+    Behind a token (.raysweep/token); the target local listens on this machine's loopback only.
+    """
+    began = time.monotonic()
+    found, was_up = cluster.up(Path.cwd(), target, Options(port, dashboard_port, num_cpus))
+    state = "is already up" if was_up else f"is up after {time.monotonic() - began:.1f} s"
+    click.echo(f"the {found.target} cluster {state}\n{_addresses(found)}")
+
+
+@cluster_group.command()
+def down() -> None:
+    """Stop the cluster and whatever runs on it; harmless if there is none. The sweeps' storage stays."""
+    began = time.monotonic()
+    ended = cluster.down(Path.cwd())
+    if ended is None:
+        click.echo("there is no cluster: nothing to do")
+        return
+    found, count = ended
+    click.echo(f"the {found.target} cluster is down after {time.monotonic() - began:.1f} s: {count} processes ended")
+
+
+@cluster_group.command("status")
+def cluster_status() -> None:
+    """Say whether the cluster is up, and how to reach it. Exit code 0 if it is, 1 if not."""
+    found = cluster.status(Path.cwd())
+    if found is None:
+        click.echo("there is no cluster: start one with `make cluster-up`")
+    elif not found[1]:
+        click.echo(f"the {found[0].target} cluster has died: `make cluster-up` replaces it")
+    else:
+        click.echo(f"the {found[0].target} cluster is up\n{_addresses(found[0])}")
+    sys.exit(0 if found and found[1] else 1)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("strategy")
+@click.option("--task", help="What is tuned: a file of tasks/, or your own module.")
+@click.option("--name", help="Name of the sweep in the storage, and of the job.")
+@click.option("--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
+@click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
+def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str | None) -> None:
+    """Run a strategy on the cluster, and exit with its code.
+
+    Other flags go to the job as they are; `python jobs/STRATEGY.py --help` lists them. Ctrl-C detaches, and the
+    job goes on.
+    """
+    known = [name for name, _ in _catalogue("jobs")]
+    if strategy not in known:
+        raise BadInput(f"there is no strategy `{strategy}`{nearest(strategy, known)}: choose one of {', '.join(known)}")
+    sys.exit(client.submit(Path.cwd(), strategy, arguments, follow=follow, **flags))
+
+
+@cli.command()
+@click.argument("name", required=False)
+def status(name: str | None) -> None:
+    """List the jobs, newest first; with NAME those of that sweep."""
+    found = client.jobs(Path.cwd(), name)
+    rows: list[tuple[str, ...]] = [("JOB", "STATUS", "EXIT", "SECONDS", "TASK", "NAME")]
+    for job in found:
+        seconds = f"{(job.ended or time.time()) - job.started:.0f}"
+        code = "" if job.exit_code is None else str(job.exit_code)
+        rows.append((job.id, job.status, code, seconds, job.task, job.name))
+    click.echo(_table(rows) if found else "no jobs")
+
+
+@cli.command()
+@click.argument("job")
+@click.option("--follow/--no-follow", default=False, help="Keep printing until the job ends; exit with its code.")
+def logs(job: str, follow: bool) -> None:
+    """Print the log of a job.
+
+    JOB is a submission id, or the name of a sweep: its newest job.
+    """
+    sys.exit(client.logs(Path.cwd(), job, follow))
+
+
+@cli.command()
+@click.argument("job")
+def stop(job: str) -> None:
+    """Stop a job; the sweep saves itself first.
+
+    JOB is a submission id, or the name of a sweep: its newest job.
+    """
+    ended, was_running = client.stop(Path.cwd(), job)
+    click.echo(f"{ended.id}: {ended.status}" + ("" if was_running else " (it had ended before)"))
+
+
+@cli.command("list")
+def list_() -> None:
+    """List the strategies of jobs/ and the tasks of tasks/."""
+    for title, folder in (("strategies", "jobs"), ("tasks", "tasks")):
+        click.echo(f"{title}:")
+        click.echo(_table([(f"  {name}", about) for name, about in _catalogue(folder)]) or "  none in this folder")
+
+
+# Further commands (results, predict) belong here: one function each, the work in a module of its own.
+
+
+def _catalogue(folder: str) -> list[tuple[str, str]]:
+    """Name and first docstring line of every module in a folder; read, not imported."""
+    files = sorted(path for path in Path(folder).glob("*.py") if not path.stem.startswith("_"))
+    return [(path.stem, _first_line(path)) for path in files]
+
+
+def _first_line(path: Path) -> str:
+    try:
+        document = ast.get_docstring(ast.parse(path.read_bytes()))
+    except (SyntaxError, ValueError):
+        return "(cannot be read as Python)"
+    return (document or "").partition("\n")[0]
+
+
+def _addresses(found: Cluster) -> str:
+    return f"""\
+  dashboard   {found.dashboard}
+  log in      paste the token: cat {cluster.FOLDER}/token
+  storage     {found.storage}
+  submit      raysweep submit asha --task digits, or with plain Ray:
+    export RAY_API_SERVER_ADDRESS={found.dashboard}
+    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={found.token_path}
+    ray job submit --working-dir . -- python jobs/asha.py --task digits
+{_driver(found)}"""
+
+
+def _driver(found: Cluster) -> str:
+    """A driver outside of a job, such as a notebook, needs what the head has."""
+    flags = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 " if found.target == "local" else ""
+    return f"    export {flags}RAY_ADDRESS={found.address}    # only for ray.init() outside of a job"
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    if not rows:
+        return ""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,99 @@
+"""Which cluster the commands talk to, and the token that opens it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raysweep import cluster
+from raysweep.dashboard import LOOPBACK, Answer, ask, headers
+from raysweep.errors import BadInput, ClusterError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in Ray's own order
+TOKEN_FIX = "set RAY_AUTH_TOKEN_PATH to the cluster's token file, or RAY_AUTH_TOKEN to the token"
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the Jobs API is and what opens it.
+
+    Attributes:
+        dashboard: its URL.
+        token: the secret, or None if there is none.
+        source: where the token is from: the variable's name or the file.
+    """
+
+    dashboard: str
+    token: str | None = field(repr=False)
+    source: str
+
+
+def access(project: Path) -> Access:
+    """The address from the project's cluster, else from Ray's variables; the token from Ray's variables, else the
+    cluster's own file.
+
+    Raises:
+        BadInput: there is no cluster, or the named token cannot be read.
+    """
+    own = cluster.read(project)
+    dashboard = own.dashboard if own else next((os.environ[v] for v in ADDRESSES if os.environ.get(v)), None)
+    if dashboard is None:
+        raise BadInput(f"no cluster is running: start one with `make cluster-up`, or set {ADDRESSES[0]} to its URL")
+    if not dashboard.startswith(("http://", "https://")):
+        raise BadInput(
+            f"the address `{dashboard}` is not the URL of a dashboard: set {ADDRESSES[0]} to http://host:8265"
+        )
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return Access(dashboard, token, "RAY_AUTH_TOKEN")
+    if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return Access(dashboard, _token(Path(path)), f"RAY_AUTH_TOKEN_PATH={path}")
+    return Access(dashboard, _token(Path(own.token_path)) if own else None, own.token_path if own else "")
+
+
+def connect(project: Path) -> JobSubmissionClient:
+    """Ray's client of the project's cluster, with its token.
+
+    Raises:
+        BadInput: there is no cluster, or the token is missing or wrong (names the variables).
+        ClusterError: nothing answers at its address.
+    """
+    door = access(project)
+    answer = ask(door.dashboard, door.token)
+    if answer is Answer.SILENT:
+        raise ClusterError(f"no Ray cluster answers at {door.dashboard}: start one with `make cluster-up`")
+    if answer is Answer.MISSING:
+        raise BadInput(f"the cluster at {door.dashboard} asks for a token and there is none: {TOKEN_FIX}")
+    if answer is Answer.WRONG:
+        raise BadInput(f"the cluster at {door.dashboard} refuses the token of {door.source}: {TOKEN_FIX}")
+    with _address_is_ours():
+        from ray.job_submission import JobSubmissionClient
+
+        return JobSubmissionClient(door.dashboard, headers=headers(door.token))
+
+
+def _token(path: Path) -> str:
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the token file {path} cannot be read ({error}): {TOKEN_FIX}") from error
+    if not token:
+        raise BadInput(f"the token file {path} is empty: {TOKEN_FIX}")
+    return token
+
+
+@contextlib.contextmanager
+def _address_is_ours() -> Iterator[None]:
+    """Ray's client lets its variables win over the address it is given; and asks proxies for 127.0.0.1."""
+    hidden = {variable: os.environ.pop(variable) for variable in ADDRESSES if variable in os.environ}
+    os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), *LOOPBACK)))
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

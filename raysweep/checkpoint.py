@@ -1,0 +1,138 @@
+"""Verified checkpoints: one counts only when its marker, written last, agrees with its bytes.
+
+Ray's own copy to S3 returns normally when the store refuses a part, so checkpoints are written, read back and
+compared here before anyone hears of them. A checkpoint is a folder of two objects:
+
+    checkpoints/<trial>/<iteration>-<hash>/state.pkl        the pickled state
+    checkpoints/<trial>/<iteration>-<hash>/complete.json    size, sha256, iteration and format of the state
+
+Loading unpickles, which runs code: whoever may write to the storage may run code in the trials.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ray import cloudpickle
+
+from raysweep.errors import Corrupt, NotFound
+from raysweep.storage import Storage
+
+FORMAT = 1
+STATE, MARKER = "state.pkl", "complete.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Names a verified checkpoint.
+
+    Attributes:
+        key: its folder in the sweep's storage.
+        iteration: the trial's iteration after which it was saved, from 1.
+        size: of the pickled state, in bytes.
+        sha256: of the pickled state, in hex.
+    """
+
+    key: str
+    iteration: int
+    size: int
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the journal writes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Checkpoint:
+        """Back from `to_dict`; further keys are ignored."""
+        return cls(fields["key"], int(fields["iteration"]), int(fields["size"]), fields["sha256"])
+
+
+def save(storage: Storage, trial: str, iteration: int, state: object) -> Checkpoint:
+    """Writes a state, reads it back, and only then marks it as complete.
+
+    Args:
+        storage: the sweep's own folder or prefix.
+        trial: the trial's id.
+        iteration: the trial's iteration, from 1.
+        state: anything that can be pickled.
+
+    Raises:
+        StorageError: the storage refused; what was written is not a checkpoint.
+        Corrupt, NotFound: the storage took it, and does not give it back.
+    """
+    data = cloudpickle.dumps(state, protocol=5)
+    sha256 = hashlib.sha256(data).hexdigest()
+    saved = Checkpoint(f"checkpoints/{trial}/{iteration:06d}-{sha256[:8]}", iteration, len(data), sha256)
+    marker = {"format": FORMAT, "iteration": iteration, "size": saved.size, "sha256": sha256}
+    _put_verified(storage, f"{saved.key}/{STATE}", data)
+    _put_verified(storage, f"{saved.key}/{MARKER}", json.dumps(marker).encode())
+    return saved
+
+
+def load(storage: Storage, checkpoint: Checkpoint | str) -> Any:
+    """The state of a checkpoint, given as such or by its key.
+
+    Raises:
+        NotFound: it has no marker or no state: it was never completed, or was deleted.
+        Corrupt: its state is not what was saved.
+    """
+    key = checkpoint if isinstance(checkpoint, str) else checkpoint.key
+    found, data = _read(storage, key)
+    if not isinstance(checkpoint, str) and found != checkpoint:
+        raise Corrupt(f"{storage.url}/{key}: another checkpoint stands there than was reported: use an older one")
+    return cloudpickle.loads(data)
+
+
+def delete(storage: Storage, key: str) -> None:
+    """Removes a checkpoint, its marker first: an interrupted delete leaves nothing that looks complete.
+
+    Raises:
+        StorageError: the storage refused.
+    """
+    storage.delete(f"{key}/{MARKER}")
+    storage.delete_tree(key)
+
+
+def verified(storage: Storage, trial: str) -> list[Checkpoint]:
+    """The complete checkpoints of a trial, oldest iteration first; reads every byte of them.
+
+    Raises:
+        StorageError: the storage refused, or is not reachable.
+    """
+    complete = []
+    for marker in storage.list(f"checkpoints/{trial}"):
+        if marker.endswith(f"/{MARKER}"):
+            try:
+                complete.append(_read(storage, marker.removesuffix(f"/{MARKER}"))[0])
+            except (NotFound, Corrupt):
+                continue
+    return sorted(complete, key=lambda found: found.iteration)
+
+
+def _put_verified(storage: Storage, key: str, data: bytes) -> None:
+    storage.put(key, data)
+    if storage.get(key) != data:
+        raise Corrupt(f"{storage.url}/{key}: the storage changed what was written: check its disk and its log")
+
+
+def _read(storage: Storage, key: str) -> tuple[Checkpoint, bytes]:
+    found = _read_marker(storage, key)
+    data = storage.get(f"{key}/{STATE}")
+    if (len(data), hashlib.sha256(data).hexdigest()) != (found.size, found.sha256):
+        raise Corrupt(f"{storage.url}/{key}: the {len(data)} bytes are not those that were saved: use an older one")
+    return found, data
+
+
+def _read_marker(storage: Storage, key: str) -> Checkpoint:
+    where = f"{storage.url}/{key}/{MARKER}"
+    try:
+        marker = json.loads(storage.get(f"{key}/{MARKER}"))
+        if marker["format"] == FORMAT:
+            return Checkpoint.from_dict({**marker, "key": key})
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corrupt(f"{where}: the marker cannot be read: use an older checkpoint") from error
+    raise Corrupt(f"{where}: format {marker['format']} is unknown: use the raysweep that wrote it")

@@ -1,0 +1,50 @@
+"""What can go wrong, as types; each has the exit code of the command that meets it.
+
+RaysweepError
+├── BadInput            what was asked cannot be done: nothing was started            exit 2
+├── SweepFailed         the sweep ran, and trials failed beyond what was allowed      exit 1
+├── ClusterError        the Ray cluster could not be started, reached or stopped      exit 1
+└── StorageError        the storage refused, or is not reachable                      exit 1
+    ├── NotFound        there is nothing under that key
+    └── Corrupt         something is there, but it is not what was written
+"""
+
+
+class RaysweepError(Exception):
+    """Base of everything this package raises on purpose."""
+
+    exit_code = 1
+
+
+class BadInput(RaysweepError):
+    """What was asked cannot be done, and nothing was started.
+
+    Args:
+        problems: one sentence each: the argument in backticks, the value, the rule and the fix.
+    """
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class SweepFailed(RaysweepError):
+    """The sweep ran, and trials failed beyond what was allowed."""
+
+
+class ClusterError(RaysweepError):
+    """The Ray cluster could not be started, reached or stopped."""
+
+
+class StorageError(RaysweepError):
+    """The storage refused, or is not reachable."""
+
+
+class NotFound(StorageError):
+    """There is nothing under that key."""
+
+
+class Corrupt(StorageError):
+    """Something is there, but it is not what was written: its size or hash differs."""

@@ -1,0 +1,145 @@
+"""The flags that every job has, and how a dataclass becomes a command line.
+
+`Flags` is the one place where a shared flag is named, typed, defaulted and explained; a strategy's own
+knobs are a dataclass of the same make in its file. Both become `click` options here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+T = TypeVar("T")
+
+
+def knob(default: T, help: str, choices: tuple[str, ...] | None = None) -> T:
+    """One field of a flags or knobs dataclass: its default, the line of `--help`, its allowed values."""
+    field: T = dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+    return field
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What a sweep is asked for, whatever the strategy. A test freezes the list."""
+
+    task: str = knob("digits", "What is tuned: a file of tasks/, or your own module such as mypkg.train.")
+    data: Path | None = knob(None, "Folder with the task's data; the task's own source if not given.")
+    name: str | None = knob(None, "Name of the sweep in the storage; task, strategy and time if not given.")
+    storage: str | None = knob(
+        None, "A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the folder runs."
+    )
+    samples: int | None = knob(None, "How many trials (grid: how many times the grid). Default: 20, grid 1.")
+    max_iterations: int | None = knob(None, "Iterations a trial may run; the task's own number if not given.")
+    metric: str | None = knob(None, "What to optimise; the task's METRIC if not given.")
+    mode: str | None = knob(None, "max or min; the task's MODE if not given.", ("max", "min"))
+    points: Path | None = knob(None, "YAML or JSON file of configurations to try first.")
+    seed: int = knob(0, "Seeds the search and the scheduler: the same seed asks for the same trials.")
+    cpus_per_trial: float = knob(1.0, "CPUs of one trial; also its number of threads.")
+    gpus_per_trial: float = knob(0.0, "GPUs of one trial; a fraction shares a GPU, and its memory.")
+    concurrency: int | None = knob(None, "Trials at the same time; what the cluster holds if not given.")
+    max_failures: int = knob(0, "How often a failed trial starts again from its last checkpoint.")
+    trial_timeout: float | None = knob(None, "Seconds that one trial may run before it is ended.")
+    time_budget: float | None = knob(None, "Seconds that the sweep may run; then its trials are stopped.")
+    resume: str = knob(
+        "never",
+        "never: the name must be new; auto: continue if it exists; must: it has to exist.",
+        ("never", "auto", "must"),
+    )
+    dry_run: bool = knob(False, "Check everything, say what would run, start nothing.")
+
+
+class _Wrong:
+    """A value that could not be read; reported together with everything else that is wrong."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+
+
+class _Value(click.ParamType):
+    """Reads a value as click would, but keeps what is wrong with it: all problems are told at once."""
+
+    def __init__(self, flag: str, type_: click.ParamType) -> None:
+        self.flag, self.type, self.name = flag, type_, type_.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self.type.convert(value, param, ctx)
+        except click.BadParameter as error:
+            return _Wrong(f"`{self.flag}` is {value!r}: {error.message}")
+
+
+def flag_name(field: dataclasses.Field[Any]) -> str:
+    """`max_iterations` -> `--max-iterations`."""
+    return "--" + field.name.replace("_", "-")
+
+
+def _click_type(annotation: Any, choices: tuple[str, ...] | None) -> click.ParamType:
+    if choices:
+        return click.Choice(choices)
+    if isinstance(annotation, types.UnionType):
+        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+    simple = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.Path(path_type=Path)}
+    return simple[annotation]
+
+
+def _options(cls: type) -> list[click.Option]:
+    hints = typing.get_type_hints(cls)
+    options = []
+    for field in dataclasses.fields(cls):
+        flag, help_text = flag_name(field), field.metadata["help"]
+        if hints[field.name] is bool:
+            options.append(click.Option([flag], is_flag=True, default=field.default, help=help_text))
+        else:
+            kind = _Value(flag, _click_type(hints[field.name], field.metadata["choices"]))
+            shown = field.default is not None
+            options.append(click.Option([flag], type=kind, default=field.default, help=help_text, show_default=shown))
+    return options
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """` (did you mean …?)` for the nearest known word, or nothing."""
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean `{match[0]}`?)" if match else ""
+
+
+def _unknown(extra: list[str], known: list[str]) -> list[str]:
+    flags = [word.split("=")[0] for word in extra if word.startswith("-")]
+    if not flags and extra:
+        return [f"`{extra[0]}` is not a flag: every argument is `--name value`"]
+    return [f"`{flag}` is not a flag of this job{nearest(flag, known)}; see --help" for flag in flags]
+
+
+def command(doc: str, knobs: type, body: Callable[[Flags, Any, list[str]], None], name: str) -> click.Command:
+    """The command line of a job: the shared flags and the strategy's knobs.
+
+    Args:
+        doc: what `--help` opens with.
+        knobs: the strategy's dataclass of knobs.
+        body: called with the flags, the knobs and the problems found while reading them.
+        name: the job's file name, for the usage line.
+    """
+    options = _options(Flags) + _options(knobs)
+    known = [option.opts[0] for option in options]
+
+    @click.pass_context
+    def callback(ctx: click.Context, /, **values: Any) -> None:
+        problems = _unknown(ctx.args, known)
+        problems += [value.problem for value in values.values() if isinstance(value, _Wrong)]
+        kept = {key: value for key, value in values.items() if not isinstance(value, _Wrong)}
+        body(_of(Flags, kept), _of(knobs, kept), problems)
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True, "max_content_width": 110}
+    return click.Command(name, params=[*options], callback=callback, help=doc, context_settings=settings)
+
+
+def _of(cls: type[T], values: dict[str, Any]) -> T:
+    names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return cls(**{key: value for key, value in values.items() if key in names})

@@ -1,0 +1,101 @@
+"""`--points FILE`: configurations to try first, some perhaps with a value that is known already.
+
+The file is YAML or JSON, a list. An item is a configuration, or `{config: {…}, value: 0.97}` where the
+metric's value is known: a searcher then learns from it without a trial.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raysweep.errors import BadInput
+from raysweep.flags import nearest
+from raysweep.space import domains, grids
+
+
+@dataclass(frozen=True)
+class Point:
+    """A configuration to try; `value` is the metric's value where it is known."""
+
+    config: dict[str, Any]
+    value: float | None = None
+
+
+def read(path: Path, space: dict[str, Any]) -> list[Point]:
+    """The points of a file.
+
+    Raises:
+        BadInput: each wrong item with the file, its line and the key.
+    """
+    try:
+        text = path.read_text()
+        items = yaml.safe_load(text)
+        lines = [node.start_mark.line + 1 for node in getattr(yaml.compose(text), "value", [])]
+    except OSError as error:
+        raise BadInput(f"`--points {path}`: {error.strerror}: name a YAML or JSON file") from error
+    except yaml.YAMLError as error:
+        raise BadInput(f"`--points {path}`: not YAML or JSON: {' '.join(str(error).split())}") from error
+    if not isinstance(items, list):
+        raise BadInput(f"`--points {path}`: line 1: a list of configurations is wanted, not a {type(items).__name__}")
+    places = [f"`--points {path}`: line {line}" for line in lines]
+    return parse(items, space, places)
+
+
+def parse(items: list[Any], space: dict[str, Any], places: list[str] | None = None) -> list[Point]:
+    """The points of a list of configurations; `places` says where each stands, for the message.
+
+    Raises:
+        BadInput: everything that is wrong, together.
+    """
+    places = places or [f"`points[{i}]`" for i in range(len(items))]
+    drawn = {**domains(space), **grids(space)}
+    problems: list[str] = []
+    points = []
+    for place, item in zip(places, items, strict=True):
+        if not isinstance(item, dict):
+            problems.append(f"{place}: a configuration (key: value) is wanted, not {item!r}")
+            continue
+        point = Point(item["config"], item.get("value")) if isinstance(item.get("config"), dict) else Point(item)
+        problems += [f"{place}: {problem}" for problem in _problems(point, drawn)]
+        points.append(point)
+    if problems:
+        raise BadInput(*problems)
+    return points
+
+
+def _problems(point: Point, drawn: dict[str, Any]) -> list[str]:
+    found = []
+    for key, value in flat(point.config).items():
+        domain = drawn.get(key)
+        if domain is None:
+            found.append(f"`{key}` is not in the search space{nearest(key, list(drawn))}")
+        elif not _allows(domain, value):
+            allowed = domain if isinstance(domain, list) else domain.domain_str
+            found.append(f"`{key}` is {value!r}, outside of {allowed}")
+    if point.value is not None:
+        if not isinstance(point.value, int | float):
+            found.append(f"`value` is {point.value!r}: a number is wanted")
+        missing = [key for key in drawn if key not in flat(point.config)]
+        found += [f"`{key}` is missing: a known value needs the whole configuration" for key in missing]
+    return found
+
+
+def _allows(domain: Any, value: Any) -> bool:
+    if isinstance(domain, list):
+        return value in domain
+    try:
+        return bool(domain.is_valid(value))
+    except (TypeError, ValueError, NotImplementedError):
+        return False
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a/b": 1}`, the way Ray and Optuna name nested parameters."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flat(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,202 @@
+"""Preflight: everything that can be known to be wrong before a trial starts, told at once.
+
+`check_static` needs neither a cluster nor the data, `check_storage` talks to the storage and `check_cluster` to Ray.
+Each returns problems, one sentence each: the argument in backticks, the value, the rule and the fix.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import ray
+from ray import cloudpickle
+from ray.tune.schedulers import HyperBandScheduler, PopulationBasedTraining
+from ray.tune.search import Searcher
+from ray.util import inspect_serializability
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raysweep.errors import BadInput, StorageError
+from raysweep.flags import Flags
+from raysweep.results import read_spec
+from raysweep.state import SweepState
+from raysweep.storage import FolderStorage, open_storage
+from raysweep.sweep import Sweep
+from raysweep.task import AUTOMATIC_METRICS, Reports, reports
+from raysweep.variants import Variants
+
+# They pause trials and continue them from checkpoints, and decide over all trials together.
+SYNCHRONOUS = (PopulationBasedTraining, HyperBandScheduler)
+
+
+def check_static(flags: Flags, sweep: Sweep, config: Any) -> list[str]:
+    """What is wrong with the flags, the task and the strategy's TuneConfig, which is None if it could not be made."""
+    read = reports(sweep.task.train)
+    problems = _numbers(flags, sweep) + _metric(sweep, read) + _pickles(sweep)
+    if flags.name is None and flags.resume != "never":
+        problems.append(f"`--resume {flags.resume}` needs `--name`: name the sweep to continue")
+    if flags.name is not None and ("/" in flags.name or flags.name.startswith(".") or not flags.name.strip()):
+        problems.append(f"`--name {flags.name}`: a name is one folder of the storage: use letters, digits, - and _")
+    return problems + (_pair(flags, sweep, config, read) if config is not None else [])
+
+
+def _numbers(flags: Flags, sweep: Sweep) -> list[str]:
+    wanted = {
+        "--samples": (sweep.samples, 1),
+        "--max-iterations": (sweep.max_iterations, 1),
+        "--concurrency": (flags.concurrency, 1),
+        "--max-failures": (flags.max_failures, 0),
+        "--cpus-per-trial": (flags.cpus_per_trial, 0),
+        "--gpus-per-trial": (flags.gpus_per_trial, 0),
+    }
+    problems = [
+        f"`{flag} {value}`: at least {least} is wanted"
+        for flag, (value, least) in wanted.items()
+        if value is not None and value < least
+    ]
+    for flag, seconds in (("--trial-timeout", flags.trial_timeout), ("--time-budget", flags.time_budget)):
+        if seconds is not None and seconds <= 0:
+            problems.append(f"`{flag} {seconds}`: more than 0 seconds are wanted")
+    if flags.cpus_per_trial == flags.gpus_per_trial == 0:
+        problems.append("`--cpus-per-trial 0`: a trial without CPU and GPU has no place: ask for one of them")
+    for flag, share in (
+        ("--cpus-per-trial", flags.cpus_per_trial),
+        ("--gpus-per-trial", flags.gpus_per_trial),
+    ):
+        if share > 1 and share != int(share):
+            problems.append(
+                f"`{flag} {share}`: Ray gives a fraction of one, or whole ones: take {int(share)} or {int(share) + 1}"
+            )
+    return problems
+
+
+def _metric(sweep: Sweep, read: Reports) -> list[str]:
+    if sweep.mode not in ("max", "min"):
+        return [f"`--mode {sweep.mode}`: max or min is wanted"]
+    known = (*(read.metrics or ()), *AUTOMATIC_METRICS)
+    if read.metrics is None or sweep.metric in known:
+        return []
+    return [f"`--metric {sweep.metric}`: task {sweep.task.name} reports {', '.join(known)}: name one of them"]
+
+
+def _pickles(sweep: Sweep) -> list[str]:
+    try:
+        cloudpickle.dumps(sweep.task.train)
+    except Exception:
+        _, failures = inspect_serializability(sweep.task.train, print_file=_Quiet())
+        names = ", ".join(sorted({f"`{failure.name}`" for failure in failures})) or "something it captures"
+        return [
+            f"`train` of task {sweep.task.name} cannot be sent to a worker: {names} cannot be pickled:"
+            " make it inside `train`"
+        ]
+    return []
+
+
+class _Quiet:
+    """A file that keeps nothing: Ray prints its search for the culprit as a tree."""
+
+    def write(self, text: str) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+def _pair(flags: Flags, sweep: Sweep, config: Any, read: Reports) -> list[str]:
+    problems = []
+    scheduler, search = config.scheduler, config.search_alg
+    if isinstance(scheduler, PopulationBasedTraining):
+        if isinstance(search, Searcher) and not isinstance(search, Variants):
+            problems.append(
+                f"`{sweep.strategy}` pairs {type(scheduler).__name__} with {type(search).__name__}: population based"
+                " training changes configurations behind the searcher's back: leave search_alg out"
+            )
+        if sweep.samples < 2:
+            problems.append(f"`--samples {sweep.samples}`: a population has at least 2 trials")
+    if isinstance(scheduler, SYNCHRONOUS) and flags.concurrency is not None:
+        problems.append(
+            f"`--concurrency {flags.concurrency}`: {sweep.strategy} decides over all {sweep.samples} trials together,"
+            " so all of them are begun: choose how many with --samples"
+        )
+    if isinstance(scheduler, SYNCHRONOUS) and read.state is False:
+        problems.append(
+            f"`{sweep.strategy}` pauses trials and continues them, and `train` of task {sweep.task.name} saves"
+            " nothing: pass state= to raysweep.report and take it up with raysweep.resume()"
+        )
+    return problems
+
+
+def check_storage(sweep: Sweep, flags: Flags, state: SweepState | None) -> list[str]:
+    """What is wrong with the sweep's name there; `state` is its journal if it has one. The probe comes first."""
+    if state is None:
+        missing = f"`--resume must`: there is no sweep `{sweep.name}` in {sweep.storage}: check --name and --storage"
+        return [missing] if flags.resume == "must" else []
+    if flags.resume == "never":
+        done, total = state.count("finished", "stopped"), len(state.trials)
+        return [
+            f"sweep `{sweep.name}` exists in {sweep.storage} ({total} trials, {done} finished):"
+            " continue it with --resume must, or choose another --name"
+        ]
+    spec = read_spec(open_storage(sweep.storage).child(sweep.name)) or {}
+    asked = {
+        "strategy": sweep.strategy,
+        "task": sweep.task.name,
+        "seed": sweep.seed,
+        "metrics": None,
+        "space": None,
+    }
+    return [
+        f"sweep `{sweep.name}` was begun with {key} {spec[key]}, not {value}:"
+        f" a sweep keeps its {key}: give another --name"
+        for key, value in asked.items()
+        if value is not None and spec.get(key) != value
+    ]
+
+
+def probe(storage: str) -> list[str]:
+    """What is wrong with the storage itself: it is written to, read back and cleaned."""
+    try:
+        open_storage(storage).probe()
+    except StorageError as error:
+        return [f"`--storage {storage}`: {error}"]
+    except BadInput as error:
+        return list(error.problems)
+    return []
+
+
+def check_cluster(flags: Flags, sweep: Sweep) -> list[str]:
+    """What the connected cluster can never give: more than any node has, or a node-local folder as storage."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    problems = []
+    for flag, kind, wanted in (
+        ("--cpus-per-trial", "CPU", flags.cpus_per_trial),
+        ("--gpus-per-trial", "GPU", flags.gpus_per_trial),
+    ):
+        most = max((node["Resources"].get(kind, 0.0) for node in nodes), default=0.0)
+        if wanted > most:
+            problems.append(
+                f"`{flag} {wanted:g}`: the largest node of the cluster has {most:g} {kind}: ask for at most that"
+            )
+    return problems + _shared(sweep, nodes)
+
+
+def _shared(sweep: Sweep, nodes: list[dict[str, Any]]) -> list[str]:
+    """On several nodes a folder must be the same folder everywhere: a probe of the driver is looked for on each."""
+    storage = open_storage(sweep.storage)
+    here = ray.get_runtime_context().get_node_id()
+    others = [node["NodeID"] for node in nodes if node["NodeID"] != here and node["Resources"].get("CPU", 0) > 0]
+    if not isinstance(storage, FolderStorage) or not others:
+        return []
+    key = f".shared-{uuid.uuid4().hex}"
+    storage.put(key, b"")
+    try:
+        look = ray.remote(num_cpus=0)(lambda place: place.exists(key))
+        placed = [look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n, soft=False)) for n in others]
+        seen = [task.remote(storage) for task in placed]
+        ready, _ = ray.wait(seen, num_returns=len(seen), timeout=3)
+        if all(ray.get(ready)):
+            return []
+    finally:
+        storage.delete(key)
+    return [
+        f"`--storage {sweep.storage}`: a folder of this node, which {len(others)} other node(s) of the cluster do not"
+        " see: use s3://bucket/prefix, or a folder that all nodes mount"
+    ]

@@ -1,0 +1,192 @@
+"""The recorder: a Tune callback that journals everything that happens to a sweep's trials, first of all."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.result import (
+    AUTO_RESULT_KEYS,
+    DONE,
+    HOSTNAME,
+    TIME_THIS_ITER_S,
+    TIME_TOTAL_S,
+    TRAINING_ITERATION,
+)
+
+from raysweep import checkpoint as checkpoints
+from raysweep.checkpoint import Checkpoint
+from raysweep.errors import StorageError
+from raysweep.journal import Journal
+from raysweep.state import SweepState, TrialRecord
+from raysweep.storage import Storage
+from raysweep.trial import CHECKPOINT, RESTORED, pointer
+
+log = logging.getLogger(__name__)
+
+# Not metrics: what Ray adds to each result, but for the times, which people do plot.
+_NOT_METRICS = {
+    *AUTO_RESULT_KEYS,
+    DONE,
+    "config",
+    "experiment_tag",
+    CHECKPOINT,
+    RESTORED,
+    "checkpoint_dir_name",
+}
+_TIMES = (TIME_THIS_ITER_S, TIME_TOTAL_S)
+KEEP_LAST = 2
+
+
+class NotSaved:
+    """Is pickled as nothing: Ray pickles a whole Tuner for a restore, and a sweep is resumed from its journal."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return (object, ())
+
+
+class Recorder(NotSaved, tune.Callback):
+    """Journals suggestions, results, exploits, failures and ends, and keeps the folded state.
+
+    Args:
+        storage: the sweep's own folder or prefix.
+        journal: where events go.
+        state: the sweep as the journal has it.
+        metric: what best is measured by.
+        mode: "max" or "min".
+        keep_all: keep every checkpoint while the sweep runs; PBT may exploit one that its owner has passed.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        journal: Journal,
+        state: SweepState,
+        metric: str,
+        mode: str,
+        keep_all: bool = False,
+    ) -> None:
+        self._storage, self._journal, self.state = storage, journal, state
+        self._metric, self._mode, self._keep_all = metric, mode, keep_all
+        self._stopping: set[str] = set()
+        self._cleaner = ThreadPoolExecutor(1, thread_name_prefix="expire")
+
+    def _write(self, type: str, **fields: Any) -> None:
+        event = self._journal.append(type, **fields)
+        self.state.apply(event)
+
+    def begin(self, resumed: bool) -> None:
+        """A driver takes the sweep up."""
+        self._journal.append("start", writer=self._journal.writer, resumed=resumed)
+
+    def end(self, status: str) -> None:
+        """The driver leaves the sweep."""
+        self._journal.append("end", status=status)
+
+    def suggested(self, trial_id: str, config: dict[str, Any], memory: dict[str, Any]) -> None:
+        """The search gave a configuration; `memory` is what its sampler wants back on a resume."""
+        self._write("suggest", trial=trial_id, config=config, **({"memory": memory} if memory else {}))
+
+    def completed(self, trial_id: str, status: str) -> None:
+        """A trial ended for good."""
+        if not self.state.trials[trial_id].ended:
+            self._write("complete", trial=trial_id, status=status)
+
+    def stop_decided(self, trial_id: str) -> bool:
+        """Whether Tune answered the trial's last result with a stop."""
+        return trial_id in self._stopping
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Called by Tune with each result, after the scheduler has decided."""
+        record = self.state.trials[trial.trial_id]
+        self._exploit(record, trial, result)
+        changed = {"config": dict(trial.config)} if trial.config != record.config else {}
+        self._write(
+            "result",
+            trial=trial.trial_id,
+            iteration=result[TRAINING_ITERATION],
+            metrics=metrics_of(result),
+            checkpoint=result.get(CHECKPOINT),
+            node=result.get(HOSTNAME, ""),
+            **changed,
+        )
+        if result[DONE]:
+            self._stopping.add(trial.trial_id)
+        self._register(record, trial, result)
+
+    def _exploit(self, record: TrialRecord, trial: Trial, result: dict[str, Any]) -> None:
+        loaded = result.get(RESTORED)
+        donor = loaded.split("/")[1] if loaded else trial.trial_id
+        if donor != trial.trial_id:
+            source = self._by_key(donor, loaded)
+            after = dict(trial.config)
+            self._write(
+                "exploit",
+                trial=trial.trial_id,
+                donor=donor,
+                checkpoint=source,
+                before=record.config,
+                after=after,
+            )
+
+    def _by_key(self, trial_id: str, key: str) -> dict[str, Any]:
+        saved = [r.checkpoint for r in self.state.trials[trial_id].results.values() if r.checkpoint]
+        return next(checkpoint.to_dict() for checkpoint in saved if checkpoint.key == key)
+
+    def _register(self, record: TrialRecord, trial: Trial, result: dict[str, Any]) -> None:
+        if not result.get(CHECKPOINT):
+            return
+        # Ray learns of the checkpoint here, without the extra remote call that it makes for its own.
+        trial.on_checkpoint(pointer(Checkpoint.from_dict(result[CHECKPOINT]), result.get(TIME_TOTAL_S, 0.0)))
+        if not self._keep_all:
+            self.expire(record)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Called by Tune when a failed trial will start again."""
+        self._write("failure", trial=trial.trial_id, error=error_of(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Called by Tune when a trial failed for good."""
+        self._write("failure", trial=trial.trial_id, error=error_of(trial))
+        self.completed(trial.trial_id, "failed")
+
+    def expire(self, record: TrialRecord) -> None:
+        """Deletes a trial's checkpoints but for the best, the last ones and the one it continues from."""
+        saved = {r.iteration: r.checkpoint for r in record.results.values() if r.checkpoint}
+        best = record.best(self._metric, self._mode)
+        kept = {saved[i].key for i in sorted(saved)[-KEEP_LAST:]} | {record.checkpoint.key if record.checkpoint else ""}
+        kept.add(best.checkpoint.key if best and best.checkpoint else "")
+        for result in record.results.values():
+            if result.checkpoint and result.checkpoint.key not in kept:
+                self._cleaner.submit(self._delete, result.checkpoint.key)
+                result.checkpoint = None
+
+    def _delete(self, key: str) -> None:
+        try:
+            checkpoints.delete(self._storage, key)
+        except StorageError as error:
+            log.warning("an old checkpoint stays: %s", error)
+
+    def close(self) -> None:
+        """Waits for the deletions under way."""
+        self._cleaner.shutdown(wait=True)
+
+
+def metrics_of(result: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of a Ray result: what the task reported, and the seconds it took."""
+    metrics = {key: value for key, value in result.items() if key not in _NOT_METRICS}
+    return metrics | {key: round(result[key], 4) for key in _TIMES if key in result}
+
+
+def error_of(trial: Trial) -> str:
+    """The last error of a trial, as Ray wrote it: the traceback of the training function."""
+    path = trial.error_file
+    if path is None:
+        return "no error was recorded"
+    with open(path) as file:  # noqa: PTH123 - Ray gives a plain string
+        return file.read().strip()

@@ -1,0 +1,177 @@
+"""What a sweep found, in the formats of the tools people have; all of it is derived from the journal.
+
+trials.csv    one row a trial                                       pandas, a spreadsheet
+best.json     the best trial: configuration, metric, checkpoint     `raysweep predict`, your own code
+optuna.log    the sweep as an Optuna study                          optuna-dashboard optuna.log
+tensorboard/  events of each trial, written while it runs           tensorboard --logdir
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from raysweep import checkpoint as checkpoints
+from raysweep import journal
+from raysweep.errors import BadInput, NotFound
+from raysweep.points import flat
+from raysweep.state import Result, SweepState, TrialRecord, is_number
+from raysweep.storage import Storage, open_storage
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is optimised: one metric, or several with a mode each."""
+
+    metrics: tuple[str, ...]
+    modes: tuple[str, ...]
+
+    @property
+    def single(self) -> bool:
+        """Whether one trial can be the best."""
+        return len(self.metrics) == 1
+
+
+@dataclass(frozen=True)
+class SweepResults:
+    """A sweep as its storage has it, running or ended.
+
+    Attributes:
+        url: the sweep's folder or prefix.
+        spec: sweep.json, what was asked for.
+        state: the folded journal.
+    """
+
+    url: str
+    spec: dict[str, Any]
+    state: SweepState
+
+    @property
+    def objective(self) -> Objective:
+        """The metrics and modes of the sweep."""
+        return Objective(tuple(self.spec["metrics"]), tuple(self.spec["modes"]))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a trial, in the order of their numbers; `config/…` and metrics of the best iteration."""
+        return pd.DataFrame([_row(trial, self.objective) for trial in self.state.trials.values()])
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best trial of a single-objective sweep; None when none has reported a number."""
+        found = best_trial(self.state, self.objective) if self.objective.single else None
+        return _best(*found, self.objective) if found else None
+
+    @property
+    def front(self) -> list[dict[str, Any]]:
+        """The trials that no other trial beats in every metric."""
+        return [_best(trial, result, self.objective) for trial, result in pareto_front(self.state, self.objective)]
+
+    def load(self, key: str | None = None) -> Any:
+        """The state saved in a checkpoint; in the best trial's if not given.
+
+        Raises:
+            NotFound: the sweep has no best trial, or that trial saved no checkpoint.
+            Corrupt: the checkpoint is not what was saved.
+        """
+        key = key or (self.best or {}).get("checkpoint")
+        if key is None:
+            raise NotFound(f"{self.url} has no checkpoint of a best trial: the task saves none with report(…, state=…)")
+        return checkpoints.load(open_storage(self.url), key)
+
+
+def read(name: str, storage: str) -> SweepResults:
+    """The results of a sweep, as far as it is.
+
+    Raises:
+        BadInput: there is no sweep of that name there.
+    """
+    place = open_storage(storage).child(name)
+    spec = read_spec(place)
+    if spec is None:
+        raise BadInput(f"there is no sweep `{name}` in {storage}: see `raysweep status`, or give --storage")
+    return SweepResults(place.url, spec, SweepState(journal.read(place)))
+
+
+def read_spec(place: Storage) -> dict[str, Any] | None:
+    """sweep.json of a sweep, or None where no sweep was begun."""
+    try:
+        spec: dict[str, Any] = json.loads(place.get("sweep.json"))
+    except NotFound:
+        return None
+    return spec
+
+
+def best_trial(state: SweepState, objective: Objective) -> tuple[TrialRecord, Result] | None:
+    """The trial with the best iteration, and that iteration."""
+    metric, mode = objective.metrics[0], objective.modes[0]
+    found = [(trial, best) for trial in state.trials.values() if (best := trial.best(metric, mode))]
+    sign = 1 if mode == "max" else -1
+    return max(found, key=lambda pair: sign * pair[1].metrics[metric], default=None)
+
+
+def pareto_front(state: SweepState, objective: Objective) -> list[tuple[TrialRecord, Result]]:
+    """Trials whose last result is not dominated by another trial's."""
+    signs = [1 if mode == "max" else -1 for mode in objective.modes]
+    scored = []
+    for trial in state.trials.values():
+        values = [trial.last.metrics.get(metric) for metric in objective.metrics] if trial.last else [None]
+        if trial.last and all(is_number(value) for value in values):
+            scored.append((trial, trial.last, [s * v for s, v in zip(signs, values, strict=True)]))  # type: ignore[operator]
+
+    def dominated(mine: list[float]) -> bool:
+        return any(o != mine and all(a >= b for a, b in zip(o, mine, strict=True)) for _, _, o in scored)
+
+    return [(trial, last) for trial, last, values in scored if not dominated(values)]
+
+
+def _shown(trial: TrialRecord, objective: Objective) -> Result | None:
+    return trial.best(objective.metrics[0], objective.modes[0]) if objective.single else trial.last
+
+
+def _row(trial: TrialRecord, objective: Objective) -> dict[str, Any]:
+    shown, last = _shown(trial, objective), trial.last
+    row: dict[str, Any] = {"trial": trial.id, "status": trial.status}
+    row |= {metric: shown.metrics.get(metric) if shown else None for metric in objective.metrics}
+    row |= {"best_iteration": shown.iteration if shown else None, "iterations": last.iteration if last else 0}
+    row |= {f"config/{key}": value for key, value in flat(shown.config if shown else trial.config).items()}
+    row |= {
+        key: value for key, value in (shown.metrics if shown else {}).items() if key not in row and "time" not in key
+    }
+    row["time_total_s"] = last.metrics.get("time_total_s") if last else None
+    row |= {
+        "node": last.node if last else None,
+        "donors": " ".join(trial.donors),
+        "failures": len(trial.failures),
+    }
+    row["checkpoint"] = shown.checkpoint.key if shown and shown.checkpoint else None
+    return row
+
+
+def _best(trial: TrialRecord, result: Result, objective: Objective) -> dict[str, Any]:
+    return {
+        "trial": trial.id,
+        "iteration": result.iteration,
+        **{metric: result.metrics[metric] for metric in objective.metrics},
+        "config": result.config,
+        "metrics": result.metrics,
+        "checkpoint": result.checkpoint.key if result.checkpoint else None,
+        "sha256": result.checkpoint.sha256 if result.checkpoint else None,
+    }
+
+
+def export(place: Storage, results: SweepResults) -> None:
+    """Writes trials.csv, best.json and optuna.log into the sweep's storage.
+
+    Raises:
+        StorageError: the storage refused one of them.
+    """
+    place.put("trials.csv", results.table.to_csv(index=False).encode())
+    best = results.best if results.objective.single else {"front": results.front}
+    place.put("best.json", (json.dumps(best, indent=2) + "\n").encode())
+    from raysweep.study import study_log  # Optuna takes a second to import: after the trials, not before
+
+    place.put("optuna.log", study_log(results))

@@ -1,0 +1,115 @@
+"""Storage in S3, or in a store that speaks its protocol."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from raysweep.storage import PROBE_SECONDS, Keys, Storage
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# botocore waits 0.05 s, doubled at each try up to 20 s, times a random share: 12 tries wait 33 s on average.
+S3_TRIES = 12
+S3_SECONDS = 20.0  # for the connection, and again for each answer
+LARGE = 8 * 2**20  # bytes from which an object travels in parts, in parallel
+
+
+@dataclass(frozen=True)
+class S3Storage(Storage):
+    """`s3://bucket/prefix` at AWS, or at AWS_ENDPOINT_URL; credentials are found as boto3 finds them."""
+
+    tries: int = S3_TRIES
+    seconds: float = S3_SECONDS
+
+    def put(self, key: str, data: bytes) -> None:
+        with self._errors(key, writing=True):
+            bucket, name = self._split(key)
+            if len(data) < LARGE:
+                self._s3.put_object(Bucket=bucket, Key=name, Body=data)
+            else:
+                self._s3.upload_fileobj(io.BytesIO(data), bucket, name)
+
+    def get(self, key: str) -> bytes:
+        with self._errors(key):
+            bucket, name = self._split(key)
+            answer = self._s3.get_object(Bucket=bucket, Key=name)
+            with answer["Body"] as body:
+                if answer["ContentLength"] < LARGE:
+                    return body.read()
+            data = io.BytesIO()
+            self._s3.download_fileobj(bucket, name, data)
+            return data.getvalue()
+
+    def size(self, key: str) -> int:
+        with self._errors(key):
+            bucket, name = self._split(key)
+            return self._s3.head_object(Bucket=bucket, Key=name)["ContentLength"]
+
+    def list(self, prefix: str = "") -> Keys:
+        with self._errors(prefix):
+            bucket, root = self._split("")
+            _, folder = self._split(prefix.rstrip("/"))
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder and f"{folder}/")
+            names = [item["Key"] for page in pages for item in page.get("Contents", [])]
+            # Names that end with a slash are folders that consoles draw.
+            return sorted(name[len(root) :].lstrip("/") for name in names if not name.endswith("/"))
+
+    def delete(self, key: str) -> None:
+        with self._errors(key):
+            bucket, name = self._split(key)
+            self._s3.delete_object(Bucket=bucket, Key=name)
+
+    def delete_tree(self, prefix: str) -> None:
+        for key in self.list(prefix):
+            self.delete(key)
+
+    def probe(self) -> None:
+        hasty = replace(self, tries=1, seconds=PROBE_SECONDS / 2)
+        with self._errors(""):
+            _ = hasty._s3  # the first import of boto3 takes long, and says nothing about the store
+        Storage.probe(hasty)
+
+    @property
+    def _s3(self) -> S3Client:
+        # What boto3 reads is part of the name, so that a probe never passes with credentials of before.
+        settings = frozenset(item for item in os.environ.items() if item[0].startswith("AWS_"))
+        return _s3_client(os.getpid(), settings, self.tries, self.seconds)
+
+    def _split(self, key: str) -> tuple[str, str]:
+        bucket, _, name = self._at(key).removeprefix("s3://").partition("/")
+        return bucket, name
+
+    def _name(self, error: Exception) -> str | None:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+        from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
+
+        if isinstance(error, ClientError):
+            return error.response.get("Error", {}).get("Code", "ClientError")
+        known = (BotoCoreError, Boto3Error, RetriesExceededError, S3DownloadFailedError, ValueError)
+        return type(error).__name__ if isinstance(error, known) else None
+
+
+@functools.lru_cache(maxsize=4)
+def _s3_client(process: int, settings: frozenset[tuple[str, str]], tries: int, seconds: float) -> S3Client:
+    """One client a process, since a forked one may not share sockets.
+
+    Checksums stay as botocore has them, `when_supported`: AWS and SeaweedFS verify each body's CRC32, and
+    SeaweedFS verifies nothing without it, not even the signed SHA256. A store that knows no checksums needs
+    AWS_REQUEST_CHECKSUM_CALCULATION=when_required. With an endpoint, botocore puts the bucket into the path.
+    """
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=seconds,
+        read_timeout=seconds,
+        retries={"mode": "standard", "total_max_attempts": tries},
+        max_pool_connections=20,  # the ten of one transfer, and the journal's thread
+    )
+    return boto3.session.Session().client("s3", config=config)

@@ -1,0 +1,227 @@
+"""Shared storage: a folder or `s3://bucket/prefix`, behind one small interface.
+
+Objects are named by keys with slashes, relative to the storage's url. A prefix is a folder of keys; "" is all
+of them. Every failure is a StorageError that names the object, the cause and the fix, and no credential.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import threading
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from urllib.parse import unquote, urlsplit
+
+from raysweep.errors import BadInput, NotFound, StorageError
+
+if TYPE_CHECKING:
+    pass
+
+Keys = list[str]
+
+PROBE_SECONDS = 3.0
+TEMPORARY = re.compile(r"\..*\.tmp")
+
+ELSEWHERE = "choose another --storage"
+CREDENTIALS = "correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or what they may do"
+ENDPOINT = "start the store, or correct AWS_ENDPOINT_URL, the network or the proxy"
+# Names of errno, of S3's error codes and of botocore's exceptions -> cause, fix.
+REASONS = {
+    "EACCES EPERM": ("no permission", f"change the folder's owner or mode, or {ELSEWHERE}"),
+    "EROFS": ("no permission, the file system is read-only", ELSEWHERE),
+    "ENOSPC EDQUOT": ("the disk is full", f"free some space, or {ELSEWHERE}"),
+    "ENOTDIR EEXIST": ("a file stands where a folder should be", f"move it away, or {ELSEWHERE}"),
+    "403 AccessDenied InvalidAccessKeyId SignatureDoesNotMatch ExpiredToken": ("no permission", CREDENTIALS),
+    "NoCredentialsError PartialCredentialsError": ("no credentials", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    "NoSuchBucket": ("no such bucket", f"create it, or {ELSEWHERE}"),
+    "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError": (
+        "unreachable",
+        ENDPOINT,
+    ),
+    "ValueError ProxyConnectionError SSLError": ("unreachable", ENDPOINT),
+    "500 502 503 504 InternalError ServiceUnavailable SlowDown": (
+        "the store is not available",
+        "try again later",
+    ),
+}
+MISSING = ("ENOENT", "EISDIR", "NoSuchKey", "404")
+
+
+def open_storage(url: str) -> Storage:
+    """The storage at `s3://bucket/prefix`, `file:///folder` or a folder; nothing is contacted yet.
+
+    Raises:
+        BadInput: the url is none of these.
+    """
+    if re.fullmatch(r"s3://[^/@:?]+(/[^?]*)?", url):
+        from raysweep.s3 import S3Storage  # a folder needs none of it
+
+        return S3Storage(url.rstrip("/"))
+    path = unquote(urlsplit(url).path) if re.match("file:(///|/[^/])", url) else url
+    if path and ":" not in path.partition("/")[0]:
+        return FolderStorage(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 (links stay as they are)
+    shown = re.sub("//[^/]*@", "//***@", url.partition("?")[0])
+    raise BadInput(
+        f"`--storage {shown}`: it must be a folder or s3://bucket/prefix: write one of these;"
+        " an S3 store's endpoint and credentials go into AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and"
+        " AWS_SECRET_ACCESS_KEY"
+    )
+
+
+@dataclass(frozen=True)
+class Storage(ABC):
+    """A place for objects. Cheap to make, and travels to Ray's workers by pickle.
+
+    Every method raises StorageError when the storage refuses or is not reachable.
+    """
+
+    url: str
+
+    @abstractmethod
+    def put(self, key: str, data: bytes) -> None:
+        """Writes an object whole: a reader sees the old one or the new one, never a part of it."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """The object's bytes; NotFound when there is none."""
+
+    @abstractmethod
+    def size(self, key: str) -> int:
+        """The object's size in bytes; NotFound when there is none."""
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Keys:
+        """The keys of all objects in the folder `prefix` and below it, sorted."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Removes an object; that there is none is no error."""
+
+    @abstractmethod
+    def delete_tree(self, prefix: str) -> None:
+        """Removes all objects in the folder `prefix` and below it."""
+
+    @abstractmethod
+    def _name(self, error: Exception) -> str | None:
+        """The name in REASONS of an error from the library below; None when it is not one."""
+
+    def local_path(self, key: str) -> Path | None:
+        """Where the object is in the file system; None in an object store."""
+        return None
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object under this key."""
+        try:
+            return self.size(key) >= 0
+        except NotFound:
+            return False
+
+    def child(self, prefix: str) -> Self:
+        """The folder `prefix` of this storage, as a storage of its own."""
+        return replace(self, url=self._at(prefix.strip("/")))
+
+    def probe(self) -> None:
+        """Writes an object, reads it back and deletes it, within PROBE_SECONDS.
+
+        Raises:
+            StorageError: it cannot be used; one line with the url, the cause and the fix.
+        """
+        # A socket's time limit is per address and per read, a dead NFS mount has none: the thread is left.
+        outcome: Keys = [f"{self.url}: unreachable, no answer in {PROBE_SECONDS:g} s: {ENDPOINT}"]
+        thread = threading.Thread(target=self._round_trip, args=(outcome,), name="probe", daemon=True)
+        thread.start()
+        thread.join(PROBE_SECONDS)
+        if problem := outcome[-1]:
+            raise StorageError(problem)
+
+    def _round_trip(self, outcome: Keys) -> None:
+        key, data = f".probe-{uuid.uuid4().hex}", os.urandom(64)
+        try:
+            self.put(key, data)
+            kept = self.exists(key) and self.get(key) == data
+            self.delete(key)
+            outcome.append("" if kept else f"{self.url}: it does not give back what was written: {ELSEWHERE}")
+        except StorageError as error:
+            outcome.append(str(error).replace(f"/{key}", ""))  # the random name tells the reader nothing
+
+    def _at(self, key: str) -> str:
+        if key.startswith("/") or ".." in key.split("/"):
+            raise BadInput(f"key `{key}`: it leaves {self.url}: drop the leading `/` and every `..`")
+        return f"{self.url.rstrip('/')}/{key}" if key else self.url
+
+    @contextlib.contextmanager
+    def _errors(self, key: str, *, writing: bool = False) -> Iterator[None]:
+        where = self._at(key)
+        try:
+            yield
+        except Exception as error:
+            if (name := self._name(error)) is None:
+                raise
+            if name in MISSING and not writing:
+                raise NotFound(f"{where}: nothing is stored there") from error
+            known = (reason for names, reason in REASONS.items() if name in names.split())
+            cause, fix = next(known, ("refused", ELSEWHERE))
+            raise StorageError(f"{where}: {cause} ({name}): {fix}") from error
+
+
+class FolderStorage(Storage):
+    """A folder: local, or of a file system that all nodes share."""
+
+    def put(self, key: str, data: bytes) -> None:
+        with self._errors(key, writing=True):
+            path = self.local_path(key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+            try:
+                with temporary.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def get(self, key: str) -> bytes:
+        with self._errors(key):
+            return self.local_path(key).read_bytes()
+
+    def size(self, key: str) -> int:
+        with (
+            self._errors(key),
+            self.local_path(key).open("rb") as file,
+        ):  # refuses a folder, which is not an object
+            return os.fstat(file.fileno()).st_size
+
+    def list(self, prefix: str = "") -> Keys:
+        keys: Keys = []
+        with self._errors(prefix), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for folder, _, names in os.walk(self.local_path(prefix), onerror=_raise):
+                inside = Path(folder).relative_to(self.url)
+                keys += [(inside / name).as_posix() for name in names if not TEMPORARY.fullmatch(name)]
+        return sorted(keys)
+
+    def delete(self, key: str) -> None:
+        with self._errors(key), contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            self.local_path(key).unlink()
+
+    def delete_tree(self, prefix: str) -> None:
+        with self._errors(prefix), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            shutil.rmtree(self.local_path(prefix))
+
+    def local_path(self, key: str) -> Path:
+        return Path(self._at(key))
+
+    def _name(self, error: Exception) -> str | None:
+        return errno.errorcode.get(error.errno or 0, "OSError") if isinstance(error, OSError) else None
+
+
+def _raise(error: OSError) -> None:
+    raise error

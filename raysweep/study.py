@@ -1,0 +1,69 @@
+"""A sweep as an Optuna study, whatever the strategy, so that optuna-dashboard shows it."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from raysweep.points import flat
+from raysweep.results import SweepResults
+from raysweep.state import SweepState, TrialRecord, is_number
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+_DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
+
+
+def study_log(results: SweepResults) -> bytes:
+    """The sweep as an Optuna study in the journal-file format, which optuna-dashboard opens."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        path = Path(folder) / "optuna.log"
+        directions = [_DIRECTIONS[mode] for mode in results.objective.modes]
+        study = optuna.create_study(
+            storage=optuna.storages.JournalStorage(JournalFileBackend(str(path))),
+            study_name=results.spec["name"],
+            directions=directions,
+        )
+        study.set_metric_names(list(results.objective.metrics))
+        study.add_trials([_frozen(trial, results) for trial in results.state.trials.values() if trial.ended])
+        return path.read_bytes()
+
+
+def _frozen(trial: TrialRecord, results: SweepResults) -> FrozenTrial:
+    objective = results.objective
+    values = [trial.last.metrics.get(m) if trial.last else None for m in objective.metrics]
+    known = all(is_number(value) for value in values)
+    ended = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}.get(trial.status, TrialState.FAIL)
+    state = ended if known else TrialState.FAIL
+    config = {key: value for key, value in flat(trial.config).items() if key in results.spec["space"]}
+    metric = objective.metrics[0]
+    steps = {i: r.metrics[metric] for i, r in trial.results.items() if is_number(r.metrics.get(metric))}
+    return optuna.trial.create_trial(
+        state=state,
+        values=values
+        if state == TrialState.COMPLETE or (known and objective.single and state != TrialState.FAIL)
+        else None,
+        params=config,
+        distributions={key: _distribution(results.state, key, value) for key, value in config.items()},
+        intermediate_values=steps if objective.single else {},
+        user_attrs={"trial": trial.id, "donors": trial.donors},
+    )
+
+
+def _distribution(state: SweepState, key: str, value: Any) -> BaseDistribution:
+    """A distribution that holds all values that were tried: what dashboards need to draw an axis."""
+    tried = [config[key] for trial in state.trials.values() if key in (config := flat(trial.config))]
+    if all(isinstance(v, int) and not isinstance(v, bool) for v in tried):
+        return IntDistribution(min(tried), max(tried))
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in tried):
+        low, high = min(tried), max(tried)
+        return FloatDistribution(low, high, log=low > 0 and high / low > 50)
+    return CategoricalDistribution(sorted(set(tried), key=str))

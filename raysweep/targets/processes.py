@@ -1,0 +1,87 @@
+"""The processes of one cluster, known by a marker in their environment.
+
+Not by name: Ray's workers rewrite their command line, and another Ray on this machine is none of our business.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+
+import psutil
+
+MARKER = "RAYSWEEP_CLUSTER_ID"
+
+TERM_SECONDS = 0.7  # Ray's GCS does not react to SIGTERM, and nothing else needs longer
+KILL_SECONDS = 5.0
+
+
+def is_marked(pid: int, cluster_id: str) -> bool:
+    """Whether a live process belongs to the cluster (a pid alone may have been given to another one)."""
+    try:
+        process = psutil.Process(pid)
+        return _is_alive(process) and process.environ().get(MARKER) == cluster_id
+    except psutil.Error:
+        return False
+
+
+def marked(cluster_id: str) -> list[psutil.Process]:
+    """The cluster's live processes and all their children, without this process and its parents."""
+    roots = [p for p in psutil.process_iter() if is_marked(p.pid, cluster_id)]
+    everyone = set(roots).union(*(_children(p) for p in roots))
+    ourselves = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
+    return [p for p in everyone if p.pid not in ourselves and _is_alive(p)]
+
+
+def daemons(cluster_id: str) -> list[int]:
+    """The cluster's processes that no other process of it has started, by pid."""
+    pids = {p.pid: p.ppid() for p in marked(cluster_id)}
+    return sorted(pid for pid, parent in pids.items() if parent not in pids)
+
+
+def end(cluster_id: str) -> tuple[int, list[int]]:
+    """Ends the cluster's processes: SIGTERM, then SIGKILL, until none is left.
+
+    Returns:
+        How many there were, and the pids that even SIGKILL did not end within KILL_SECONDS.
+    """
+    first = marked(cluster_id)
+    for process in first:
+        _signal(process, kill=False)
+    _wait(first, TERM_SECONDS)
+    deadline = time.monotonic() + KILL_SECONDS
+    # A dying raylet may still have begun a worker: look again until there is nothing.
+    while (left := marked(cluster_id)) and time.monotonic() < deadline:
+        for process in left:
+            _signal(process, kill=True)
+        _wait(left, 0.5)
+    return len(first), [p.pid for p in left]
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """A zombie has ended: it only waits for its parent, which may take its time."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _signal(process: psutil.Process, kill: bool) -> None:
+    try:
+        process.kill() if kill else process.terminate()
+    except psutil.Error:
+        return  # it has ended in the meantime
+
+
+def _wait(processes: Iterable[psutil.Process], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while any(map(_is_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.02)

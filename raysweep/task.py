@@ -1,0 +1,144 @@
+"""A task: a training function with its search space and its metric, read from a module."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from raysweep.errors import BadInput
+from raysweep.flags import nearest
+
+# What Ray itself adds to every result, so any task can be tuned for it.
+AUTOMATIC_METRICS = ("training_iteration", "time_total_s", "time_this_iter_s")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is tuned.
+
+    Attributes:
+        name: as given to `--task`; `tasks.` is implied for a name without a dot.
+        train: `train(config, data)`, or `train(config)` when there is no data.
+        space: parameter -> one of Ray's domains (`tune.loguniform(…)`, `tune.choice([…])`, …) or a constant.
+        metric: the key of `raysweep.report` that is optimised.
+        mode: "max" or "min".
+        max_iterations: reports after which a trial is complete.
+        mutable: parameters that population based training may change in a running trial.
+        load_data: `load_data(root)`, called once a sweep, in the driver; None for a task without data.
+        predict: `predict(config, state, inputs) -> probabilities`, for `raysweep predict`.
+    """
+
+    name: str
+    train: Callable[..., None]
+    space: dict[str, Any]
+    metric: str
+    mode: str
+    max_iterations: int
+    mutable: tuple[str, ...] | None = None
+    load_data: Callable[[Path | None], Any] | None = None
+    predict: Callable[..., Any] | None = None
+
+    @property
+    def takes_data(self) -> bool:
+        """Whether `train` wants the data as its second argument."""
+        return len(inspect.signature(self.train).parameters) >= 2
+
+
+def load(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        BadInput: there is no such module (with the nearest match), or it lacks a part of the protocol.
+    """
+    return of_module(_module(name), name)
+
+
+def of_module(module: ModuleType, name: str) -> Task:
+    """The task that a module holds; every missing part is named at once."""
+    missing = [part for part in ("SPACE", "METRIC", "MODE", "MAX_ITERATIONS", "train") if part not in vars(module)]
+    if missing:
+        raise BadInput(f"`--task {name}`: {module.__file__} defines no {', '.join(missing)}; see README, own task")
+    return Task(
+        name=name,
+        train=module.train,
+        space=module.SPACE,
+        metric=module.METRIC,
+        mode=module.MODE,
+        max_iterations=module.MAX_ITERATIONS,
+        mutable=getattr(module, "MUTABLE", None),
+        load_data=getattr(module, "load_data", None),
+        predict=getattr(module, "predict", None),
+    )
+
+
+def _module(name: str) -> ModuleType:
+    path = name if "." in name else f"tasks.{name}"
+    # A user's own package lies where the job was started, which is not where the job's file lies.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        found = importlib.util.find_spec(path)
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise BadInput(f"`--task {name}`: there is no module {path}{nearest(name, catalogue())}")
+    return importlib.import_module(path)
+
+
+def catalogue() -> list[str]:
+    """The names of the tasks that the project ships."""
+    package = importlib.import_module("tasks")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What a training function reports, read from its source without running it.
+
+    Attributes:
+        metrics: the keys of its `report({...})` literals; None when they cannot be read.
+        state: whether some `report` call passes `state=`; None when the source cannot be read.
+    """
+
+    metrics: tuple[str, ...] | None
+    state: bool | None
+
+
+def reports(train: Callable[..., None]) -> Reports:
+    """Reads the `report` calls of a training function's source, so that a wrong metric starts nothing."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(train)))
+    except (OSError, TypeError, SyntaxError):
+        return Reports(None, None)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _is_report(node)]
+    if not calls:
+        return Reports(None, None)
+    keys = [key for call in calls for key in _literal_keys(call)]
+    metrics = None if None in keys else tuple(dict.fromkeys(str(key) for key in keys))
+    return Reports(metrics, any(k.arg in ("state", None) for call in calls for k in call.keywords) or _second(calls))
+
+
+def _is_report(call: ast.Call) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    return name == "report" and bool(call.args or call.keywords)
+
+
+def _second(calls: list[ast.Call]) -> bool:
+    return any(len(call.args) > 1 for call in calls)
+
+
+def _literal_keys(call: ast.Call) -> list[str | None]:
+    metrics = call.args[0] if call.args else next(k.value for k in call.keywords)
+    if not isinstance(metrics, ast.Dict):
+        return [None]
+    return [k.value if isinstance(k, ast.Constant) and isinstance(k.value, str) else None for k in metrics.keys]

@@ -1,0 +1,118 @@
+"""The command line without a cluster: help, the catalogue, errors and how fast they come."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from raysweep.__main__ import cli
+from tests.ray_project import free_ports
+
+VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAYSWEEP_STORAGE")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A project without a cluster."""
+    for package, name, text in (
+        ("jobs", "asha", '"""ASHA: stops early.\n\nMore."""\nraise SystemExit("imported")\n'),
+        ("jobs", "grid", "x = 1\n"),
+        ("jobs", "broken", "def\n"),
+        ("jobs", "__init__", ""),
+        ("tasks", "digits", '"""Digits: a small net."""\n'),
+    ):
+        (tmp_path / package).mkdir(exist_ok=True)
+        (tmp_path / package / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from commands(child, (*path, name))
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), [pytest.param(*found, id=" ".join(("raysweep", *found[0]))) for found in commands(cli)]
+)
+def test_every_command_explains_itself(path, command):
+    shown = CliRunner().invoke(cli, [*path, "--help"])
+    assert shown.exit_code == 0
+    assert command.help
+    assert all(p.help for p in command.params if isinstance(p, click.Option))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"]])
+def test_answers_at_once_and_without_ray(folder, arguments):
+    code = f"import sys; from raysweep.__main__ import cli; cli({arguments}, standalone_mode=False)"
+    check = code + "; sys.exit(bool({'ray', 'torch', 'pandas'} & set(sys.modules)))"
+    began = time.monotonic()
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True).returncode == 0
+    assert time.monotonic() - began < 1
+
+
+def test_list_reads_docstrings_without_importing(folder):
+    shown = CliRunner().invoke(cli, ["list"])
+    assert shown.exit_code == 0
+    assert shown.output.splitlines() == [
+        "strategies:",
+        "  asha    ASHA: stops early.",
+        "  broken  (cannot be read as Python)",
+        "  grid",
+        "tasks:",
+        "  digits  Digits: a small net.",
+    ]
+
+
+def test_unknown_strategy_names_the_nearest(folder):
+    refused = CliRunner().invoke(cli, ["submit", "ahsa", "--samples", "3"])
+    assert refused.exit_code == 2
+    problem = "error: there is no strategy `ahsa` (did you mean `asha`?): choose one of asha, broken, grid\n"
+    assert refused.output == problem
+
+
+@pytest.mark.parametrize(
+    "arguments", [["submit", "asha"], ["status"], ["logs", "x"], ["stop", "x"]], ids=lambda words: words[0]
+)
+def test_no_cluster_names_the_fix(folder, arguments):
+    refused = CliRunner().invoke(cli, arguments)
+    assert refused.exit_code == 2
+    assert refused.output.startswith("error: no cluster is running: start one with `make cluster-up`")
+    assert len(refused.output.splitlines()) == 1
+
+
+def test_silent_address(folder, monkeypatch):
+    (port,) = free_ports(1)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", f"http://127.0.0.1:{port}")
+    failed = CliRunner().invoke(cli, ["status"])
+    assert failed.exit_code == 1
+    assert f"no Ray cluster answers at http://127.0.0.1:{port}" in failed.output
+
+
+def test_address_of_ray_init_is_not_a_dashboard(folder, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    refused = CliRunner().invoke(cli, ["status"])
+    assert refused.exit_code == 2
+    assert "not the URL of a dashboard" in refused.output
+
+
+def test_each_problem_has_its_own_line(folder):
+    refused = CliRunner().invoke(cli, ["cluster", "up", "--port", "99999", "--dashboard-port", "99999"])
+    assert refused.exit_code == 2
+    assert all(line.startswith("error: ") for line in refused.output.splitlines())
+    assert len(refused.output.splitlines()) > 1
+
+
+def test_cluster_status_and_down_without_one(folder):
+    assert CliRunner().invoke(cli, ["cluster", "status"]).exit_code == 1
+    assert CliRunner().invoke(cli, ["cluster", "down"]).exit_code == 0
+    assert not (folder / ".raysweep").exists()
