@@ -79,8 +79,8 @@ logs: $(READY) ## NAME=first (or JOB=submission-id): follow its log
 stop: $(READY) ## NAME=first (or JOB=submission-id): stop it; the sweep saves itself first
 	@$(call need,JOB)$(RAYSWEEP) stop $(call quote,$(JOB))
 
-results: $(READY) ## NAME=first: its trials and the best of them
-	@$(call need,NAME)$(RAYSWEEP) results $(call quote,$(NAME)) $(ARGS)
+results: $(READY) ## NAME=first: its trials and the best of them; without NAME the sweeps there are
+	@$(RAYSWEEP) results $(if $(NAME),$(call quote,$(NAME))) $(ARGS)
 
 list: $(READY) ## The strategies and the tasks
 	@$(RAYSWEEP) list

@@ -6,6 +6,7 @@ Ray is imported inside the commands that need it: `--help` and `list` answer at 
 from __future__ import annotations
 
 import ast
+import os
 import sys
 import time
 from pathlib import Path
@@ -157,7 +158,48 @@ def list_() -> None:
         click.echo(_table([(f"  {name}", about) for name, about in _catalogue(folder)]) or "  none in this folder")
 
 
-# Further commands (results, predict) belong here: one function each, the work in a module of its own.
+_storage = click.option(
+    "--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's."
+)
+
+
+@cli.command("results")
+@click.argument("name", required=False)
+@_storage
+@click.option("--top", default=10, show_default=True, help="How many trials to show, the best first.")
+def results_(name: str | None, storage: str | None, top: int) -> None:
+    """Show what a sweep found, running or ended; without NAME the sweeps of the storage."""
+    from raysweep import results
+
+    place = _place(storage)
+    if name is None:
+        click.echo("\n".join(results.names(place)) or f"no sweeps in {place}")
+        return
+    found = results.read(name, place)
+    click.echo(results.ranked(found).head(top).to_string(index=False))
+    click.echo(results.summary(found))
+
+
+@cli.command("predict")
+@click.argument("name")
+@_storage
+@click.option("--image", type=click.Path(path_type=Path), help="A picture, such as a PNG of a digit.")
+@click.option("--array", type=click.Path(path_type=Path), help="An .npy file of one or more inputs.")
+def predict_(name: str, storage: str | None, image: Path | None, array: Path | None) -> None:
+    """Predict with the best checkpoint of a sweep: class and probability of each input."""
+    from raysweep import results
+    from raysweep.predict import predict
+
+    found = results.read(name, _place(storage))
+    for prediction in predict(found, image, array):
+        click.echo(f"class {prediction.label}  probability {prediction.probability:.3f}")
+
+
+def _place(storage: str | None) -> str:
+    """Where results are looked for: as asked, $RAYSWEEP_STORAGE, the cluster's storage, or the folder runs."""
+    found = cluster.read(Path.cwd())
+    recorded = found.storage if found else str(Path("runs").absolute())
+    return storage or os.environ.get("RAYSWEEP_STORAGE") or recorded
 
 
 def _catalogue(folder: str) -> list[tuple[str, str]]:

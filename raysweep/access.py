@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -75,6 +76,8 @@ def connect(project: Path) -> JobSubmissionClient:
     with _address_is_ours():
         from ray.job_submission import JobSubmissionClient
 
+        for handler in logging.getLogger("ray").handlers:  # what it packs and where is not for the job's reader
+            handler.setLevel(logging.WARNING)
         return JobSubmissionClient(door.dashboard, headers=headers(door.token))
 
 

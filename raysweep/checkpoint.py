@@ -73,6 +73,11 @@ def save(storage: Storage, trial: str, iteration: int, state: object) -> Checkpo
     return saved
 
 
+def owner(key: str) -> str:
+    """The trial that saved the checkpoint under this key."""
+    return key.split("/")[1]
+
+
 def load(storage: Storage, checkpoint: Checkpoint | str) -> Any:
     """The state of a checkpoint, given as such or by its key.
 

@@ -63,10 +63,10 @@ class _Wrong:
         self.problem = problem
 
 
-class _Value(click.ParamType):
+class _Value(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4 only
     """Reads a value as click would, but keeps what is wrong with it: all problems are told at once."""
 
-    def __init__(self, flag: str, type_: click.ParamType) -> None:
+    def __init__(self, flag: str, type_: click.ParamType[Any, Any]) -> None:
         self.flag, self.type, self.name = flag, type_, type_.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -81,12 +81,17 @@ def flag_name(field: dataclasses.Field[Any]) -> str:
     return "--" + field.name.replace("_", "-")
 
 
-def _click_type(annotation: Any, choices: tuple[str, ...] | None) -> click.ParamType:
+def _click_type(annotation: Any, choices: tuple[str, ...] | None) -> click.ParamType[Any, Any]:
     if choices:
         return click.Choice(choices)
     if isinstance(annotation, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
-    simple = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.Path(path_type=Path)}
+    simple: dict[Any, click.ParamType[Any, Any]] = {
+        int: click.INT,
+        float: click.FLOAT,
+        str: click.STRING,
+        Path: click.Path(path_type=Path),
+    }
     return simple[annotation]
 
 

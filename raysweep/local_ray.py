@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import ray
 from ray._private import ray_constants
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
     from raysweep.flags import Flags

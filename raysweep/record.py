@@ -72,6 +72,7 @@ class Recorder(NotSaved, tune.Callback):
         self._storage, self._journal, self.state = storage, journal, state
         self._metric, self._mode, self._keep_all = metric, mode, keep_all
         self._stopping: set[str] = set()
+        self._loaded: dict[str, str] = {}  # trial -> the checkpoint that it was last restored from
         self._cleaner = ThreadPoolExecutor(1, thread_name_prefix="expire")
 
     def _write(self, type: str, **fields: Any) -> None:
@@ -104,8 +105,10 @@ class Recorder(NotSaved, tune.Callback):
     ) -> None:
         """Called by Tune with each result, after the scheduler has decided."""
         record = self.state.trials[trial.trial_id]
-        self._exploit(record, trial, result)
-        changed = {"config": dict(trial.config)} if trial.config != record.config else {}
+        self._exploit(record, result)
+        # PBT has set trial.config to the next configuration by now; this result was made with its own.
+        used = result["config"]
+        changed = {"config": used} if used != record.config else {}
         self._write(
             "result",
             trial=trial.trial_id,
@@ -119,19 +122,16 @@ class Recorder(NotSaved, tune.Callback):
             self._stopping.add(trial.trial_id)
         self._register(record, trial, result)
 
-    def _exploit(self, record: TrialRecord, trial: Trial, result: dict[str, Any]) -> None:
-        loaded = result.get(RESTORED)
-        donor = loaded.split("/")[1] if loaded else trial.trial_id
-        if donor != trial.trial_id:
-            source = self._by_key(donor, loaded)
-            after = dict(trial.config)
+    def _exploit(self, record: TrialRecord, result: dict[str, Any]) -> None:
+        loaded: str | None = result.get(RESTORED)
+        if loaded is None:
+            return
+        self._loaded[record.id] = loaded
+        donor = checkpoints.owner(loaded)
+        if donor != record.id:
+            source, before = self._by_key(donor, loaded), record.config
             self._write(
-                "exploit",
-                trial=trial.trial_id,
-                donor=donor,
-                checkpoint=source,
-                before=record.config,
-                after=after,
+                "exploit", trial=record.id, donor=donor, checkpoint=source, before=before, after=result["config"]
             )
 
     def _by_key(self, trial_id: str, key: str) -> dict[str, Any]:
@@ -139,12 +139,21 @@ class Recorder(NotSaved, tune.Callback):
         return next(checkpoint.to_dict() for checkpoint in saved if checkpoint.key == key)
 
     def _register(self, record: TrialRecord, trial: Trial, result: dict[str, Any]) -> None:
-        if not result.get(CHECKPOINT):
+        if not result.get(CHECKPOINT) or self._exploits(trial):
             return
         # Ray learns of the checkpoint here, without the extra remote call that it makes for its own.
         trial.on_checkpoint(pointer(Checkpoint.from_dict(result[CHECKPOINT]), result.get(TIME_TOTAL_S, 0.0)))
         if not self._keep_all:
             self.expire(record)
+
+    def _exploits(self, trial: Trial) -> bool:
+        """Whether PBT has just given the trial a donor's checkpoint, which it has yet to load."""
+        given = trial.checkpoint.path if trial.checkpoint else None
+        return (
+            given is not None
+            and checkpoints.owner(given) != trial.trial_id
+            and self._loaded.get(trial.trial_id) != given
+        )
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Called by Tune when a failed trial will start again."""

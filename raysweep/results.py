@@ -96,6 +96,33 @@ def read(name: str, storage: str) -> SweepResults:
     return SweepResults(place.url, spec, SweepState(journal.read(place)))
 
 
+def names(storage: str) -> list[str]:
+    """The sweeps of a storage, by name."""
+    return sorted({key.split("/")[0] for key in open_storage(storage).list() if key.endswith("/sweep.json")})
+
+
+def ranked(found: SweepResults) -> pd.DataFrame:
+    """The table with the best trials first, and without the columns that are empty."""
+    table = found.table
+    if table.empty:
+        return table
+    ascending = [mode == "min" for mode in found.objective.modes]
+    ordered = table.sort_values(list(found.objective.metrics), ascending=ascending)
+    return ordered.drop(columns="checkpoint").replace("", None).dropna(axis="columns", how="all")
+
+
+def summary(found: SweepResults) -> str:
+    """How the trials ended, the best of them, and where everything is."""
+    counts = {status: found.state.count(status) for status in ("finished", "stopped", "failed", "running", "pending")}
+    lines = ["trials: " + (", ".join(f"{n} {status}" for status, n in counts.items() if n) or "none")]
+    if not found.objective.single:
+        lines.append(f"Pareto front: {len(found.front)} trials, in {found.url}/best.json")
+    elif best := found.best:
+        metric = found.objective.metrics[0]
+        lines.append(f"best {metric} {best[metric]:.6g}: trial {best['trial']}, {best['config']}")
+    return "\n".join([*lines, f"results in {found.url}: trials.csv best.json optuna.log tensorboard/"])
+
+
 def read_spec(place: Storage) -> dict[str, Any] | None:
     """sweep.json of a sweep, or None where no sweep was begun."""
     try:

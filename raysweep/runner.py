@@ -122,7 +122,7 @@ class Runner:
             log.close()
             found = SweepResults(self.place.url, spec, self.state)
             results.export(self.place, found)
-        self._say(found)
+        click.echo(results.summary(found))
         self._judge(interrupted)
         return found
 
@@ -223,19 +223,6 @@ class Runner:
                 verbose=0,
             ),
         )
-
-    def _say(self, found: SweepResults) -> None:
-        counts = {
-            status: self.state.count(status) for status in ("finished", "stopped", "failed", "running", "pending")
-        }
-        click.echo("trials: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n))
-        if not found.objective.single:
-            click.echo(f"Pareto front: {len(found.front)} trials, in {found.url}/best.json")
-        elif best := found.best:
-            click.echo(
-                f"best {self.sweep.metric} {best[self.sweep.metric]:.6g}: trial {best['trial']}, {best['config']}"
-            )
-        click.echo(f"results in {found.url}: trials.csv best.json optuna.log tensorboard/")
 
     def _judge(self, interrupted: bool) -> None:
         failed, left = self.state.count("failed"), len(self.state.unfinished)

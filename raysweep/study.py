@@ -39,18 +39,18 @@ def study_log(results: SweepResults) -> bytes:
 
 def _frozen(trial: TrialRecord, results: SweepResults) -> FrozenTrial:
     objective = results.objective
-    values = [trial.last.metrics.get(m) if trial.last else None for m in objective.metrics]
-    known = all(is_number(value) for value in values)
+    last = trial.last.metrics if trial.last else {}
+    values: list[float] = [last[metric] for metric in objective.metrics if is_number(last.get(metric))]
     ended = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}.get(trial.status, TrialState.FAIL)
-    state = ended if known else TrialState.FAIL
+    state = ended if len(values) == len(objective.metrics) else TrialState.FAIL
+    # Optuna's studies with several objectives know no pruned trials with values.
+    told = state == TrialState.COMPLETE or (state == TrialState.PRUNED and objective.single)
     config = {key: value for key, value in flat(trial.config).items() if key in results.spec["space"]}
     metric = objective.metrics[0]
     steps = {i: r.metrics[metric] for i, r in trial.results.items() if is_number(r.metrics.get(metric))}
     return optuna.trial.create_trial(
         state=state,
-        values=values
-        if state == TrialState.COMPLETE or (known and objective.single and state != TrialState.FAIL)
-        else None,
+        values=values if told else None,
         params=config,
         distributions={key: _distribution(results.state, key, value) for key, value in config.items()},
         intermediate_values=steps if objective.single else {},

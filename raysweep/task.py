@@ -35,7 +35,9 @@ class Task:
         max_iterations: reports after which a trial is complete.
         mutable: parameters that population based training may change in a running trial.
         load_data: `load_data(root)`, called once a sweep, in the driver; None for a task without data.
-        predict: `predict(config, state, inputs) -> probabilities`, for `raysweep predict`.
+        predict: `predict(config, state, inputs) -> probabilities` of shape (n, classes), for `raysweep predict`.
+        prepare_image: `prepare_image(picture) -> inputs`, from a PIL image.
+        input_shape: shape of one input of `predict`.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Task:
     mutable: tuple[str, ...] | None = None
     load_data: Callable[[Path | None], Any] | None = None
     predict: Callable[..., Any] | None = None
+    prepare_image: Callable[..., Any] | None = None
+    input_shape: tuple[int, ...] | None = None
 
     @property
     def takes_data(self) -> bool:
@@ -78,6 +82,8 @@ def of_module(module: ModuleType, name: str) -> Task:
         mutable=getattr(module, "MUTABLE", None),
         load_data=getattr(module, "load_data", None),
         predict=getattr(module, "predict", None),
+        prepare_image=getattr(module, "prepare_image", None),
+        input_shape=getattr(module, "INPUT_SHAPE", None),
     )
 
 

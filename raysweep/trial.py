@@ -216,7 +216,7 @@ class TrialActor(tune.Trainable):
         return {**outcome.metrics, CHECKPOINT: saved, RESTORED: restored}
 
     def _function(self) -> Callable[[], None]:
-        arguments = [dict(self.config)]
+        arguments: list[Any] = [dict(self.config)]
         if len(inspect.signature(self.spec.train).parameters) > 1:
             arguments.append(_data(self.spec.data) if self.spec.data is not None else None)
         return functools.partial(self.spec.train, *arguments)
@@ -231,7 +231,7 @@ class TrialActor(tune.Trainable):
         self._session = _session = Session(self.trial_id, self.spec.storage, self.spec.max_iterations, self._start)
         if self.spec.timeout:
             # Written in C, with a thread that needs no interpreter lock: it ends calls that hang outside of Python.
-            faulthandler.dump_traceback_later(self.spec.timeout, exit=True, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(self.spec.timeout, exit=True, file=sys.__stderr__ or 2)
         return self._start.key if self._start else None
 
     def _end_session(self) -> bool:

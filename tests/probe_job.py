@@ -27,7 +27,7 @@ def main(code: int, hold: bool, rest: tuple[str, ...]) -> None:
         import ray
 
         ray.init(logging_level="ERROR")
-        print("worker", ray.get(ray.remote(os.getpid).remote()), flush=True)
+        print("worker", ray.get(ray.remote(lambda: os.getpid()).remote()), flush=True)
         time.sleep(60)
     sys.exit(code)
 

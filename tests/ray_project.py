@@ -64,8 +64,8 @@ class Project:
             timeout=seconds,
         )
 
-    def up(self) -> subprocess.CompletedProcess[str]:
-        return self.run("cluster", "up", "--port", self.ports[0], "--dashboard-port", self.ports[1])
+    def up(self, **env: str) -> subprocess.CompletedProcess[str]:
+        return self.run("cluster", "up", "--port", self.ports[0], "--dashboard-port", self.ports[1], **env)
 
     @property
     def cluster(self) -> Cluster:

@@ -38,7 +38,11 @@ def listening(cluster_id: str) -> set[tuple[str, int]]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
+    """A project without a cluster, of a user who has a stray token of Ray's."""
     made = make_project(tmp_path)
+    (tmp_path / "home" / ".ray").mkdir(parents=True)
+    (tmp_path / "home" / ".ray" / "auth_token").write_text("stray")
+    made.env["HOME"] = str(tmp_path / "home")
     yield made
     assert made.run("cluster", "down").returncode == 0
 
@@ -135,9 +139,11 @@ def test_killed_head_is_replaced_and_only_ours_ends(project, decoy):
     status = project.run("cluster", "status")
     assert (status.returncode, "has died" in status.stdout) == (1, True)
 
-    assert project.up().returncode == 0
+    assert project.up(RAYSWEEP_STORAGE="mine").returncode == 0
     alive = project.cluster
     assert alive.id != dead.id
+    assert (dead.storage, alive.storage) == (str(project.folder / "runs"), str(project.folder / "mine"))
+    assert ask(alive.dashboard, "stray") is Answer.WRONG
     assert processes.marked(dead.id) == []
     assert not Path(dead.temp_dir).exists()
 

@@ -73,6 +73,8 @@ def environment(cluster: Cluster) -> dict[str, str]:
         processes.MARKER: cluster.id,
         # Ray's processes change their title; without this they overwrite the marker with it.
         "SPT_NOENV": "1",
+        # What processes leave behind when they are ended goes with the cluster.
+        "TMPDIR": os.environ.get("TMPDIR", cluster.temp_dir),
         # A job's entrypoint is `python jobs/…`: the Python that has Ray.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }
