@@ -33,13 +33,17 @@ help: ## This list
 .PHONY: setup
 setup: $(READY) ## The locked environment in .venv (every other target does it too)
 
+# Some machines forbid Python to keep its bytecode: then each of the dozen Pythons of a cluster compiles Ray again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The stamp is newer than the lock: nothing to do. uv of this machine, or one of our own in .venv.
-# Compiled once here: Ray starts a dozen Pythons, and each would compile Ray again.
+# Importing the two large packages once compiles just what they use; compiling all of .venv takes five times as long.
 $(READY): uv.lock pyproject.toml
 	@if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then uv=uv; else \
 	  [ -x $(BIN)/uv ] || { python3 -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }; \
 	  uv=$(BIN)/uv; fi; \
-	UV_PROJECT_ENVIRONMENT=$(VENV) "$$uv" sync --frozen --compile-bytecode --quiet
+	UV_PROJECT_ENVIRONMENT=$(VENV) "$$uv" sync --frozen --quiet
+	@$(BIN)/python -c "import torch" & $(BIN)/python -c "import ray.tune, ray.dashboard.dashboard" && wait $$!
 	@touch $@
 
 .PHONY: demo

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 from ray import tune
+from ray.tune import TuneError
 
 from raysweep import journal, local_ray, preflight, results
 from raysweep import task as tasks
@@ -21,9 +22,10 @@ from raysweep.points import read as read_points
 from raysweep.results import SweepResults
 from raysweep.runner import Runner
 from raysweep.state import SweepState
-from raysweep.storage import Storage, open_storage
+from raysweep.storage import open_storage
 from raysweep.sweep import NoKnobs, Strategy, Sweep, knobs_of, settle, strategy, strategy_of
 from raysweep.task import Task
+from raysweep.variants import Variants
 
 
 def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoKnobs) -> None:
@@ -137,36 +139,45 @@ def _run(
 ) -> SweepResults | None:
     sweep = settle(flags, chosen.name, task, points)
     config, refused = _tune_config(chosen, sweep, knobs)
-    problems = problems + refused + preflight.check_static(flags, sweep, config) + preflight.probe(sweep.storage)
-    place = open_storage(sweep.storage).child(sweep.name)
-    reachable = not any("--storage" in problem for problem in problems)
-    state = _state(place) if reachable else None
-    if reachable:
-        problems += preflight.check_storage(sweep, flags, state)
+    stored, state = _check_place(sweep, flags)
+    problems = problems + refused + preflight.check_static(flags, sweep, config) + stored
     connected = local_ray.connect() if local_ray.running() else False
-    problems += preflight.check_cluster(flags, sweep) if connected else local_ray.check_machine(flags)
+    problems += preflight.check_cluster(flags, sweep) if connected and not stored else []
+    problems += [] if connected else local_ray.check_machine(flags)
     if problems:
         raise BadInput(*problems)
     assert config is not None
+    place = open_storage(sweep.storage).child(sweep.name)
     if flags.dry_run:
         click.echo(f"dry run: {chosen.name} on {task.name}, {sweep.samples} samples, to {place.url}: nothing started")
         return None
     if not connected:
         local_ray.start()
-    return Runner(sweep, flags, knobs, config, place, state).run()
+    return Runner(chosen, sweep, flags, knobs, config, place, state).run()
 
 
-def _state(place: Storage) -> SweepState | None:
-    return SweepState(journal.read(place)) if results.read_spec(place) is not None else None
+def _check_place(sweep: Sweep, flags: Flags) -> tuple[list[str], SweepState | None]:
+    """What is wrong with the storage and the name there, and the sweep that bears the name already."""
+    problems = preflight.probe(sweep.storage) + preflight.name_problems(flags.name)
+    if problems:
+        return problems, None
+    place = open_storage(sweep.storage).child(sweep.name)
+    state = SweepState(journal.read(place)) if results.read_spec(place) is not None else None
+    return preflight.check_storage(sweep, flags, state), state
 
 
 def _tune_config(chosen: Strategy, sweep: Sweep, knobs: Any) -> tuple[tune.TuneConfig | None, list[str]]:
+    """The strategy's TuneConfig, always with a searcher, or what is wrong with what it was given."""
     try:
-        if chosen.name != "grid" and not sweep.space:
+        if not sweep.space:
             raise BadInput(f"task {sweep.task.name} has an empty search space: give SPACE a domain")
-        return chosen.tune_config(sweep, knobs), []
+        config = chosen.tune_config(sweep, knobs)
+        if config.search_alg is None:
+            sweep.refuse_points("it draws at random and learns from no value", values_only=True)
+            config.search_alg = Variants(sweep.space, sweep.points, sweep.seed)
+        return config, []
     except BadInput as error:
         return None, list(error.problems)
-    except (AssertionError, ValueError, TypeError, tune.TuneError) as error:
+    except (AssertionError, ValueError, TypeError, TuneError) as error:
         # Ray's own checks of a scheduler's or searcher's arguments.
         return None, [f"`{chosen.name}` with {knobs}: {error or 'refused by Ray'}: change the knob"]

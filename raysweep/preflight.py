@@ -6,6 +6,7 @@ Each returns problems, one sentence each: the argument in backticks, the value, 
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
@@ -35,8 +36,6 @@ def check_static(flags: Flags, sweep: Sweep, config: Any) -> list[str]:
     problems = _numbers(flags, sweep) + _metric(sweep, read) + _pickles(sweep)
     if flags.name is None and flags.resume != "never":
         problems.append(f"`--resume {flags.resume}` needs `--name`: name the sweep to continue")
-    if flags.name is not None and ("/" in flags.name or flags.name.startswith(".") or not flags.name.strip()):
-        problems.append(f"`--name {flags.name}`: a name is one folder of the storage: use letters, digits, - and _")
     return problems + (_pair(flags, sweep, config, read) if config is not None else [])
 
 
@@ -84,7 +83,7 @@ def _pickles(sweep: Sweep) -> list[str]:
         cloudpickle.dumps(sweep.task.train)
     except Exception:
         _, failures = inspect_serializability(sweep.task.train, print_file=_Quiet())
-        names = ", ".join(sorted({f"`{failure.name}`" for failure in failures})) or "something it captures"
+        names = ", ".join(sorted({f"`{failure.path[-1]}`" for failure in failures})) or "something it captures"
         return [
             f"`train` of task {sweep.task.name} cannot be sent to a worker: {names} cannot be pickled:"
             " make it inside `train`"
@@ -122,6 +121,13 @@ def _pair(flags: Flags, sweep: Sweep, config: Any, read: Reports) -> list[str]:
             " nothing: pass state= to raysweep.report and take it up with raysweep.resume()"
         )
     return problems
+
+
+def name_problems(name: str | None) -> list[str]:
+    """What is wrong with a sweep's name: it is one folder of the storage."""
+    if name is None or re.fullmatch(r"[\w][\w.-]*", name):
+        return []
+    return [f"`--name {name}`: a name is one folder of the storage: use letters, digits, - and _"]
 
 
 def check_storage(sweep: Sweep, flags: Flags, state: SweepState | None) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import inspect
 import json
 import logging
@@ -14,6 +13,7 @@ import random
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from raysweep.results import SweepResults
 from raysweep.source import TrialSource
 from raysweep.state import SweepState
 from raysweep.storage import Storage
-from raysweep.sweep import Sweep
+from raysweep.sweep import Strategy, Sweep
 from raysweep.tensorboard import TensorBoard
 from raysweep.trial import TrialSpec, trainable
 from raysweep.variants import Variants
@@ -46,14 +46,6 @@ TUNE_SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Ray's own snapshot is never read: do not spend time on it
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: no tables
 }
-SAVED_FLAGS = (
-    "max_iterations",
-    "samples",
-    "cpus_per_trial",
-    "gpus_per_trial",
-    "max_failures",
-    "trial_timeout",
-)
 
 
 class _Stop(tune.Stopper):
@@ -74,6 +66,7 @@ class Runner:
 
     def __init__(
         self,
+        strategy: Strategy,
         sweep: Sweep,
         flags: Flags,
         knobs: Any,
@@ -82,18 +75,11 @@ class Runner:
         state: SweepState | None,
     ) -> None:
         self.sweep, self.flags, self.knobs, self.config, self.place = sweep, flags, knobs, config, place
-        self.resumed = state is not None
+        self.strategy, self.resumed = strategy, state is not None
         self.state = state or SweepState()
         self.scheduler = config.scheduler or FIFOScheduler()
-        self.searcher = self._searcher()
+        self.searcher: Searcher = config.search_alg
         self.population = isinstance(self.scheduler, PopulationBasedTraining)
-
-    def _searcher(self) -> Searcher:
-        if self.config.search_alg is None:
-            self.sweep.refuse_points("its searcher draws at random and learns from nothing", values_only=True)
-            return Variants(self.sweep.space, self.sweep.points, self.sweep.seed)
-        assert isinstance(self.config.search_alg, Searcher)
-        return self.config.search_alg
 
     @property
     def total(self) -> int:
@@ -144,7 +130,7 @@ class Runner:
             "samples": self.sweep.samples,
             "max_iterations": self.sweep.max_iterations,
             "space": space.describe(self.sweep.space),
-            "code": code_hash(self.sweep),
+            "code": code_hash(self.sweep.task.train, self.strategy.tune_config),
             "versions": {name: version(name) for name in ("ray", "optuna", "numpy")},
             "python": sys.version.split()[0],
         }
@@ -253,11 +239,10 @@ class _interruptible:
         signal.signal(signal.SIGTERM, self._before)
 
 
-def code_hash(sweep: Sweep) -> str:
-    """Hash of the task's and the strategy's source files, for sweep.json."""
+def code_hash(*functions: Callable[..., Any]) -> str:
+    """Hash of the source files that these functions come from, for sweep.json."""
     digest = hashlib.sha256()
-    modules = [inspect.getmodule(sweep.task.train), importlib.import_module(f"jobs.{sweep.strategy}")]
-    for module in modules:
-        path = getattr(module, "__file__", None)
+    for function in functions:
+        path = getattr(inspect.getmodule(function), "__file__", None)
         digest.update(Path(path).read_bytes() if path else b"")
     return digest.hexdigest()[:16]

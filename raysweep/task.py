@@ -88,17 +88,20 @@ def of_module(module: ModuleType, name: str) -> Task:
 
 
 def _module(name: str) -> ModuleType:
-    path = name if "." in name else f"tasks.{name}"
-    # A user's own package lies where the job was started, which is not where the job's file lies.
+    # A user's own module lies where the job was started, which is not where the job's file lies.
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
+    for path in [name] if "." in name else [f"tasks.{name}", name]:
+        if _exists(path):
+            return importlib.import_module(path)
+    raise BadInput(f"`--task {name}`: there is no such module, in tasks/ or elsewhere{nearest(name, catalogue())}")
+
+
+def _exists(path: str) -> bool:
     try:
-        found = importlib.util.find_spec(path)
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
-        raise BadInput(f"`--task {name}`: there is no module {path}{nearest(name, catalogue())}")
-    return importlib.import_module(path)
+        return importlib.util.find_spec(path) is not None
+    except (ModuleNotFoundError, ValueError):
+        return False
 
 
 def catalogue() -> list[str]:

@@ -32,6 +32,18 @@ def tensors(part: Part) -> tuple[Tensor, Tensor]:
     return tensor(part.inputs).to(device()), tensor(part.labels).to(device(), torch.long)
 
 
+class Scale(nn.Module):
+    """A network's first layer: pixels as the data have them to about -1 ... 1."""
+
+    def __init__(self, mean: float, deviation: float) -> None:
+        super().__init__()
+        self.mean, self.deviation = mean, deviation
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Numbers of 32 bits, of bytes too."""
+        return (pixels - self.mean) / self.deviation
+
+
 def batches(examples: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
     """Shuffled indices of an epoch.
 

@@ -32,6 +32,7 @@ MAX_ITERATIONS = 20
 # What shapes the trees still to come. Not the learning rate: scikit-learn scales all trees with the newest.
 MUTABLE = ("max_depth", "subsample", "max_features")
 TREES = 10  # that an iteration adds
+INPUT_SHAPE = (30,)  # of `predict`
 
 
 def load_data(root: Path | None) -> Data:

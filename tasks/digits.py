@@ -21,7 +21,7 @@ from torch import nn
 
 import raysweep
 from tasks._data import Data, Part, hold_out
-from tasks._tensors import accuracy, batches, device, probabilities, restore, saved, tensors
+from tasks._tensors import Scale, accuracy, batches, device, probabilities, restore, saved, tensors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,13 +35,13 @@ SPACE = {
 METRIC, MODE = "val_accuracy", "max"
 MAX_ITERATIONS = 10
 MUTABLE = ("lr", "momentum")  # a running trial cannot change its width: the weights would not fit
-MEAN, DEVIATION = 4.9, 6.0  # of the pixels, which go from 0 to 16
+INPUT_SHAPE = (64,)  # of `predict`
 
 
 def load_data(root: Path | None) -> Data:
     """The three parts; runs once a sweep. `root`, the folder of --data, is not needed here."""
     pixels, labels = load_digits(return_X_y=True)
-    rest, test = hold_out(Part(_scaled(pixels), labels), 0.2)
+    rest, test = hold_out(Part(pixels.astype(np.float32), labels), 0.2)
     return Data(*hold_out(rest, 0.25), test)
 
 
@@ -66,19 +66,17 @@ def train(config: dict[str, Any], data: Data) -> None:
         )
 
 
-def _scaled(pixels: np.ndarray) -> np.ndarray:
-    return ((pixels - MEAN) / DEVIATION).astype(np.float32)
-
-
 def _network(config: dict[str, Any]) -> nn.Module:
-    return nn.Sequential(nn.Linear(64, config["width"]), nn.ReLU(), nn.Linear(config["width"], 10))
+    width = config["width"]
+    return nn.Sequential(Scale(4.9, 6.0), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
 
 
 def predict(config: dict[str, Any], state: Any, inputs: np.ndarray) -> np.ndarray:
-    """Class probabilities of pictures, one a row, as `load_data` and `prepare_image` scale them."""
+    """Class probabilities of pictures, one a row of 64 pixels from 0 to 16."""
     return probabilities(_network(config), state, inputs)
 
 
 def prepare_image(image: "Image") -> np.ndarray:
     """A picture of one light digit on a dark ground, as an input of `predict`."""
-    return _scaled(np.asarray(image.convert("L").resize((8, 8))).reshape(1, 64) * (16 / 255))
+    pixels: np.ndarray = np.asarray(image.convert("L").resize((8, 8)), np.float32).reshape(1, 64)
+    return pixels * (16 / 255)

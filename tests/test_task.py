@@ -41,11 +41,6 @@ def test_a_name_without_a_dot_is_a_file_of_tasks():
     assert (task.takes_data, task.load_data, task.mutable) == (False, None, ("x", "y"))
 
 
-@pytest.mark.parametrize("name", catalogue())
-def test_every_task_of_the_project_loads(name):
-    assert load(name).space
-
-
 def test_the_catalogue_has_tasks_but_not_their_helpers():
     assert {"digits", "quadratic"} <= set(catalogue())
     assert not [name for name in catalogue() if name.startswith("_")]

@@ -1,7 +1,10 @@
 """A sweep's side of `raysweep.report`, in this process and without Ray: what a task's `train` is run against."""
 
+import contextlib
+import dataclasses
 import pickle
 
+import numpy as np
 import pytest
 
 import raysweep
@@ -29,10 +32,8 @@ class Session:
         """The reports of the trial so far; a trial that was stopped before continues where it was."""
         self._last, self._stop_at = iterations or task.MAX_ITERATIONS, stop_at
         arguments = (dict(config),) if data is None else (dict(config), data)
-        try:
+        with contextlib.suppress(_Stopped):
             task.train(*arguments)
-        except _Stopped:
-            pass
         return self.reports
 
     def fresh(self, *arguments, **options) -> list[dict[str, float]]:
@@ -57,3 +58,18 @@ class Session:
         self.saved = pickle.dumps(state)
         if len(self.reports) == self._stop_at:
             raise _Stopped
+
+
+def read_only(data):
+    """The data as Ray's object store gives them to a trial."""
+    for value in vars(data).values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+        elif dataclasses.is_dataclass(value):
+            read_only(value)
+    return data
+
+
+def overlap(one, other) -> int:
+    """How many examples of one part are in another."""
+    return len({row.tobytes() for row in one.inputs} & {row.tobytes() for row in other.inputs})

@@ -1,0 +1,139 @@
+"""Every row of bad input, by the real command: exit code 2, one message with the fix, and nothing started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.ray_project import ROOT, clean_environment
+
+MODULES = {
+    "gridded.py": "from tasks.quadratic import *\nSPACE = SPACE | {'pace': tune.grid_search([0.5, 0.9])}\n",
+    "sampled.py": "from tasks.quadratic import *\nSPACE = SPACE | {'pace': tune.sample_from(lambda spec: 0.5)}\n",
+    "locked.py": (
+        "import threading\nimport raysweep\nfrom tasks.quadratic import SPACE, METRIC, MODE, MAX_ITERATIONS\n"
+        "LOCK = threading.Lock()\n"
+        "def make():\n    guard = LOCK\n    def train(config):\n"
+        "        with guard:\n            raysweep.report({'loss': 1.0})\n    return train\ntrain = make()\n"
+    ),
+    "silent.py": (
+        "from tasks.quadratic import SPACE, METRIC, MODE, MAX_ITERATIONS\ndef train(config):\n    return None\n"
+    ),
+    "raising.py": (
+        "from tasks.quadratic import SPACE, METRIC, MODE, MAX_ITERATIONS\n"
+        "def train(config):\n    raise ValueError('the data is upside down')\n"
+    ),
+    "stateless.py": (
+        "import raysweep\nfrom tasks.quadratic import SPACE, METRIC, MODE, MAX_ITERATIONS\n"
+        "def train(config):\n    for _ in raysweep.iterations():\n        raysweep.report({'loss': 1.0})\n"
+    ),
+    "half.py": "METRIC = 'loss'\n",
+    "paired.py": (
+        "from ray import tune\nfrom ray.tune.schedulers import PopulationBasedTraining\nimport optuna, raysweep\n"
+        "def tune_config(sweep, knobs):\n"
+        "    search = raysweep.OptunaSearch(lambda seed: optuna.samplers.TPESampler(seed=seed))\n"
+        "    pbt = PopulationBasedTraining(hyperparam_mutations={'x': tune.uniform(-1, 1)})\n"
+        "    return tune.TuneConfig(search_alg=search, scheduler=pbt)\n"
+        "if __name__ == '__main__':\n    raysweep.main(tune_config)\n"
+    ),
+    "points.yaml": "- {x: 0.5, y: 1.0, pace: 0.5}\n- {x: 99, yy: 1.0}\n- 3\n",
+}
+QUADRATIC = ("--task", "quadratic")
+ROWS: dict[str, tuple[str, tuple[str, ...], list[str]]] = {
+    "wrong metric": ("asha", (*QUADRATIC, "--metric", "accuracy"), ["`--metric accuracy`", "loss"]),
+    "unknown task": ("asha", ("--task", "digit"), ["`--task digit`", "did you mean `digits`"]),
+    "unknown flag": ("asha", (*QUADRATIC, "--sampels", "3"), ["`--sampels`", "did you mean `--samples`"]),
+    "half a task": ("asha", ("--task", "half"), ["SPACE, MODE, MAX_ITERATIONS, train"]),
+    "grid over a continuous domain": ("grid", QUADRATIC, ["`x` is continuous", "`y` is continuous", "--resolution"]),
+    "grid_search in a searcher's space": ("tpe", ("--task", "gridded"), ["`pace` is a grid_search"]),
+    "a domain that a searcher cannot draw": ("gp", ("--task", "sampled"), ["`pace` is a sample_from"]),
+    "no samples": ("asha", (*QUADRATIC, "--samples", "0"), ["`--samples 0`", "at least 1"]),
+    "not a number": ("asha", (*QUADRATIC, "--samples", "many"), ["`--samples`", "'many'"]),
+    "too many CPUs": ("asha", (*QUADRATIC, "--cpus-per-trial", "4096"), ["`--cpus-per-trial 4096`", "ask for at most"]),
+    "no GPU": ("asha", (*QUADRATIC, "--gpus-per-trial", "99"), ["`--gpus-per-trial 99`", "ask for at most"]),
+    "store unreachable": ("asha", (*QUADRATIC, "--storage", "s3://bucket/x"), ["`--storage s3://bucket/x`", "unreachable"]),
+    "storage of a strange kind": ("asha", (*QUADRATIC, "--storage", "ftp://x/y"), ["`--storage ftp://x/y`", "s3://"]),
+    "no permission": ("asha", (*QUADRATIC, "--storage", "/sys/raysweep"), ["`--storage /sys/raysweep`", "no permission"]),
+    "resume without a name": ("asha", (*QUADRATIC, "--resume", "must"), ["needs `--name`"]),
+    "resume of nothing": ("asha", (*QUADRATIC, "--resume", "must", "--name", "x"), ["there is no sweep `x`"]),
+    "name that is a path": ("asha", (*QUADRATIC, "--name", "../x"), ["`--name ../x`", "one folder"]),
+    "a function that cannot be pickled": ("asha", ("--task", "locked"), ["`guard`", "cannot be pickled"]),
+    "malformed points": (
+        "tpe",
+        (*QUADRATIC, "--points", "points.yaml"),
+        ["points.yaml`: line 2: `x` is 99", "line 2: `yy`", "did you mean `y`", "line 3"],
+    ),
+    "points for a grid": ("grid", (*QUADRATIC, "--resolution", "2", "--points", "one.yaml"), ["`grid` cannot use"]),
+    "known values for random search": ("asha", (*QUADRATIC, "--points", "known.yaml"), ["`asha` cannot use known values"]),
+    "PBT with a searcher": ("paired.py", QUADRATIC, ["PopulationBasedTraining with OptunaSearch"]),
+    "PBT without checkpoints": ("pbt", ("--task", "stateless"), ["saves nothing", "state="]),
+    "PBT with a limit": ("pbt", (*QUADRATIC, "--concurrency", "2"), ["`--concurrency 2`"]),
+    "a knob that Ray refuses": ("asha", (*QUADRATIC, "--reduction-factor", "1"), ["reduction_factor"]),
+    "all at once": (
+        "asha",
+        (*QUADRATIC, "--samples", "0", "--metric", "nope", "--nmae", "x", "--seed", "y", "--cpus-per-trial", "999",
+         "--storage", "/sys/raysweep"),
+        ["`--samples 0`", "`--metric nope`", "`--nmae`", "`--seed`", "`--cpus-per-trial 999`", "/sys/raysweep"],
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in MODULES.items():
+        (tmp_path / name).write_text(text.replace("import *", "import *\nfrom ray import tune"))
+    (tmp_path / "one.yaml").write_text("- {x: 0.5}\n")
+    (tmp_path / "known.yaml").write_text("- config: {x: 0.5, y: 1.0, pace: 0.5}\n  value: 3.0\n")
+    return tmp_path
+
+
+def run(folder: Path, job: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    path = folder / job if job.endswith(".py") else ROOT / "jobs" / f"{job}.py"
+    endpoint = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    return subprocess.run(
+        [sys.executable, str(path), *flags], cwd=folder, env=clean_environment(folder, **endpoint),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_bad_input_is_told_and_starts_nothing(row: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job, flags, parts = ROWS[row]
+    before = {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
+    began = time.monotonic()
+    done = run(folder, job, *flags)
+    with capsys.disabled():
+        print(f" [{time.monotonic() - began:.1f} s]", end="")
+    assert done.returncode == 2, done.stdout + done.stderr
+    for part in parts:
+        assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    after = {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
+    assert after - before <= {folder / "runs"}, "something was left behind"
+    assert not list((folder / "runs").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [("raising", "ValueError: the data is upside down"), ("silent", "returned without a report")],
+)
+def test_a_function_that_never_reports_fails_the_sweep_with_its_first_traceback(
+    task: str, message: str, folder: Path
+) -> None:
+    done = run(folder, "random_search", "--task", task, "--samples", "2", "--name", "failing")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "2 trials failed; the first, trial 0000" in done.stderr
+    assert message in done.stderr
+    assert "in train" in done.stderr or task == "silent"
+
+
+def test_a_dry_run_says_what_would_run_and_starts_nothing(folder: Path) -> None:
+    done = run(folder, "asha", *QUADRATIC, "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "asha on quadratic, 20 samples" in done.stdout
+    assert not list((folder / "runs").glob("*"))

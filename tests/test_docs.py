@@ -1,0 +1,84 @@
+"""The README says what is so: the tree, the flags, the make targets, the strategies, the notebook example."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raysweep.flags import Flags, flag_name
+from raysweep.sweep import strategies
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def section(name: str) -> str:
+    found = re.search(rf"<!-- {name} -->(.*?)<!-- /{name} -->", README, re.DOTALL)
+    assert found, name
+    return found.group(1)
+
+
+def words(name: str) -> list[str]:
+    return re.findall(r"`([^` ]+)`", section(name))
+
+
+def test_every_flag_is_listed_and_no_other() -> None:
+    assert words("flags") == [flag_name(field) for field in dataclasses.fields(Flags)]
+
+
+def test_every_strategy_has_its_row_and_no_other() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", section("strategies"), re.MULTILINE)
+    assert sorted(rows) == strategies()
+    measured = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "strategies.md").read_text(), re.MULTILINE)
+    assert sorted(set(measured)) == strategies()
+
+
+def test_every_make_target_is_listed_and_has_a_help_line() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = set(re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE))
+    targets = {word for line in phony for word in line.split()}
+    documented = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+    assert targets == documented
+    assert {word for word in words("targets") if word != "make"} == targets - {"help"}
+
+
+def test_every_folder_of_the_tree_exists_and_is_listed() -> None:
+    listed = set(re.findall(r"^([\w/]+)/ ", section("tree"), re.MULTILINE))
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    folders = {line.split("/")[0] for line in tracked.splitlines() if "/" in line and not line.startswith(".")}
+    assert {name for name in listed if "/" not in name} == folders
+    assert all((ROOT / name).is_dir() for name in listed)
+
+
+def test_tasks_of_the_tree_are_those_that_exist() -> None:
+    line = next(line for line in section("tree").splitlines() if line.startswith("tasks/"))
+    shipped = [path.stem for path in (ROOT / "tasks").glob("[a-z]*.py")]
+    assert sorted(re.findall(r"\w+", line.split(":")[1])) == sorted(shipped)
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_demo_is_shown_with_its_real_output() -> None:
+    shown = section("demo")
+    assert re.search(r"best val_accuracy 0\.9[6-9]", shown)
+    assert "20 trials" in shown
+
+
+@pytest.mark.timeout(180)
+def test_the_notebook_example_runs(tmp_path: Path) -> None:
+    code = re.search(r"```python\n(import raysweep.*?)```", README, re.DOTALL)
+    assert code
+    script = tmp_path / "example.py"
+    script.write_text(code.group(1) + '\nassert found.best["loss"] < 10, found.best\n')
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "from-a-notebook" / "trials.csv").exists()

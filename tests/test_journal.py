@@ -1,0 +1,208 @@
+"""The journal: nothing that was appended is lost, whatever happens to the writer or the storage."""
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from raysweep import journal
+from raysweep.errors import NotFound, StorageError
+from raysweep.journal import Journal, read
+from raysweep.storage import FolderStorage, Storage
+
+
+@dataclass(frozen=True)
+class MemoryStorage(Storage):
+    """An object store: no local path, objects written whole; refuses while `refusing` is set."""
+
+    url: str = "memory://"
+    objects: dict[str, bytes] = field(default_factory=dict)
+    refusing: threading.Event = field(default_factory=threading.Event)
+    refusals: list[str] = field(default_factory=list)
+
+    def put(self, key, data):
+        if self.refusing.is_set():
+            self.refusals.append(key)
+            raise StorageError("503: try again later")
+        self.objects[key] = data
+
+    def get(self, key):
+        if key not in self.objects:
+            raise NotFound(key)
+        return self.objects[key]
+
+    def list(self, prefix=""):
+        return sorted(key for key in self.objects if key.startswith(prefix))
+
+    def size(self, key): ...
+    def delete(self, key): ...
+    def delete_tree(self, prefix): ...
+    def _name(self, error): ...
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return FolderStorage(str(tmp_path))
+
+
+@pytest.fixture
+def store():
+    return MemoryStorage()
+
+
+def wait_for(condition):
+    until = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < until, "waited 5 s in vain"
+        time.sleep(0.005)
+
+
+def written(storage, count, after=0):
+    log = Journal(storage, after)
+    events = [log.append("result", trial="00000", iteration=i) for i in range(1, count + 1)]
+    log.close()
+    return events
+
+
+def test_events_come_back_as_they_were_appended(folder):
+    events = written(folder, 3)
+    assert [event["seq"] for event in events] == [1, 2, 3]
+    assert read(folder) == events
+    assert abs(events[0]["time"] - time.time()) < 60
+
+
+def test_there_is_no_event_where_nothing_was_written(folder):
+    assert read(folder) == []
+
+
+def test_numpy_becomes_plain_and_anything_else_text(folder):
+    log = Journal(folder)
+    log.append("suggest", config={"width": np.int64(3), "lr": np.float64(0.5), "act": range(2)}, nan=float("nan"))
+    log.close()
+    [event] = read(folder)
+    assert event["config"] == {"width": 3, "lr": 0.5, "act": "range(0, 2)"}
+    assert event["nan"] != event["nan"]
+
+
+def test_a_line_is_in_the_file_before_append_returns(folder):
+    log = Journal(folder)
+    for count in range(1, 4):
+        log.append("result", trial="00000")
+        assert len(read(folder)) == count
+    log.close()
+
+
+def test_a_torn_last_line_is_left_out_wherever_it_was_torn(folder):
+    events = written(folder, 3)
+    [key] = folder.list("journal/")
+    whole = folder.get(key)
+    last = len(whole.splitlines(keepends=True)[-1])
+    for kept in range(len(whole) - last, len(whole) - 1):
+        folder.put(key, whole[:kept])
+        assert read(folder) == events[:2], f"torn after {kept} bytes"
+    folder.put(key, whole[:-1])  # only the newline is missing
+    assert read(folder) == events
+
+
+def test_the_next_writer_goes_on_where_a_torn_line_began(folder):
+    events = written(folder, 3)
+    [key] = folder.list("journal/")
+    folder.put(key, folder.get(key)[:-4])
+    more = written(folder, 2, after=read(folder)[-1]["seq"])
+    assert [event["seq"] for event in more] == [3, 4]
+    assert read(folder) == events[:2] + more
+
+
+def test_segments_of_several_writers_are_one_sequence(folder):
+    first, second, third = written(folder, 2), written(folder, 1, after=2), written(folder, 2, after=3)
+    keys = folder.list("journal/")
+    assert [key.split("/")[1][:9] for key in keys] == ["000000001", "000000003", "000000004"]
+    assert read(folder) == first + second + third
+
+
+def test_order_is_by_sequence_number_not_by_segment(folder):
+    folder.put("journal/000000001-b.jsonl", b'{"seq":1}\n{"seq":4}\n')
+    folder.put("journal/000000002-a.jsonl", b'{"seq":2}\n{"seq":3}\n')
+    assert [event["seq"] for event in read(folder)] == [1, 2, 3, 4]
+
+
+def test_a_folder_that_refuses_a_line_is_a_storage_error(folder):
+    log = Journal(folder)
+    full = open("/dev/full", "a", buffering=1)  # noqa: PTH123, SIM115 - a disk without space
+    own, log._sink._file = log._sink._file, full
+    with pytest.raises(StorageError, match="the journal cannot be written: No space left on device"):
+        log.append("result", trial="00000")
+    own.close()
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+
+
+def test_an_object_store_gets_one_object_a_period_not_one_a_line(store, monkeypatch):
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 60)
+    log = Journal(store)
+    events = [log.append("result", trial="00000", iteration=i) for i in range(50)]
+    assert store.objects == {}
+    log.close()
+    [key] = store.objects
+    assert key.startswith("journal/000000001-")
+    assert read(store) == events
+
+
+def test_an_object_store_gets_the_lines_while_the_sweep_runs(store, monkeypatch):
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.01)
+    log = Journal(store)
+    first = log.append("result", trial="00000")
+    wait_for(lambda: read(store) == [first])
+    second = log.append("result", trial="00001")
+    wait_for(lambda: read(store) == [first, second])
+    assert len(store.objects) == 2
+    log.close()
+    assert len(store.objects) == 2
+
+
+def test_lines_are_kept_while_the_store_refuses(store, monkeypatch):
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.01)
+    store.refusing.set()
+    log = Journal(store)
+    events = []
+    for i in range(4):
+        events.append(log.append("result", trial="00000", iteration=i))
+        before = len(store.refusals)
+        wait_for(lambda before=before: len(store.refusals) > before + 1)
+    assert store.objects == {}
+    store.refusing.clear()
+    wait_for(lambda: read(store) == events)
+    log.close()
+    assert read(store) == events
+
+
+def test_close_writes_what_is_held_back_or_says_that_it_cannot(store, monkeypatch):
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 60)
+    log = Journal(store)
+    event = log.append("end", status="ended")
+    store.refusing.set()
+    with pytest.raises(StorageError, match="503"):
+        log.close()
+    store.refusing.clear()
+    log.close()
+    assert read(store) == [event]
+
+
+def test_writers_in_an_object_store_do_not_overwrite_each_other(store):
+    first, second = written(store, 2), written(store, 2, after=2)
+    assert read(store) == first + second
+
+
+def test_cost_of_an_append(folder):
+    metrics = {f"metric_{i}": i / 7 for i in range(10)}
+    log = Journal(folder)
+    began = time.perf_counter()
+    for i in range(1000):
+        log.append("result", trial="00000", iteration=i, metrics=metrics)
+    each = (time.perf_counter() - began) / 1000
+    log.close()
+    assert [json.dumps(event["metrics"]) for event in read(folder)] == [json.dumps(metrics)] * 1000
+    print(f"an append costs {each * 1e6:.0f} us")
