@@ -10,10 +10,26 @@ import raysweep
 from raysweep.flags import Flags, command, flag_name, nearest
 from raysweep.sweep import strategies, strategy
 
-FROZEN = """
-    --task --data --name --storage --samples --max-iterations --metric --mode --points --seed --cpus-per-trial
-    --gpus-per-trial --concurrency --max-failures --trial-timeout --time-budget --resume --dry-run
-""".split()
+FROZEN = [
+    "--task",
+    "--data",
+    "--name",
+    "--storage",
+    "--samples",
+    "--max-iterations",
+    "--metric",
+    "--mode",
+    "--points",
+    "--seed",
+    "--cpus-per-trial",
+    "--gpus-per-trial",
+    "--concurrency",
+    "--max-failures",
+    "--trial-timeout",
+    "--time-budget",
+    "--resume",
+    "--dry-run",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +80,35 @@ def test_nothing_given_means_the_defaults():
 
 def test_values_have_their_types():
     flags, knobs, problems = parse(
-        *"--task svm --data d --samples 3 --mode min --points p.yaml --cpus-per-trial 0.5 --concurrency 2".split(),
-        *"--trial-timeout 9 --time-budget 1e3 --resume auto --dry-run --grace-period 4 --fraction 1".split(),
+        *[
+            "--task",
+            "svm",
+            "--data",
+            "d",
+            "--samples",
+            "3",
+            "--mode",
+            "min",
+            "--points",
+            "p.yaml",
+            "--cpus-per-trial",
+            "0.5",
+            "--concurrency",
+            "2",
+        ],
+        *[
+            "--trial-timeout",
+            "9",
+            "--time-budget",
+            "1e3",
+            "--resume",
+            "auto",
+            "--dry-run",
+            "--grace-period",
+            "4",
+            "--fraction",
+            "1",
+        ],
     )
     assert problems == []
     assert flags == Flags(
@@ -87,8 +130,8 @@ def test_values_have_their_types():
 
 def test_everything_wrong_is_collected_and_the_rest_is_kept():
     flags, knobs, problems = parse(
-        *"--samples many --smaples 3 --seed 1.5 --mode best --resume sometimes".split(),
-        *"--grace-period x --scale cubic --fraction=half --max-iteration=4 --name kept".split(),
+        *["--samples", "many", "--smaples", "3", "--seed", "1.5", "--mode", "best", "--resume", "sometimes"],
+        *["--grace-period", "x", "--scale", "cubic", "--fraction=half", "--max-iteration=4", "--name", "kept"],
     )
     assert (flags, knobs) == (Flags(name="kept"), Knobs())
     for flag, value in {

@@ -90,9 +90,7 @@ class Driver:
         metrics = {"accuracy": value}
         ended = tell(self.scheduler, StubTrial(trial_id), iteration, metrics)
         self.decisions.append((len(self.events), trial_id, iteration, value, ended))
-        self.journal(
-            "result", trial=trial_id, iteration=iteration, metrics=metrics, checkpoint=None, node="n"
-        )
+        self.journal("result", trial=trial_id, iteration=iteration, metrics=metrics, checkpoint=None, node="n")
         if ended:
             del self.trials[trial_id]
             self.journal("complete", trial=trial_id, status=ended)
@@ -166,16 +164,11 @@ def test_asha_decides_after_a_resume_as_without_one(mode):
 
 def test_an_asha_that_forgot_its_rungs_decides_otherwise():
     # What Ray does on a restore: the reason why there is a replay at all.
-    driver = Driver(asha(), seed=1).run()
-    at = next(at for at, _, iteration, _, ended in driver.decisions if (iteration, ended) == (1, "stopped"))
-    with pytest.raises(AssertionError, match="resumed after"):
-        forgetful = Driver(asha())
-        forgetful.decisions, forgetful.events = driver.decisions, [*driver.events[at - 1 :]]
-        forgetful.decisions = [(n - at + 1, *rest) for n, *rest in driver.decisions if n >= at - 1]
-        forgetful.scheduler = asha()
-        for trial in {rest[0] for _, *rest in forgetful.decisions}:
-            forgetful.scheduler.on_trial_add(Controller(), StubTrial(trial))
-        assert_same_decisions_after(forgetful.scheduler, forgetful, 0)
+    decisions = Driver(asha(), seed=1).run().decisions
+    _, trial_id, iteration, value, _ = next(d for d in decisions if (d[2], d[4]) == (1, "stopped"))
+    forgot = asha()
+    forgot.on_trial_add(Controller(), StubTrial(trial_id))
+    assert tell(forgot, StubTrial(trial_id), iteration, {"accuracy": value}) is None
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -183,12 +176,25 @@ def test_median_stopping_decides_after_a_resume_as_without_one(seed):
     assert_replays(median, Driver(median(), seed=seed).run())
 
 
+@pytest.mark.xfail(strict=True, reason="Ray adds the trials again: they change brackets, and draw once more")
 def test_several_brackets_decide_after_a_resume_as_without_one():
     def make():
         np.random.seed(0)  # the runner does it for each run: brackets are drawn from it
         return brackets()
 
     assert_replays(make, Driver(make(), seed=1).run())
+
+
+@pytest.mark.xfail(strict=True, reason="MedianStoppingRule asserts that a stopped trial reports no more")
+def test_a_trial_whose_stop_was_decided_but_not_journalled_can_run_on():
+    # The driver was killed between a trial's last result and its end.
+    driver = Driver(median(), seed=1).run()
+    cut, trial_id, iteration, value, _ = next(d for d in driver.decisions if d[-1] == "stopped")
+    state = SweepState(driver.events[: cut + 1])
+    scheduler, trial = median(), StubTrial(trial_id)
+    replay(scheduler, state, {trial_id: trial})
+    scheduler.on_trial_add(Controller(), trial)
+    assert tell(scheduler, trial, iteration + 1, {"accuracy": value}) in (None, "stopped")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+"""Seconds of a sweep as the tutorial writes it, plain Ray Tune with a DataLoader, and as this project runs it.
+
+Both arms train the same configurations of the same network on the same pictures for the same epochs, and
+measure validation and test accuracy after each. They take turns in one Ray (A B A B ...). Ours also saves
+a checkpoint every epoch, and loads the data within the time measured.
+
+Plain: every trial reads Fashion-MNIST with torchvision, a DataLoader turns its pictures into tensors one by
+one, Ray's defaults for loggers and actors.
+Ours: `raysweep.run` of tasks/mnist.py.
+
+    python benchmarks/tutorial.py --data /usr/share/datasets/fashion-mnist
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+import torch
+from ray import tune
+from sklearn.model_selection import train_test_split
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+from torchvision.datasets import FashionMNIST
+from torchvision.datasets.utils import extract_archive
+from torchvision.transforms import ToTensor
+
+import raysweep
+from raysweep import local_ray
+from tasks import _mnist_files, mnist
+
+ACCURACIES = ["val_accuracy", "test_accuracy"]
+
+
+def loaders(root: str) -> tuple[DataLoader[Any], DataLoader[Any], DataLoader[Any]]:
+    """Training, validation and test part: the tutorial's way to read them, the task's way to divide them."""
+    whole = FashionMNIST(root, train=True, transform=ToTensor())
+    test = FashionMNIST(root, train=False, transform=ToTensor())
+    train, val = train_test_split(
+        np.arange(len(whole)), test_size=1 / 12, stratify=whole.targets.numpy(), random_state=0
+    )
+    return (
+        DataLoader(Subset(whole, train.tolist()), batch_size=64, shuffle=True),
+        DataLoader(Subset(whole, val.tolist()), batch_size=64),
+        DataLoader(test, batch_size=64),
+    )
+
+
+def network(l1: int, l2: int) -> nn.Module:
+    """784-l1-l2-10."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, l1), nn.ReLU(), nn.Linear(l1, l2), nn.ReLU(), nn.Linear(l2, 10))
+
+
+def accuracy(model: nn.Module, loader: DataLoader[Any]) -> float:
+    """Share of right answers."""
+    with torch.no_grad():
+        right = sum(int((model(images).argmax(1) == labels).sum()) for images, labels in loader)
+    return right / len(loader.dataset)  # type: ignore[arg-type]
+
+
+def tutorial_trial(config: dict[str, Any]) -> None:
+    """A trial of the tutorial."""
+    torch.manual_seed(0)
+    train, val, test = loaders(config["root"])
+    point = config["point"]
+    model = network(point["l1"], point["l2"])
+    optimizer = torch.optim.SGD(model.parameters(), lr=point["lr"], momentum=point["momentum"])
+    for _ in range(config["epochs"]):
+        for images, labels in train:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(images), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        tune.report({"val_accuracy": accuracy(model, val), "test_accuracy": accuracy(model, test)})
+
+
+def plain(points: list[dict[str, Any]], epochs: int, root: Path, folder: Path) -> pd.DataFrame:
+    """Ray Tune with its defaults; one row a trial, its best epoch."""
+    space = {"point": tune.grid_search(points), "epochs": epochs, "root": str(root)}
+    run_config = tune.RunConfig(storage_path=str(folder), verbose=0)
+    found = tune.Tuner(tutorial_trial, param_space=space, run_config=run_config).fit()
+    tables = [result.metrics_dataframe for result in found]
+    return pd.DataFrame([table.loc[table["val_accuracy"].idxmax(), ACCURACIES] for table in tables])
+
+
+def ours(points: list[dict[str, Any]], epochs: int, root: Path, folder: Path) -> pd.DataFrame:
+    """The same as a sweep: random search whose every draw is given."""
+    found = raysweep.run(
+        "random_search",
+        mnist.train,
+        mnist.SPACE,
+        metric=mnist.METRIC,
+        mode=mnist.MODE,
+        data=mnist.load_data(root),
+        points=points,
+        samples=len(points),
+        max_iterations=epochs,
+        storage=folder,
+        name="mnist",
+    )
+    return found.table[ACCURACIES]
+
+
+def torchvision_layout(data: Path, folder: Path) -> Path:
+    """The four files where torchvision's FashionMNIST looks for them; made once, outside of what is timed."""
+    raw = folder / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in _mnist_files.find(data):
+        if path.suffix == ".gz":
+            extract_archive(str(path), str(raw))
+        else:
+            (raw / path.name).symlink_to(path.absolute())
+    return folder
+
+
+def timed(arm: Callable[..., pd.DataFrame], *arguments: Any) -> float:
+    """Seconds of one turn of an arm; says what its trials reached, so that less work would show."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        table = arm(*arguments, Path(folder))
+        seconds = time.perf_counter() - started
+    reached = ", ".join(f"{name} {table[name].mean():.4f} (best {table[name].max():.4f})" for name in ACCURACIES)
+    click.echo(f"{arm.__name__:>6}: {seconds:7.1f} s   {len(table)} trials, mean {reached}")
+    return seconds
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), required=True, help="Fashion-MNIST's idx files.")
+@click.option("--trials", default=4, show_default=True, help="Trials of one turn.")
+@click.option("--epochs", default=2, show_default=True, help="Epochs of one trial.")
+@click.option("--pairs", default=3, show_default=True, help="Turns of each arm.")
+def main(data: Path, trials: int, epochs: int, pairs: int) -> None:
+    """Runs the arms in turns and prints seconds, accuracies and the ratio."""
+    local_ray.start()
+    random = np.random.RandomState(0)
+    points = [{key: domain.sample(random_state=random) for key, domain in mnist.SPACE.items()} for _ in range(trials)]
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = torchvision_layout(data, Path(folder))
+        for pair in range(1, pairs + 1):
+            ratios.append(timed(plain, points, epochs, root) / timed(ours, points, epochs, data))
+            click.echo(f"pair {pair}: plain / ours = {ratios[-1]:.2f}")
+    click.echo(f"median {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), {pairs} pairs")
+
+
+if __name__ == "__main__":
+    main()
