@@ -116,8 +116,9 @@ files = git ls-files --cached --others --exclude-standard -- $(patsubst %,'%',$(
 format: $(READY) ## Format and fix what ruff can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-bench: $(READY) ## The benchmark suite
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(READY) ## Both benchmarks; ARGS="--data DIR" for the tutorial's, with Fashion-MNIST files there
+	@$(BIN)/python benchmarks/noop.py
+	@$(BIN)/python benchmarks/tutorial.py $(ARGS)
 
 clean: cluster-down ## Cluster down, caches away; runs/, .raysweep/token and .venv stay
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist *.egg-info

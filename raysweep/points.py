@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ray.tune.search.sample import Integer
 
 from raysweep.errors import BadInput
 from raysweep.flags import nearest
 from raysweep.space import domains, grids
+from raysweep.state import is_number
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,16 @@ def read(path: Path, space: dict[str, Any]) -> list[Point]:
     """
     try:
         text = path.read_text()
-        items = yaml.safe_load(text)
-        lines = [node.start_mark.line + 1 for node in getattr(yaml.compose(text), "value", [])]
+        items, tree = yaml.safe_load(text), yaml.compose(text)
+    except UnicodeDecodeError as error:
+        raise BadInput(f"`--points {path}`: not YAML or JSON: it is not text in UTF-8") from error
     except OSError as error:
         raise BadInput(f"`--points {path}`: {error.strerror}: name a YAML or JSON file") from error
     except yaml.YAMLError as error:
         raise BadInput(f"`--points {path}`: not YAML or JSON: {' '.join(str(error).split())}") from error
     if not isinstance(items, list):
         raise BadInput(f"`--points {path}`: line 1: a list of configurations is wanted, not a {type(items).__name__}")
-    places = [f"`--points {path}`: line {line}" for line in lines]
+    places = [f"`--points {path}`: line {node.start_mark.line + 1}" for node in tree.value]
     return parse(items, space, places)
 
 
@@ -77,7 +80,7 @@ def _problems(point: Point, drawn: dict[str, Any]) -> list[str]:
             allowed = domain if isinstance(domain, list) else domain.domain_str
             found.append(f"`{key}` is {value!r}, outside of {allowed}")
     if point.value is not None:
-        if not isinstance(point.value, int | float):
+        if isinstance(point.value, bool) or not is_number(point.value):
             found.append(f"`value` is {point.value!r}: a number is wanted")
         missing = [key for key in drawn if key not in flat(point.config)]
         found += [f"`{key}` is missing: a known value needs the whole configuration" for key in missing]
@@ -87,6 +90,8 @@ def _problems(point: Point, drawn: dict[str, Any]) -> list[str]:
 def _allows(domain: Any, value: Any) -> bool:
     if isinstance(domain, list):
         return value in domain
+    if isinstance(domain, Integer):  # Ray's own check allows fractions, and the end, which is never drawn
+        return isinstance(value, int) and bool(domain.lower <= value < domain.upper)
     try:
         return bool(domain.is_valid(value))
     except (TypeError, ValueError, NotImplementedError):

@@ -6,6 +6,7 @@ Each returns problems, one sentence each: the argument in backticks, the value, 
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from typing import Any
@@ -20,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raysweep.errors import BadInput, StorageError
 from raysweep.flags import Flags
 from raysweep.results import read_spec
+from raysweep.space import describe
 from raysweep.state import SweepState
 from raysweep.storage import FolderStorage, open_storage
 from raysweep.sweep import Sweep
@@ -51,18 +53,20 @@ def _numbers(flags: Flags, sweep: Sweep) -> list[str]:
     problems = [
         f"`{flag} {value}`: at least {least} is wanted"
         for flag, (value, least) in wanted.items()
-        if value is not None and value < least
+        if value is not None and not least <= value < math.inf
     ]
     for flag, seconds in (("--trial-timeout", flags.trial_timeout), ("--time-budget", flags.time_budget)):
-        if seconds is not None and seconds <= 0:
+        if seconds is not None and not seconds > 0:
             problems.append(f"`{flag} {seconds}`: more than 0 seconds are wanted")
+    if not 0 <= sweep.seed < 2**32:
+        problems.append(f"`--seed {sweep.seed}`: 0 to 4294967295 is wanted, since numpy takes no other")
     if flags.cpus_per_trial == flags.gpus_per_trial == 0:
         problems.append("`--cpus-per-trial 0`: a trial without CPU and GPU has no place: ask for one of them")
     for flag, share in (
         ("--cpus-per-trial", flags.cpus_per_trial),
         ("--gpus-per-trial", flags.gpus_per_trial),
     ):
-        if share > 1 and share != int(share):
+        if 1 < share < math.inf and share != int(share):
             problems.append(
                 f"`{flag} {share}`: Ray gives a fraction of one, or whole ones: take {int(share)} or {int(share) + 1}"
             )
@@ -146,14 +150,14 @@ def check_storage(sweep: Sweep, flags: Flags, state: SweepState | None) -> list[
         "strategy": sweep.strategy,
         "task": sweep.task.name,
         "seed": sweep.seed,
-        "metrics": None,
-        "space": None,
+        "metrics": [sweep.metric, *spec.get("metrics", [])[1:]],
+        "space": describe(sweep.space),
     }
     return [
-        f"sweep `{sweep.name}` was begun with {key} {spec[key]}, not {value}:"
+        f"sweep `{sweep.name}` was begun with {key} {spec.get(key)}, not {value}:"
         f" a sweep keeps its {key}: give another --name"
         for key, value in asked.items()
-        if value is not None and spec.get(key) != value
+        if spec.get(key) != value
     ]
 
 

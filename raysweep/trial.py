@@ -8,6 +8,7 @@ checkpoint is verified before it is reported, and a step costs one hand-over bet
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import functools
 import inspect
@@ -81,9 +82,10 @@ class Session:
 
     def report(self, metrics: dict[str, Any], state: Any) -> None:
         """Saves the state, hands the metrics to Tune and waits for its decision."""
+        plain = _plain(metrics)
         self.iteration += 1
         saved = None if state is None else checkpoints.save(self.storage, self.trial, self.iteration, state)
-        self.outbox.put(_Report(_plain(metrics), saved))
+        self.outbox.put(_Report(plain, saved))
         self._go.acquire()
         if self._ending:
             raise _End
@@ -161,7 +163,8 @@ def report(metrics: dict[str, Any], state: Any = None) -> None:
 def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
     plain = {}
     for key, value in metrics.items():
-        value = value.item() if hasattr(value, "item") else value
+        with contextlib.suppress(ValueError, RuntimeError):  # an array of several numbers has no item
+            value = value.item() if hasattr(value, "item") else value
         if not isinstance(value, numbers.Number | str):
             raise TypeError(f"report: metric `{key}` is a {type(value).__name__}: give a number or a text")
         plain[key] = value

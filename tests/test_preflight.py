@@ -50,11 +50,6 @@ def test_nothing_is_wrong_with_the_defaults():
     assert check(config=tune.TuneConfig(scheduler=ASHAScheduler())) == []
 
 
-NOT_FINITE = pytest.mark.xfail(strict=True, reason="inf and nan pass every comparison of preflight._numbers")
-SEED = pytest.mark.xfail(strict=True, reason="numpy refuses the seed after the sweep was begun")
-KEPT = pytest.mark.xfail(strict=True, reason="check_storage compares neither metrics nor space")
-
-
 @pytest.mark.parametrize(
     ("flag", "value", "told"),
     [
@@ -71,11 +66,11 @@ KEPT = pytest.mark.xfail(strict=True, reason="check_storage compares neither met
         ("cpus_per_trial", 1.5, "`--cpus-per-trial 1.5`: Ray gives a fraction of one, or whole ones: take 1 or 2"),
         ("gpus_per_trial", 2.5, "`--gpus-per-trial 2.5`: Ray gives a fraction of one, or whole ones: take 2 or 3"),
         ("mode", "best", "`--mode best`: max or min"),
-        pytest.param("cpus_per_trial", math.inf, "`--cpus-per-trial inf`", marks=NOT_FINITE),
-        pytest.param("gpus_per_trial", math.nan, "`--gpus-per-trial nan`", marks=NOT_FINITE),
-        pytest.param("time_budget", math.nan, "`--time-budget nan`", marks=NOT_FINITE),
-        pytest.param("seed", -1, "`--seed -1`", marks=SEED),
-        pytest.param("seed", 2**32, "`--seed 4294967296`", marks=SEED),
+        pytest.param("cpus_per_trial", math.inf, "`--cpus-per-trial inf`"),
+        pytest.param("gpus_per_trial", math.nan, "`--gpus-per-trial nan`"),
+        pytest.param("time_budget", math.nan, "`--time-budget nan`"),
+        pytest.param("seed", -1, "`--seed -1`"),
+        pytest.param("seed", 2**32, "`--seed 4294967296`"),
         ("resume", "must", "`--resume must` needs `--name`"),
         ("resume", "auto", "`--resume auto` needs `--name`"),
     ],
@@ -228,7 +223,7 @@ def test_a_sweep_that_exists_can_be_resumed(tmp_path, resume):
     [
         ({"seed": 1}, "begun with seed 0, not 1"),
         ({"strategy": "tpe"}, "begun with strategy asha, not tpe"),
-        pytest.param({"metric": "accuracy"}, "begun with metrics ['loss'], not ['accuracy']", marks=KEPT),
+        pytest.param({"metric": "accuracy"}, "begun with metrics ['loss'], not ['accuracy']"),
     ],
 )
 def test_a_resumed_sweep_keeps_what_it_was_begun_with(tmp_path, change, told):
@@ -236,7 +231,6 @@ def test_a_resumed_sweep_keeps_what_it_was_begun_with(tmp_path, change, told):
     assert len([problem for problem in problems if told in problem]) == 1
 
 
-@KEPT
 def test_a_resumed_sweep_keeps_its_space(tmp_path):
     assert begun(tmp_path) == []
     task = Task("mine", train, {"lr": tune.uniform(0.0, 2.0)}, "loss", "min", 10)

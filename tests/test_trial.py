@@ -175,7 +175,6 @@ def test_scalars_become_plain(session, given, plain):
         pytest.param(
             np.array([1.0, 2.0]),
             id="array",
-            marks=pytest.mark.xfail(strict=True, reason="numpy's ValueError, which does not name the key"),
         ),
     ],
 )
@@ -185,7 +184,6 @@ def test_a_metric_of_a_wrong_type_is_named(session, wrong):
     assert str(error) == f"report: metric `curve` is a {type(wrong).__name__}: give a number or a text"
 
 
-@pytest.mark.xfail(strict=True, reason="the state is saved before the metrics are looked at")
 def test_a_wrong_metric_leaves_no_checkpoint_behind(session, place):
     assert isinstance(session().next(lambda: raysweep.report({"loss": None}, state=1)), TypeError)
     assert checkpoint.verified(place, "00007") == []
