@@ -44,6 +44,7 @@ def read(path: Path, space: dict[str, Any]) -> list[Point]:
         raise BadInput(f"`--points {path}`: not YAML or JSON: {' '.join(str(error).split())}") from error
     if not isinstance(items, list):
         raise BadInput(f"`--points {path}`: line 1: a list of configurations is wanted, not a {type(items).__name__}")
+    assert tree is not None
     places = [f"`--points {path}`: line {node.start_mark.line + 1}" for node in tree.value]
     return parse(items, space, places)
 

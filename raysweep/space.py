@@ -174,6 +174,8 @@ def describe(space: dict[str, Any]) -> dict[str, str]:
     """`a/b` -> a line that names the domain and its limits; the same text means the same space."""
     lines = {}
     for key, domain in domains(space).items():
-        lines[key] = f"{type(domain).__name__} {domain.domain_str} {type(_scale(domain)).__name__}"
+        # A function shows its address, which is another one in the next process.
+        limits = "" if isinstance(domain, Function) else f" {domain.domain_str} {type(_scale(domain)).__name__}"
+        lines[key] = f"{type(domain).__name__}{limits}"
     lines |= {key: f"grid {values}" for key, values in grids(space).items()}
     return dict(sorted(lines.items()))
