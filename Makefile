@@ -92,8 +92,12 @@ list: $(READY) ## The strategies and the tasks
 ##@ Develop
 
 .PHONY: test lint format bench clean
+# Three processes: the strategies share a private Ray, the others a cluster, and neither sees the other's settings.
 test: $(READY) ## All tests, or ARGS="tests/test_cli.py -k help"
-	@$(BIN)/pytest $(ARGS)
+	@code=0; run() { $(BIN)/pytest "$$@" || code=1; }; \
+	if [ -n "$(strip $(value ARGS))" ]; then run $(ARGS); else \
+	  run --ignore tests/jobs --ignore tests/e2e; run tests/jobs; run tests/e2e; fi; \
+	exit $$code
 
 # Only what exists is checked; all checks run, and any of them fails the target.
 lint: $(READY) ## ruff, mypy, layers, YAML and shell files
