@@ -36,6 +36,7 @@ def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:
             perturbation_interval=knobs.perturbation_interval,
             hyperparam_bounds=space.bounds(sweep.space, sweep.task.mutable),
             quantile_fraction=knobs.quantile_fraction,
+            log_config=False,  # the journal has every exploit
         )
     )
 

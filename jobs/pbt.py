@@ -40,6 +40,7 @@ def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:
             quantile_fraction=knobs.quantile_fraction,
             resample_probability=knobs.resample_probability,
             custom_explore_fn=space.clip(sweep.space),
+            log_config=False,  # the journal has every exploit
         )
     )
 

@@ -1,4 +1,4 @@
-"""Which cluster the commands talk to, and the token that opens it."""
+"""Which cluster the commands talk to, the token that opens it, and the storage that it saves to."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from raysweep import cluster
 from raysweep.dashboard import LOOPBACK, Answer, ask, headers
 from raysweep.errors import BadInput, ClusterError
+from raysweep.targets.store import environment
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in Ray's own order
+AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL_S3")
 TOKEN_FIX = "set RAY_AUTH_TOKEN_PATH to the cluster's token file, or RAY_AUTH_TOKEN to the token"
 
 
@@ -79,6 +81,21 @@ def connect(project: Path) -> JobSubmissionClient:
         for handler in logging.getLogger("ray").handlers:  # what it packs and where is not for the job's reader
             handler.setLevel(logging.WARNING)
         return JobSubmissionClient(door.dashboard, headers=headers(door.token))
+
+
+def storage(project: Path, asked: str | None = None) -> str:
+    """Where results are: as asked, $RAYSWEEP_STORAGE, the cluster's storage, or the folder runs.
+
+    If that is the S3 store of the project's cluster, this process gets its address and keys as AWS's variables.
+    """
+    own = cluster.read(project)
+    recorded = own.storage if own else str(Path("runs").absolute())
+    place = asked or os.environ.get("RAYSWEEP_STORAGE") or recorded
+    if own and own.endpoint and f"{place}/".startswith(f"{own.storage}/"):
+        for variable in AWS_KEYS:  # they would win over the file
+            os.environ.pop(variable, None)
+        os.environ |= environment(own.endpoint, Path(own.credentials_path))
+    return place
 
 
 def _token(path: Path) -> str:

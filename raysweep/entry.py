@@ -16,13 +16,15 @@ from ray.tune import TuneError
 from raysweep import journal, local_ray, preflight, results
 from raysweep import task as tasks
 from raysweep.errors import BadInput, RaysweepError
-from raysweep.flags import Flags, command, nearest
+from raysweep.flags import Flags, command, default_name, nearest
+from raysweep.lease import claim
 from raysweep.points import Point, parse
 from raysweep.points import read as read_points
 from raysweep.results import SweepResults
 from raysweep.runner import Runner
 from raysweep.state import SweepState
-from raysweep.storage import open_storage
+from raysweep.storage import Storage, open_storage
+from raysweep.supervisor import Supervisor
 from raysweep.sweep import NoKnobs, Strategy, Sweep, knobs_of, settle, strategy, strategy_of
 from raysweep.task import Task
 from raysweep.variants import Variants
@@ -31,14 +33,23 @@ from raysweep.variants import Variants
 def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoKnobs) -> None:
     """The command line of a job: `raysweep.main(tune_config, Knobs)` is a strategy file's last line.
 
-    Exits with 0 when every trial is accounted for, 1 when trials failed beyond what was allowed, 2 on bad input.
+    The sweep runs under a supervisor, which starts a driver that dies again. Exits with 0 when every trial is accounted
+    for, 1 when trials failed beyond what was allowed, 2 on bad input.
     """
     module = sys.modules[tune_config.__module__]
     name = Path(inspect.getfile(tune_config)).stem
     chosen = strategy_of(module, name)
 
     def body(flags: Flags, values: Any, problems: list[str]) -> None:
-        sys.exit(_exit_code(lambda: _from_flags(chosen, flags, values, problems)))
+        # A second life must find the sweep of the first. Who resumes has to say which.
+        fresh = default_name(flags.task, name) if flags.resume == "never" else None
+        named = dataclasses.replace(flags, name=flags.name or fresh)
+
+        def driver(again: bool) -> int:
+            asked = dataclasses.replace(named, resume="auto") if again else named
+            return _exit_code(lambda: _from_flags(chosen, asked, values, problems))
+
+        sys.exit(Supervisor(driver).run())
 
     command(chosen.doc, knobs, body, f"python jobs/{name}.py")()
 
@@ -139,7 +150,7 @@ def _run(
 ) -> SweepResults | None:
     sweep = settle(flags, chosen.name, task, points)
     config, refused = _tune_config(chosen, sweep, knobs)
-    stored, state = _check_place(sweep, flags)
+    stored = _check_place(sweep, flags)
     problems = problems + refused + preflight.check_static(flags, sweep, config) + stored
     connected = local_ray.connect() if local_ray.running() else False
     problems += preflight.check_cluster(flags, sweep) if connected and not stored else []
@@ -147,23 +158,31 @@ def _run(
     if problems:
         raise BadInput(*problems)
     assert config is not None
-    place = open_storage(sweep.storage).child(sweep.name)
+    place = open_storage(sweep.storage).child(sweep.name).patient()
     if flags.dry_run:
         click.echo(f"dry run: {chosen.name} on {task.name}, {sweep.samples} samples, to {place.url}: nothing started")
         return None
-    if not connected:
-        local_ray.start()
-    return Runner(chosen, sweep, flags, knobs, config, place, state).run()
+    with claim(place, click.echo) as lease:
+        # Another driver may have been here since.
+        state = _state(place)
+        if problems := preflight.check_storage(sweep, flags, state):
+            raise BadInput(*problems)
+        if not connected:
+            local_ray.start()
+        return Runner(chosen, sweep, flags, knobs, config, place, lease, state).run()
 
 
-def _check_place(sweep: Sweep, flags: Flags) -> tuple[list[str], SweepState | None]:
-    """What is wrong with the storage and the name there, and the sweep that bears the name already."""
+def _check_place(sweep: Sweep, flags: Flags) -> list[str]:
+    """What is wrong with the storage and the name there."""
     problems = preflight.probe(sweep.storage) + preflight.name_problems(flags.name)
     if problems:
-        return problems, None
-    place = open_storage(sweep.storage).child(sweep.name)
-    state = SweepState(journal.read(place)) if results.read_spec(place) is not None else None
-    return preflight.check_storage(sweep, flags, state), state
+        return problems
+    return preflight.check_storage(sweep, flags, _state(open_storage(sweep.storage).child(sweep.name)))
+
+
+def _state(place: Storage) -> SweepState | None:
+    """The sweep that bears the name already."""
+    return SweepState(journal.read(place)) if results.read_spec(place) is not None else None
 
 
 def _tune_config(chosen: Strategy, sweep: Sweep, knobs: Any) -> tuple[tune.TuneConfig | None, list[str]]:

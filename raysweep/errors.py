@@ -5,6 +5,7 @@ RaysweepError
 ├── SweepFailed         the sweep ran, and trials failed beyond what was allowed      exit 1
 ├── ClusterError        the Ray cluster could not be started, reached or stopped      exit 1
 └── StorageError        the storage refused, or is not reachable                      exit 1
+    ├── Unavailable     it does not answer now, and may do so later
     ├── NotFound        there is nothing under that key
     └── Corrupt         something is there, but it is not what was written
 """
@@ -40,6 +41,10 @@ class ClusterError(RaysweepError):
 
 class StorageError(RaysweepError):
     """The storage refused, or is not reachable."""
+
+
+class Unavailable(StorageError):
+    """The storage does not answer, or says that it cannot now: the same request may succeed later."""
 
 
 class NotFound(StorageError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import time
 import types
 import typing
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class Flags:
     """What a sweep is asked for, whatever the strategy. A test freezes the list."""
 
     task: str = knob("digits", "What is tuned: a file of tasks/, or your own module such as mypkg.train.")
-    data: Path | None = knob(None, "Folder with the task's data; the task's own source if not given.")
+    data: str | None = knob(None, "Folder with the task's data, or s3://bucket/prefix; else the task's own source.")
     name: str | None = knob(None, "Name of the sweep in the storage; task, strategy and time if not given.")
     storage: str | None = knob(
         None, "A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the folder runs."
@@ -47,13 +48,20 @@ class Flags:
     concurrency: int | None = knob(None, "Trials at the same time; what the cluster holds if not given.")
     max_failures: int = knob(0, "How often a failed trial starts again from its last checkpoint.")
     trial_timeout: float | None = knob(None, "Seconds that one trial may run before it is ended.")
-    time_budget: float | None = knob(None, "Seconds that the sweep may run; then its trials are stopped.")
+    time_budget: float | None = knob(
+        None, "Seconds that the sweep may run; then it ends, exit code 0, and --resume goes on."
+    )
     resume: str = knob(
         "never",
         "never: the name must be new; auto: continue if it exists; must: it has to exist.",
         ("never", "auto", "must"),
     )
     dry_run: bool = knob(False, "Check everything, say what would run, start nothing.")
+
+
+def default_name(task: str, strategy: str) -> str:
+    """A name that tells what and when."""
+    return f"{task.rpartition('.')[2]}-{strategy}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 class _Wrong:

@@ -1,15 +1,16 @@
 """The journal of a sweep: an append-only list of events, and the only truth about it.
 
 Ray's own experiment state is a cache of at most ten seconds' age; a sweep is resumed from the journal alone.
-An event is one line of JSON with a sequence number. Lines are kept in segments, `journal/<first seq>-<writer>.jsonl`:
+An event is one line of JSON with a sequence number. Lines are kept in segments, `journal/<term>-<first seq>.jsonl`:
 in a folder one file per driver, written line by line; in an object store, which cannot append, one object per
-second or less.
+second or less. The term is that of the driver's lease (see `lease`): where a later term begins, an earlier one ends,
+whatever a driver that lost its lease still writes.
 
 Events, by `type`:
-    start     a driver began or resumed the sweep                      writer, resumed
+    start     a driver began or resumed the sweep                      term, resumed
     suggest   the search gave a configuration                          trial, config, memory
     result    a trial reported one iteration                           trial, iteration, metrics, checkpoint, node
-              (and config, where it differs from the last one)
+              (and config, where it differs from the last one; stop, where Tune answered it with a stop)
     exploit   a trial continues from another trial's checkpoint        trial, donor, checkpoint, before, after
     failure   a trial failed; it may start again                       trial, error
     complete  a trial ended                                            trial, status: finished | stopped | failed
@@ -18,12 +19,13 @@ Events, by `type`:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import math
 import os
 import threading
 import time
-import uuid
 from typing import IO, Any
 
 from raysweep.errors import StorageError
@@ -34,18 +36,33 @@ Event = dict[str, Any]
 
 # A result is acknowledged when the driver has it; on an object store it may be lost for this long at most.
 FLUSH_SECONDS = 1.0
+DURABLE_SECONDS = 60.0  # how long somebody who needs an event stored waits for that
 
 
 def read(storage: Storage) -> list[Event]:
-    """All events in order. The torn last line of a writer that was killed is left out."""
-    events: list[Event] = []
+    """All events in order.
+
+    Left out are the torn last line of a writer that was killed, and what a driver wrote after another one had begun.
+    """
+    terms: dict[int, list[Event]] = {}
     for key in storage.list("journal/"):
-        for line in storage.get(key).splitlines():
-            try:
-                events.append(json.loads(line))
-            except ValueError:
-                break  # only the last line of a segment can be torn
-    return sorted(events, key=lambda event: int(event["seq"]))
+        term = int(key.removeprefix("journal/").partition("-")[0])
+        terms.setdefault(term, []).extend(_lines(storage.get(key)))
+    events: list[Event] = []
+    for term in sorted(terms):
+        began = terms[term][0]["seq"] if terms[term] else math.inf
+        events = [event for event in events if event["seq"] < began] + terms[term]
+    return events
+
+
+def _lines(segment: bytes) -> list[Event]:
+    events = []
+    for line in segment.splitlines():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            break  # only the last line of a segment can be torn
+    return events
 
 
 class Journal:
@@ -53,17 +70,14 @@ class Journal:
 
     Args:
         storage: the sweep's own folder or prefix.
+        term: of the driver's lease; no other journal has it.
         after: the last sequence number that is there already.
     """
 
-    def __init__(self, storage: Storage, after: int = 0) -> None:
-        self.writer = uuid.uuid4().hex[:8]
-        self.seq = after
-        self._sink = _FileSink(storage) if storage.local_path("") else _ObjectSink(storage, self.writer)
-        self._sink.open(self._segment(after + 1))
-
-    def _segment(self, first: int) -> str:
-        return f"journal/{first:09d}-{self.writer}.jsonl"
+    def __init__(self, storage: Storage, term: int, after: int = 0) -> None:
+        self.term, self.seq = term, after
+        self._sink = _FileSink(storage) if storage.local_path("") else _ObjectSink(storage, term)
+        self._sink.open(_segment(term, after + 1))
 
     def append(self, type: str, **fields: Any) -> Event:
         """Writes one event and returns it.
@@ -73,8 +87,15 @@ class Journal:
         """
         self.seq += 1
         event = {"seq": self.seq, "type": type, "time": round(time.time(), 3), **fields}
-        self._sink.write(self.seq, json.dumps(event, separators=(",", ":"), default=_plain))
+        self._sink.write(self.seq, json.dumps(event, separators=(",", ":"), default=plain))
         return event
+
+    def stored(self, seq: int) -> bool:
+        """Waits until the event with this number is in the storage; False if that takes too long.
+
+        What an event makes superfluous may be removed only then: after a crash the journal ends before it.
+        """
+        return self._sink.stored(seq)
 
     def close(self) -> None:
         """Writes what is still held back.
@@ -85,9 +106,16 @@ class Journal:
         self._sink.close()
 
 
-def _plain(value: Any) -> Any:
-    # numpy's numbers come out of Ray's samplers; everything else is shown as text.
-    return value.item() if hasattr(value, "item") else repr(value)
+def _segment(term: int, first: int) -> str:
+    return f"journal/{term:06d}-{first:09d}.jsonl"
+
+
+def plain(value: Any) -> Any:
+    """What stands in JSON for a value that it does not know: a number for one of numpy, else text."""
+    if hasattr(value, "item"):
+        with contextlib.suppress(ValueError, RuntimeError):  # an array of several numbers has no item
+            return value.item()
+    return repr(value)
 
 
 class _FileSink:
@@ -109,6 +137,9 @@ class _FileSink:
         except OSError as error:
             raise StorageError(f"{self._storage.url}: the journal cannot be written: {error.strerror}") from error
 
+    def stored(self, seq: int) -> bool:
+        return True
+
     def close(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -118,10 +149,10 @@ class _FileSink:
 class _ObjectSink:
     """Collects lines and puts them as one object a second, from a thread of its own."""
 
-    def __init__(self, storage: Storage, writer: str) -> None:
-        self._storage, self._writer = storage, writer
+    def __init__(self, storage: Storage, term: int) -> None:
+        self._storage, self._term = storage, term
         self._lines: list[tuple[int, str]] = []
-        self._lock, self._closing = threading.Lock(), threading.Event()
+        self._lock, self._closing = threading.Condition(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="journal", daemon=True)
 
     def open(self, key: str) -> None:
@@ -143,9 +174,14 @@ class _ObjectSink:
             held = list(self._lines)
         if held:
             body = "".join(line + "\n" for _, line in held)
-            self._storage.put(f"journal/{held[0][0]:09d}-{self._writer}.jsonl", body.encode())
+            self._storage.put(_segment(self._term, held[0][0]), body.encode())
             with self._lock:
                 del self._lines[: len(held)]
+                self._lock.notify_all()
+
+    def stored(self, seq: int) -> bool:
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._lines or self._lines[0][0] > seq, DURABLE_SECONDS)
 
     def close(self) -> None:
         self._closing.set()

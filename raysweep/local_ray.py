@@ -42,8 +42,10 @@ def connect() -> bool:
 def start() -> None:
     """Starts a private Ray on this machine for the time of this process."""
     # A file, not RAY_AUTH_TOKEN: the environment of a trial must not hold the token.
-    folder = Path(tempfile.mkdtemp(prefix="raysweep-token-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # Ray opens its own folder, with logs and sockets, to everyone: it lies in one that is closed.
+    # Not in TMPDIR: the path of a socket in it may have 107 bytes at most.
+    folder = Path(tempfile.mkdtemp(prefix="raysweep-", dir="/tmp"))
+    atexit.register(_end, folder)
     (folder / "token").touch(mode=0o600)
     (folder / "token").write_text(secrets.token_hex(32))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
@@ -53,7 +55,12 @@ def start() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = False
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
-    ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
+    ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, _temp_dir=str(folder / "ray"))
+
+
+def _end(folder: Path) -> None:
+    ray.shutdown()  # its own, at the end of the process, comes after this
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_machine(flags: Flags) -> list[str]:

@@ -27,6 +27,8 @@ class OptunaSearch(RayOptunaSearch):
     to the end (https://github.com/ray-project/ray/pull/15283 chose so); TPE then takes an early value for a final
     one. Such a trial is PRUNED
     (https://optuna.readthedocs.io/en/stable/reference/generated/optuna.trial.TrialState.html).
+    With several objectives it is PRUNED without values: Optuna has no intermediate ones there, and as COMPLETE it
+    could stand on the Pareto front for the seconds that it was not trained. TPE ranks it behind all complete ones.
 
     The sampler is made anew for each suggestion, seeded with the sweep's seed and the trial's number: the next
     suggestion is a function of the study alone, before and after a resume.
@@ -124,9 +126,16 @@ class OptunaSearch(RayOptunaSearch):
         return dict(self.study.trials[self._ot_trials[trial_id].number].system_attrs)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Reports an iteration to the study, unless the value is not a number."""
-        if isinstance(self._metric, list) or is_number(result.get(self._metric)):
-            super().on_trial_result(trial_id, result)
+        """Reports an iteration to the study, unless the value is not a number or there are several objectives."""
+        if trial_id not in self._completed_trials and self._single(result):
+            self._report(trial_id, result)
+
+    def _report(self, trial_id: str, result: dict[str, Any]) -> None:
+        # Optuna's own `report` keeps the first value of a step and warns of a second one. A trial that goes back to
+        # its checkpoint repeats steps, and its newest values count, in the journal too.
+        trial = self._ot_trials[trial_id]
+        step, value = result[TRAINING_ITERATION], float(result[self._metric])
+        trial.storage.set_trial_intermediate_value(trial._trial_id, step, value)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tells the study how a trial ended: COMPLETE, PRUNED if a scheduler stopped it, FAIL."""
@@ -136,9 +145,9 @@ class OptunaSearch(RayOptunaSearch):
         stopped = result is None or result.get(STOPPED, False)
         if error or (values is None and not stopped):
             self.study.tell(trial, state=TrialState.FAIL)
-        elif stopped and not isinstance(self._metric, list):
-            if values is not None and result is not None:
-                trial.report(values[0], result[TRAINING_ITERATION])
+        elif stopped:
+            if result is not None and self._single(result):
+                self._report(trial_id, result)
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
             self.study.tell(trial, values)

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ray.tune.search.sample import Integer
 
 from raysweep.errors import BadInput
 from raysweep.flags import nearest
-from raysweep.space import domains, grids
+from raysweep.space import allows, domains, grids, quantum
 from raysweep.state import is_number
 
 
@@ -63,12 +62,21 @@ def parse(items: list[Any], space: dict[str, Any], places: list[str] | None = No
         if not isinstance(item, dict):
             problems.append(f"{place}: a configuration (key: value) is wanted, not {item!r}")
             continue
-        point = Point(item["config"], item.get("value")) if isinstance(item.get("config"), dict) else Point(item)
-        problems += [f"{place}: {problem}" for problem in _problems(point, drawn)]
+        point, beside = _point(item)
+        problems += [f"{place}: {problem}" for problem in [*beside, *_problems(point, drawn)]]
         points.append(point)
     if problems:
         raise BadInput(*problems)
     return points
+
+
+def _point(item: dict[str, Any]) -> tuple[Point, list[str]]:
+    """The point that an item means, and what is wrong with its keys beside `config`."""
+    if not isinstance(item.get("config"), dict):
+        return Point(item), []
+    unknown = [key for key in item if key not in ("config", "value")]
+    problems = [f"`{key}` stands beside `config`, where only `value` may{nearest(key, ['value'])}" for key in unknown]
+    return Point(item["config"], item.get("value")), problems
 
 
 def _problems(point: Point, drawn: dict[str, Any]) -> list[str]:
@@ -77,8 +85,7 @@ def _problems(point: Point, drawn: dict[str, Any]) -> list[str]:
         domain = drawn.get(key)
         if domain is None:
             found.append(f"`{key}` is not in the search space{nearest(key, list(drawn))}")
-        elif not _allows(domain, value):
-            allowed = domain if isinstance(domain, list) else domain.domain_str
+        elif allowed := _missed(domain, value):
             found.append(f"`{key}` is {value!r}, outside of {allowed}")
     if point.value is not None:
         if isinstance(point.value, bool) or not is_number(point.value):
@@ -88,15 +95,14 @@ def _problems(point: Point, drawn: dict[str, Any]) -> list[str]:
     return found
 
 
-def _allows(domain: Any, value: Any) -> bool:
+def _missed(domain: Any, value: Any) -> str | None:
+    """The values of a domain or a grid, when this is none of them."""
     if isinstance(domain, list):
-        return value in domain
-    if isinstance(domain, Integer):  # Ray's own check allows fractions, and the end, which is never drawn
-        return isinstance(value, int) and bool(domain.lower <= value < domain.upper)
-    try:
-        return bool(domain.is_valid(value))
-    except (TypeError, ValueError, NotImplementedError):
-        return False
+        return None if value in domain else str(domain)
+    if allows(domain, value):
+        return None
+    step = quantum(domain)
+    return str(domain.domain_str) + ("" if step is None else f" in steps of {step:g}")
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

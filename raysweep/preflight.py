@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 from ray.util import inspect_serializability
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raysweep import capacity
 from raysweep.errors import BadInput, StorageError
 from raysweep.flags import Flags
 from raysweep.results import read_spec
@@ -28,6 +29,7 @@ from raysweep.sweep import Sweep
 from raysweep.task import AUTOMATIC_METRICS, Reports, reports
 from raysweep.variants import Variants
 
+SHARED_SECONDS = 30.0  # a node may have to start a process first, to look for a file
 # They pause trials and continue them from checkpoints, and decide over all trials together.
 SYNCHRONOUS = (PopulationBasedTraining, HyperBandScheduler)
 
@@ -150,7 +152,9 @@ def check_storage(sweep: Sweep, flags: Flags, state: SweepState | None) -> list[
         "strategy": sweep.strategy,
         "task": sweep.task.name,
         "seed": sweep.seed,
+        # What a strategy adds to the first metric and mode is a knob of its own.
         "metrics": [sweep.metric, *spec.get("metrics", [])[1:]],
+        "modes": [sweep.mode, *spec.get("modes", [])[1:]],
         "space": describe(sweep.space),
     }
     return [
@@ -180,7 +184,7 @@ def check_cluster(flags: Flags, sweep: Sweep) -> list[str]:
         ("--cpus-per-trial", "CPU", flags.cpus_per_trial),
         ("--gpus-per-trial", "GPU", flags.gpus_per_trial),
     ):
-        most = max((node["Resources"].get(kind, 0.0) for node in nodes), default=0.0)
+        most = capacity.largest_node(kind)
         if wanted > most:
             problems.append(
                 f"`{flag} {wanted:g}`: the largest node of the cluster has {most:g} {kind}: ask for at most that"
@@ -201,8 +205,8 @@ def _shared(sweep: Sweep, nodes: list[dict[str, Any]]) -> list[str]:
         look = ray.remote(num_cpus=0)(lambda place: place.exists(key))
         placed = [look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n, soft=False)) for n in others]
         seen = [task.remote(storage) for task in placed]
-        ready, _ = ray.wait(seen, num_returns=len(seen), timeout=3)
-        if all(ray.get(ready)):
+        ready, silent = ray.wait(seen, num_returns=len(seen), timeout=SHARED_SECONDS)
+        if not silent and all(ray.get(ready)):
             return []
     finally:
         storage.delete(key)

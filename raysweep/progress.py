@@ -12,11 +12,14 @@ from ray.tune.result import TRAINING_ITERATION
 
 from raysweep.points import flat
 from raysweep.record import NotSaved, error_of
+from raysweep.results import Objective, best_trial
 from raysweep.state import SweepState, is_number
 
 
 class Progress(NotSaved, tune.Callback):
     """Prints a line for each result, failure and end.
+
+    The best is the sweep's, earlier runs included; the estimate goes by this run alone.
 
     Args:
         state: the folded journal, which the recorder keeps current.
@@ -34,7 +37,8 @@ class Progress(NotSaved, tune.Callback):
             0,
             state.count("finished", "stopped", "failed"),
         )
-        self._best: float | None = None
+        found = best_trial(state, Objective((metric,), (mode,)))
+        self._best: float | None = found[1].metrics[metric] if found else None
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any

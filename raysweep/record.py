@@ -21,6 +21,7 @@ from raysweep import checkpoint as checkpoints
 from raysweep.checkpoint import Checkpoint
 from raysweep.errors import StorageError
 from raysweep.journal import Journal
+from raysweep.lease import Lease
 from raysweep.state import SweepState, TrialRecord
 from raysweep.storage import Storage
 from raysweep.trial import CHECKPOINT, RESTORED, pointer
@@ -58,6 +59,7 @@ class Recorder(NotSaved, tune.Callback):
         metric: what best is measured by.
         mode: "max" or "min".
         keep_all: keep every checkpoint while the sweep runs; PBT may exploit one that its owner has passed.
+        lease: without it nothing is written or deleted any more.
     """
 
     def __init__(
@@ -68,20 +70,23 @@ class Recorder(NotSaved, tune.Callback):
         metric: str,
         mode: str,
         keep_all: bool = False,
+        lease: Lease | None = None,
     ) -> None:
         self._storage, self._journal, self.state = storage, journal, state
         self._metric, self._mode, self._keep_all = metric, mode, keep_all
-        self._stopping: set[str] = set()
+        self._lease = lease
         self._loaded: dict[str, str] = {}  # trial -> the checkpoint that it was last restored from
         self._cleaner = ThreadPoolExecutor(1, thread_name_prefix="expire")
 
     def _write(self, type: str, **fields: Any) -> None:
+        if self._lease:
+            self._lease.check()
         event = self._journal.append(type, **fields)
         self.state.apply(event)
 
     def begin(self, resumed: bool) -> None:
         """A driver takes the sweep up."""
-        self._journal.append("start", writer=self._journal.writer, resumed=resumed)
+        self._journal.append("start", term=self._journal.term, resumed=resumed)
 
     def end(self, status: str) -> None:
         """The driver leaves the sweep."""
@@ -96,10 +101,6 @@ class Recorder(NotSaved, tune.Callback):
         if not self.state.trials[trial_id].ended:
             self._write("complete", trial=trial_id, status=status)
 
-    def stop_decided(self, trial_id: str) -> bool:
-        """Whether Tune answered the trial's last result with a stop."""
-        return trial_id in self._stopping
-
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
@@ -109,6 +110,8 @@ class Recorder(NotSaved, tune.Callback):
         # PBT has set trial.config to the next configuration by now; this result was made with its own.
         used = result["config"]
         changed = {"config": used} if used != record.config else {}
+        # In the same event: the trial's end is told later, and a driver may be killed before.
+        decided = {"stop": True} if result[DONE] else {}
         self._write(
             "result",
             trial=trial.trial_id,
@@ -117,9 +120,8 @@ class Recorder(NotSaved, tune.Callback):
             checkpoint=result.get(CHECKPOINT),
             node=result.get(HOSTNAME, ""),
             **changed,
+            **decided,
         )
-        if result[DONE]:
-            self._stopping.add(trial.trial_id)
         self._register(record, trial, result)
 
     def _exploit(self, record: TrialRecord, result: dict[str, Any]) -> None:
@@ -172,12 +174,14 @@ class Recorder(NotSaved, tune.Callback):
         kept.add(best.checkpoint.key if best and best.checkpoint else "")
         for result in record.results.values():
             if result.checkpoint and result.checkpoint.key not in kept:
-                self._cleaner.submit(self._delete, result.checkpoint.key)
+                self._cleaner.submit(self._delete, result.checkpoint.key, self._journal.seq)
                 result.checkpoint = None
 
-    def _delete(self, key: str) -> None:
+    def _delete(self, key: str, seq: int) -> None:
         try:
-            checkpoints.delete(self._storage, key)
+            # Until then a resume, or a driver that has taken over, would begin at the old checkpoint.
+            if self._journal.stored(seq) and (self._lease is None or self._lease.holds()):
+                checkpoints.delete(self._storage, key)
         except StorageError as error:
             log.warning("an old checkpoint stays: %s", error)
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from ray.tune.result import TIME_THIS_ITER_S, TIME_TOTAL_S
 
 from raysweep import checkpoint as checkpoints
 from raysweep import journal
 from raysweep.errors import BadInput, NotFound
+from raysweep.flags import nearest
 from raysweep.points import flat
 from raysweep.state import Result, SweepState, TrialRecord, is_number
 from raysweep.storage import Storage, open_storage
@@ -92,7 +94,10 @@ def read(name: str, storage: str) -> SweepResults:
     place = open_storage(storage).child(name)
     spec = read_spec(place)
     if spec is None:
-        raise BadInput(f"there is no sweep `{name}` in {storage}: see `raysweep status`, or give --storage")
+        close = nearest(name, names(storage))
+        raise BadInput(
+            f"there is no sweep `{name}` in {storage}{close}: `raysweep results` lists them; or give --storage"
+        )
     return SweepResults(place.url, spec, SweepState(journal.read(place)))
 
 
@@ -165,10 +170,10 @@ def _row(trial: TrialRecord, objective: Objective) -> dict[str, Any]:
     row |= {metric: shown.metrics.get(metric) if shown else None for metric in objective.metrics}
     row |= {"best_iteration": shown.iteration if shown else None, "iterations": last.iteration if last else 0}
     row |= {f"config/{key}": value for key, value in flat(shown.config if shown else trial.config).items()}
-    row |= {
-        key: value for key, value in (shown.metrics if shown else {}).items() if key not in row and "time" not in key
-    }
-    row["time_total_s"] = last.metrics.get("time_total_s") if last else None
+    # Ray's clocks: the whole trial's is a column of its own, an iteration's says nothing of the trial.
+    others = shown.metrics if shown else {}
+    row |= {k: v for k, v in others.items() if k not in row and k not in (TIME_THIS_ITER_S, TIME_TOTAL_S)}
+    row[TIME_TOTAL_S] = last.metrics.get(TIME_TOTAL_S) if last else None
     row |= {
         "node": last.node if last else None,
         "donors": " ".join(trial.donors),
@@ -190,6 +195,12 @@ def _best(trial: TrialRecord, result: Result, objective: Objective) -> dict[str,
     }
 
 
+def _json(value: Any) -> bytes:
+    """JSON that every reader takes: NaN and the infinities, which it lacks, become null."""
+    plain = json.loads(json.dumps(value, default=journal.plain), parse_constant=lambda _: None)
+    return (json.dumps(plain, indent=2, allow_nan=False) + "\n").encode()
+
+
 def export(place: Storage, results: SweepResults) -> None:
     """Writes trials.csv, best.json and optuna.log into the sweep's storage.
 
@@ -198,7 +209,7 @@ def export(place: Storage, results: SweepResults) -> None:
     """
     place.put("trials.csv", results.table.to_csv(index=False).encode())
     best = results.best if results.objective.single else {"front": results.front}
-    place.put("best.json", (json.dumps(best, indent=2) + "\n").encode())
+    place.put("best.json", _json(best))
     from raysweep.study import study_log  # Optuna takes a second to import: after the trials, not before
 
     place.put("optuna.log", study_log(results))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -9,32 +10,35 @@ import json
 import logging
 import math
 import os
-import random
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
-import numpy as np
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import FIFOScheduler, PopulationBasedTraining
 from ray.tune.search import Searcher
 
-from raysweep import preflight, results, space
+from raysweep import capacity, dataset, preflight, results, space
 from raysweep.errors import SweepFailed
 from raysweep.flags import Flags
 from raysweep.journal import Journal
+from raysweep.lease import Lease
 from raysweep.progress import Progress
-from raysweep.record import Recorder
+from raysweep.record import NotSaved, Recorder
 from raysweep.results import SweepResults
+from raysweep.schedule import Schedule
 from raysweep.source import TrialSource
-from raysweep.state import SweepState
+from raysweep.state import ENDED, SweepState
 from raysweep.storage import Storage
+from raysweep.supervisor import Heart
 from raysweep.sweep import Strategy, Sweep
 from raysweep.tensorboard import TensorBoard
 from raysweep.trial import TrialSpec, trainable
@@ -46,19 +50,47 @@ TUNE_SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Ray's own snapshot is never read: do not spend time on it
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: no tables
 }
+# Tune passes the driver's keys to its actors in a runtime environment, which Ray writes into a log that all may read.
+# Every node has credentials of its own.
+class_cache.ENV_VARS_TO_PROPAGATE = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
 
 
 class _Stop(tune.Stopper):
-    """Ends trials that are complete, or that have used up their time."""
+    """Ends trials that are complete or have used up their time, and the sweep when it has used up its own."""
 
-    def __init__(self, max_iterations: int, timeout: float | None) -> None:
+    def __init__(self, max_iterations: int, timeout: float | None, budget: float | None) -> None:
         self._max_iterations, self._timeout = max_iterations, timeout or math.inf
+        self._deadline = time.monotonic() + (budget or math.inf)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return result["training_iteration"] >= self._max_iterations or result["time_total_s"] >= self._timeout
 
     def stop_all(self) -> bool:
-        return False
+        return time.monotonic() >= self._deadline
+
+
+class _Sigterm(NotSaved, tune.Callback):
+    """SIGTERM, which `ray job stop` sends by default, ends a sweep as SIGINT does: Tune lets its trials save.
+
+    A second one, such as a supervisor passes on, changes nothing: a second SIGINT would cut the end short.
+    """
+
+    def __enter__(self) -> Self:
+        self._stepped, self._before = False, signal.getsignal(signal.SIGINT)
+        self._sigterm = signal.signal(signal.SIGTERM, self._on_sigterm)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._sigterm)
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        """Called by Tune: its own handler of SIGINT is in place, until that has been called."""
+        self._stepped = True
+
+    def _on_sigterm(self, *_: Any) -> None:
+        ending = self._stepped and signal.getsignal(signal.SIGINT) is self._before
+        if not ending:
+            signal.raise_signal(signal.SIGINT)
 
 
 class Runner:
@@ -72,14 +104,17 @@ class Runner:
         knobs: Any,
         config: tune.TuneConfig,
         place: Storage,
+        lease: Lease,
         state: SweepState | None,
     ) -> None:
         self.sweep, self.flags, self.knobs, self.config, self.place = sweep, flags, knobs, config, place
-        self.strategy, self.resumed = strategy, state is not None
+        self.strategy, self.lease, self.resumed = strategy, lease, state is not None
         self.state = state or SweepState()
         self.scheduler = config.scheduler or FIFOScheduler()
+        self.schedule = Schedule(self.scheduler, sweep.seed)
         self.searcher: Searcher = config.search_alg
         self.population = isinstance(self.scheduler, PopulationBasedTraining)
+        self.stop = _Stop(sweep.max_iterations, flags.trial_timeout, flags.time_budget)
 
     @property
     def total(self) -> int:
@@ -88,28 +123,30 @@ class Runner:
             return self.searcher.total(self.sweep.samples)
         return self.sweep.samples
 
+    @property
+    def left(self) -> int:
+        """Trials that have not ended, or were never begun."""
+        return max(self.total, len(self.state.trials)) - self.state.count(*ENDED)
+
     def run(self) -> SweepResults:
         spec = self._write_spec()
-        # PBT has no seed of its own: it draws from these two.
-        random.seed(self.sweep.seed)
-        np.random.seed(self.sweep.seed)
-        log = Journal(self.place, self.state.seq)
-        recorder = Recorder(self.place, log, self.state, *self._objective(), keep_all=self.population)
+        log = Journal(self.place, self.lease.term, self.state.seq)
+        recorder = Recorder(self.place, log, self.state, *self._objective(), keep_all=self.population, lease=self.lease)
         board = TensorBoard(self.place, self.sweep.metric)
         self._greet()
         recorder.begin(self.resumed)
-        interrupted = True
         try:
-            interrupted = self._fit(recorder, board)
+            self._fit(recorder, board)
         finally:
-            recorder.end("interrupted" if interrupted else "ended")
+            recorder.end("interrupted" if self.left else "ended")
             board.close()
             recorder.close()
             log.close()
             found = SweepResults(self.place.url, spec, self.state)
-            results.export(self.place, found)
+            if self.lease.holds():
+                results.export(self.place, found)
         click.echo(results.summary(found))
-        self._judge(interrupted)
+        self._judge()
         return found
 
     def _objective(self) -> tuple[str, str]:
@@ -143,7 +180,7 @@ class Runner:
         click.echo(f"sweep {self.sweep.name}: {self.sweep.strategy} on {self.sweep.task.name}, {total} trials{kept}")
         click.echo(f"storage {self.place.url}")
 
-    def _fit(self, recorder: Recorder, board: TensorBoard) -> bool:
+    def _fit(self, recorder: Recorder, board: TensorBoard) -> None:
         shared = TrialSpec(
             train=self.sweep.task.train,
             data=self._data(),
@@ -153,29 +190,36 @@ class Runner:
         )
         progress = Progress(self.state, *self._objective(), self.total, self.sweep.max_iterations)
         concurrency = self._concurrency()
-        os.environ |= TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(int(min(concurrency, self.total)))}
-        source = TrialSource(self.searcher, recorder, concurrency, self.scheduler, self.sweep.max_iterations)
+        settings = TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(int(min(concurrency, self.total)))}
+        source = TrialSource(
+            self.searcher,
+            recorder,
+            concurrency,
+            self.schedule,
+            self.sweep.max_iterations,
+            ends=self.stop,
+            timeout=self.flags.trial_timeout,
+        )
         # It looks for the result files of Ray's loggers, which are off.
         logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-        with tempfile.TemporaryDirectory(prefix="raysweep-") as scratch, _interruptible() as interrupt:
-            self._tuner(shared, source, [recorder, board, progress], scratch).fit()
-            return interrupt.seen
+        with tempfile.TemporaryDirectory(prefix="raysweep-") as scratch, _environment(settings), _Sigterm() as sigterm:
+            self._tuner(shared, source, [recorder, board, progress, sigterm, Heart()], scratch).fit()
 
     def _data(self) -> ray.ObjectRef | None:
         task = self.sweep.task
         if task.load_data is None or not task.takes_data:
             return None
-        return ray.put(task.load_data(self.flags.data))
+        with dataset.folder(self.flags.data) as folder:
+            return ray.put(task.load_data(folder))
 
     def _concurrency(self) -> float:
         if isinstance(self.scheduler, preflight.SYNCHRONOUS):
             return math.inf
         if self.flags.concurrency is not None:
             return self.flags.concurrency
-        held = ray.cluster_resources()
         shares = [
-            (self.flags.cpus_per_trial, held.get("CPU", 0.0)),
-            (self.flags.gpus_per_trial, held.get("GPU", 0.0)),
+            (self.flags.cpus_per_trial, capacity.total("CPU")),
+            (self.flags.gpus_per_trial, capacity.total("GPU")),
         ]
         return max(1, min(int(have / want) for want, have in shares if want))
 
@@ -195,48 +239,48 @@ class Runner:
                 metric=self.sweep.metric if single else None,
                 mode=self.sweep.mode if single else None,
                 search_alg=source,
-                scheduler=self.scheduler,
+                scheduler=self.schedule,
                 num_samples=self.total,
-                time_budget_s=self.flags.time_budget,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name=self.sweep.name,
                 storage_path=scratch,
-                stop=_Stop(self.sweep.max_iterations, self.flags.trial_timeout),
+                stop=self.stop,
                 failure_config=tune.FailureConfig(max_failures=self.flags.max_failures),
                 callbacks=callbacks,
                 verbose=0,
             ),
         )
 
-    def _judge(self, interrupted: bool) -> None:
-        failed, left = self.state.count("failed"), len(self.state.unfinished)
+    def _judge(self) -> None:
+        failed = [trial for trial in self.state.trials.values() if trial.status == "failed"]
         if failed:
-            first = next(trial for trial in self.state.trials.values() if trial.failures)
-            raise SweepFailed(f"{failed} trials failed; the first, trial {first.id}:\n{first.failures[0]}")
-        if interrupted or left:
-            raise SweepFailed(
-                f"stopped with {left} trials unfinished: continue with --name {self.sweep.name} --resume auto"
-            )
-        if not any(trial.results for trial in self.state.trials.values()):
+            raise SweepFailed(f"{len(failed)} trials failed; the first, trial {failed[0].id}:\n{failed[0].failures[0]}")
+        reported = any(trial.results for trial in self.state.trials.values())
+        if self.left:
+            out_of_time = self.stop.stop_all()
+            why = f"the time budget of {self.flags.time_budget:g} s is used up" if out_of_time else "stopped"
+            told = f"{why} with {self.left} trials to do: continue with --name {self.sweep.name} --resume auto"
+            if not (out_of_time and reported):
+                raise SweepFailed(told)
+            click.echo(told)
+        elif not reported:
             raise SweepFailed("no trial reported a result")
 
 
-class _interruptible:
-    """Turns SIGTERM, which `ray job stop` sends by default, into SIGINT, which Tune ends a sweep on."""
-
-    def __enter__(self) -> _interruptible:
-        self.seen = False
-        self._before = signal.signal(signal.SIGTERM, self._on_term)
-        return self
-
-    def _on_term(self, *_: Any) -> None:
-        self.seen = True
-        signal.raise_signal(signal.SIGINT)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+@contextlib.contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Ray reads settings from the environment; a notebook's own use of Tune must not find ours there."""
+    before = dict(os.environ)
+    os.environ |= settings
+    try:
+        yield
+    finally:
+        for name in settings:
+            os.environ.pop(name, None)
+            if name in before:
+                os.environ[name] = before[name]
 
 
 def code_hash(*functions: Callable[..., Any]) -> str:

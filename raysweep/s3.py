@@ -5,27 +5,65 @@ from __future__ import annotations
 import functools
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from raysweep.errors import Unavailable
 from raysweep.storage import PROBE_SECONDS, Keys, Storage
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# botocore waits 0.05 s, doubled at each try up to 20 s, times a random share: 12 tries wait 33 s on average.
-S3_TRIES = 12
+# By botocore, within seconds. It has a quota of retries for the whole process, which one outage would use up.
+S3_TRIES = 5
+OUTAGE_SECONDS = 180.0  # what a sweep sits out, by retries of our own
+LONGEST_WAIT = 5.0  # between two of these
 S3_SECONDS = 20.0  # for the connection, and again for each answer
+TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")  # S3's answers when an object is there, or being written
 LARGE = 8 * 2**20  # bytes from which an object travels in parts, in parallel
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Method = Callable[Concatenate["S3Storage", P], T]
+
+
+def _patiently(method: Method[P, T]) -> Method[P, T]:
+    """Calls it again while the store is away, as long as the storage's patience lasts."""
+
+    @functools.wraps(method)
+    def call(self: S3Storage, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        again = Retrying(
+            retry=retry_if_exception_type(Unavailable),
+            stop=stop_after_delay(self.patience),
+            wait=wait_random_exponential(max=LONGEST_WAIT),
+            reraise=True,
+        )
+        return again(method, self, *args, **kwargs)
+
+    return call
 
 
 @dataclass(frozen=True)
 class S3Storage(Storage):
-    """`s3://bucket/prefix` at AWS, or at AWS_ENDPOINT_URL; credentials are found as boto3 finds them."""
+    """`s3://bucket/prefix` at AWS, or at AWS_ENDPOINT_URL; credentials are found as boto3 finds them.
+
+    Attributes:
+        tries: of one request, by botocore.
+        seconds: for the connection, and again for each answer.
+        patience: seconds in which requests to a store that is away are repeated.
+    """
 
     tries: int = S3_TRIES
     seconds: float = S3_SECONDS
+    patience: float = 0.0
 
+    def patient(self) -> Self:
+        return replace(self, patience=OUTAGE_SECONDS)
+
+    @_patiently
     def put(self, key: str, data: bytes) -> None:
         with self._errors(key, writing=True):
             bucket, name = self._split(key)
@@ -34,6 +72,22 @@ class S3Storage(Storage):
             else:
                 self._s3.upload_fileobj(io.BytesIO(data), bucket, name)
 
+    @_patiently
+    def create(self, key: str, data: bytes) -> bool:
+        from botocore.exceptions import ClientError
+
+        with self._errors(key, writing=True):
+            bucket, name = self._split(key)
+            try:
+                self._s3.put_object(Bucket=bucket, Key=name, Body=data, IfNoneMatch="*")
+            except ClientError as error:
+                if self._name(error) not in TAKEN:
+                    raise
+                # Perhaps by a try of this very call whose answer was lost.
+                return self.get(key) == data
+            return True
+
+    @_patiently
     def get(self, key: str) -> bytes:
         with self._errors(key):
             bucket, name = self._split(key)
@@ -45,11 +99,13 @@ class S3Storage(Storage):
             self._s3.download_fileobj(bucket, name, data)
             return data.getvalue()
 
+    @_patiently
     def size(self, key: str) -> int:
         with self._errors(key):
             bucket, name = self._split(key)
             return self._s3.head_object(Bucket=bucket, Key=name)["ContentLength"]
 
+    @_patiently
     def list(self, prefix: str = "") -> Keys:
         with self._errors(prefix):
             bucket, root = self._split("")
@@ -59,6 +115,7 @@ class S3Storage(Storage):
             # Names that end with a slash are folders that consoles draw.
             return sorted(name[len(root) :].lstrip("/") for name in names if not name.endswith("/"))
 
+    @_patiently
     def delete(self, key: str) -> None:
         with self._errors(key):
             bucket, name = self._split(key)
@@ -69,7 +126,7 @@ class S3Storage(Storage):
             self.delete(key)
 
     def probe(self) -> None:
-        hasty = replace(self, tries=1, seconds=PROBE_SECONDS / 2)
+        hasty = replace(self, tries=1, seconds=PROBE_SECONDS / 2, patience=0.0)
         with self._errors(""):
             _ = hasty._s3  # the first import of boto3 takes long, and says nothing about the store
         Storage.probe(hasty)

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import copy
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from ray.tune.experiment import Trial
 from ray.tune.experiment.config_parser import _create_trial_from_spec
 from ray.tune.experiment.config_parser import _make_parser as make_parser
 from ray.tune.result import DONE, TRAINING_ITERATION
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import SearchAlgorithm, Searcher
 from ray.tune.search.variant_generator import format_vars
 from ray.tune.utils.util import flatten_dict, merge_dicts
 
+from raysweep.loss import RecoveringTrial
 from raysweep.record import NotSaved, Recorder
 from raysweep.schedule import replay
 from raysweep.state import TrialRecord
-from raysweep.trial import pointer
 
 
 @runtime_checkable
@@ -70,19 +72,28 @@ class TrialSource(NotSaved, SearchAlgorithm):
         recorder: the sweep's recorder; its state holds the trials of earlier runs.
         concurrency: trials that may wait or run at the same time; paused ones do not count, since HyperBand's
             paused trials wait for others to be suggested.
-        scheduler: filled with the journal's results before the first trial starts.
+        schedule: hears the journal before the first trial starts.
         max_iterations: iterations of a complete trial.
+        ends: whether a result completes its trial or uses up its time.
+        timeout: seconds that a trial may run; None has no limit.
     """
 
     def __init__(
-        self, searcher: Searcher, recorder: Recorder, concurrency: float, scheduler: Any, max_iterations: int
+        self,
+        searcher: Searcher,
+        recorder: Recorder,
+        concurrency: float,
+        schedule: TrialScheduler,
+        max_iterations: int,
+        ends: Callable[[str, dict[str, Any]], bool],
+        timeout: float | None = None,
     ) -> None:
         self.searcher = searcher
         self._parser = make_parser()
         self._spec: dict[str, Any] = {}
         self._counter = 0
-        self._recorder, self._concurrency, self._scheduler = recorder, concurrency, scheduler
-        self._max_iterations = max_iterations
+        self._recorder, self._concurrency, self._schedule = recorder, concurrency, schedule
+        self._max_iterations, self._ends, self._timeout = max_iterations, ends, timeout
         self._waiting: deque[Trial] = deque()
         self._live: dict[str, Trial] = {}
 
@@ -103,19 +114,21 @@ class TrialSource(NotSaved, SearchAlgorithm):
     def add_configurations(self, experiments: Any) -> None:
         """Called by Ray once, when metric, mode and space are set: takes over the journal's trials."""
         self._spec = experiments[0].spec
+        self._end_what_was_decided()
         records = list(self._recorder.state.trials.values())
         if isinstance(self.searcher, Resumable):
             self.searcher.begin(records)
         self._counter = len(records)
-        trials = {record.id: self._trial(record.id, record.config) for record in records if not record.ended}
-        for record in self._recorder.state.unfinished:
-            self._continue(trials[record.id], record)
-        replay(self._scheduler, self._recorder.state, trials)
+        trials = replay(self._schedule, self._recorder.state.events, self._trial, self._ends)
+        self._waiting.extend(trials[record.id] for record in self._recorder.state.unfinished)
 
-    def _continue(self, trial: Trial, record: TrialRecord) -> None:
-        if record.checkpoint is not None:
-            trial.on_checkpoint(pointer(record.checkpoint))
-        self._waiting.append(trial)
+    def _end_what_was_decided(self) -> None:
+        # The driver before was killed after a trial's last result, and before its end was journalled.
+        for record in self._recorder.state.unfinished:
+            last = record.last
+            if last is not None and (record.stop_decided or last.iteration >= self._max_iterations):
+                result = {TRAINING_ITERATION: last.iteration}
+                self._recorder.completed(record.id, outcome(result, False, True, self._max_iterations))
 
     def is_finished(self) -> bool:
         """Whether no trial will come any more."""
@@ -146,13 +159,15 @@ class TrialSource(NotSaved, SearchAlgorithm):
     def _trial(self, trial_id: str, config: dict[str, Any]) -> Trial:
         spec = {**copy.deepcopy(self._spec), "config": config}
         tag = f"{trial_id}_{format_vars({(k,): v for k, v in flatten_dict(config).items()})}"
-        return _create_trial_from_spec(
+        trial = _create_trial_from_spec(
             spec, self._parser, evaluated_params=flatten_dict(config), experiment_tag=tag, trial_id=trial_id
         )
+        return RecoveringTrial.of(trial, self._timeout)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Called by Ray when a trial ended for good."""
-        status = outcome(result, error, self._recorder.stop_decided(trial_id), self._max_iterations)
+        stop_decided = self._recorder.state.trials[trial_id].stop_decided
+        status = outcome(result, error, stop_decided, self._max_iterations)
         if result is not None:
             result = {**result, STOPPED: status == "stopped"}
         self.searcher.on_trial_complete(trial_id, result=result, error=error)

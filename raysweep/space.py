@@ -6,6 +6,7 @@ A space is Ray Tune's own: https://docs.ray.io/en/latest/tune/api/search_space.h
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,9 @@ from ray.tune.search.sample import (
 from ray.tune.search.variant_generator import parse_spec_vars
 
 from raysweep.errors import BadInput
+from raysweep.state import is_number
+
+CONSTANT = "constant"  # begins the description of a parameter that is not drawn
 
 
 def domains(space: dict[str, Any]) -> dict[str, Domain]:
@@ -53,17 +57,59 @@ def check_for_searcher(space: dict[str, Any], searcher: str) -> None:
             )
         elif not isinstance(_scale(domain), Uniform | LogUniform):
             problems.append(f"`{key}` is normally distributed, which {searcher} cannot draw: use tune.uniform")
+        elif not _optuna_keeps_steps(domain):
+            problems.append(
+                f"`{key}` is quantized, and {searcher} would draw other values: it counts linear steps from the lower"
+                " bound, up to and with the upper one: use a linear domain from a multiple of q, or none of q"
+            )
     if not domains(space) and not problems:
         problems.append(f"the space has nothing to draw, so {searcher} has nothing to search: give a domain")
     if problems:
         raise BadInput(*problems)
 
 
+def _optuna_keeps_steps(domain: Domain) -> bool:
+    """Whether Optuna draws the values that Ray draws: it counts steps from the lower bound, up to and with the end."""
+    sampler = domain.get_sampler()
+    if not isinstance(sampler, Quantized):
+        return True
+    linear = isinstance(sampler.sampler, Uniform)
+    return linear and _on_step(domain.lower, sampler.q) and _draws_upper_end(domain)
+
+
+def quantum(domain: Domain) -> float | None:
+    """The step between the values of a domain: its q, 1 between integers; None where it is continuous."""
+    sampler = domain.get_sampler()
+    if isinstance(sampler, Quantized):
+        return sampler.q
+    return 1 if isinstance(domain, Integer) else None
+
+
+def allows(domain: Domain, value: Any) -> bool:
+    """Whether a domain can draw a value. Ray's own check takes fractions for integers and knows no steps."""
+    if not isinstance(domain, Float | Integer):
+        return bool(domain.is_valid(value))
+    if isinstance(value, bool) or not is_number(value) or (isinstance(domain, Integer) and not isinstance(value, int)):
+        return False
+    inside = domain.lower <= value < domain.upper or (value == domain.upper and _draws_upper_end(domain))
+    return bool(inside and _on_step(value, quantum(domain)))
+
+
+def _on_step(value: float, step: float | None) -> bool:
+    return step is None or math.isclose(value / step, round(value / step), abs_tol=1e-9)
+
+
+def _draws_upper_end(domain: Domain) -> bool:
+    # https://docs.ray.io/en/latest/tune/api/doc/ray.tune.qrandint.html
+    return not (isinstance(domain, Integer) and quantum(domain) == 1)
+
+
 def grid(space: dict[str, Any], resolution: int) -> dict[str, Any]:
     """The space with every domain turned into `tune.grid_search`.
 
     Args:
-        space: Ray's domains; choices are taken whole, and integer ranges too unless they exceed `resolution`.
+        space: Ray's domains; choices are taken whole; integers and quantized domains too, step by step, unless they
+            have more steps than `resolution`.
         resolution: points on each continuous axis, evenly spread on its own scale, both ends included;
             0 means that a continuous axis is an error.
 
@@ -77,15 +123,15 @@ def grid(space: dict[str, Any], resolution: int) -> dict[str, Any]:
             return tune.grid_search(list(domain.categories))
         if not isinstance(domain, Float | Integer) or not isinstance(_scale(domain), Uniform | LogUniform):
             problems.append(f"`{key}` has no grid: make it tune.choice or tune.grid_search")
-        elif isinstance(domain, Integer) and (resolution < 2 or domain.upper - domain.lower <= resolution):
-            return tune.grid_search(list(range(domain.lower, domain.upper)))
+        elif (step := quantum(domain)) is not None:
+            return tune.grid_search(_steps(domain, step, resolution))
         elif resolution < 2:
             problems.append(
                 f"`{key}` is continuous ({domain.lower:g} to {domain.upper:g}): give --resolution N for N points on it,"
                 " or make it tune.choice or tune.grid_search"
             )
         else:
-            return tune.grid_search(_spread(domain, resolution))
+            return tune.grid_search(_spread(domain, domain.lower, domain.upper, resolution))
         return None
 
     result = dict(_map(space, points))
@@ -110,16 +156,20 @@ def _scale(domain: Domain) -> Any:
     return sampler.sampler if isinstance(sampler, Quantized) else sampler
 
 
-def _spread(domain: Any, count: int) -> list[Any]:
-    upper = domain.upper - 1 if isinstance(domain, Integer) else domain.upper
-    if isinstance(_scale(domain), LogUniform):
-        values = np.exp(np.linspace(math.log(domain.lower), math.log(upper), count)).tolist()
-    else:
-        values = np.linspace(domain.lower, upper, count).tolist()
-    if isinstance(domain, Integer):
-        return sorted({round(value) for value in values})
-    # exp(log(x)) is not x to the last bit; the ends of the axis are.
-    return [float(domain.lower), *values[1:-1], float(upper)]
+def _steps(domain: Float | Integer, step: float, resolution: int) -> list[float]:
+    """The values of a domain that has steps; those next to `resolution` evenly spread points if there are more."""
+    first, last = math.ceil(round(domain.lower / step, 9)), math.floor(round(domain.upper / step, 9))
+    multiples = range(first, last + _draws_upper_end(domain))
+    if resolution < 2 or len(multiples) <= resolution:
+        return [domain.cast(multiple * step) for multiple in multiples]
+    spread = _spread(domain, multiples[0], multiples[-1], resolution)
+    return [domain.cast(multiple * step) for multiple in sorted({round(value) for value in spread})]
+
+
+def _spread(domain: Domain, lower: float, upper: float, count: int) -> list[float]:
+    space = np.geomspace if isinstance(_scale(domain), LogUniform) else np.linspace
+    values: list[float] = space(lower, upper, count).tolist()
+    return values
 
 
 def mutations(space: dict[str, Any], mutable: tuple[str, ...] | None) -> dict[str, Domain]:
@@ -144,15 +194,18 @@ def mutations(space: dict[str, Any], mutable: tuple[str, ...] | None) -> dict[st
 
 
 def clip(space: dict[str, Any]) -> Any:
-    """`config -> config` with every float pulled back into its domain.
+    """`config -> config` with every float pulled back into its domain, onto its next step where it is quantized.
 
     Ray's PBT multiplies by 0.8 or 1.2 whatever the domain says, so a momentum of 0.9 would become 1.08.
     """
-    limits = {k: (d.lower, d.upper) for k, d in domains(space).items() if isinstance(d, Float) and "/" not in k}
+    floats = {key: domain for key, domain in domains(space).items() if isinstance(domain, Float) and "/" not in key}
+
+    def kept(domain: Float, value: float) -> float:
+        inside, step = min(max(value, domain.lower), domain.upper), quantum(domain)
+        return inside if step is None else round(inside / step) * step
 
     def clipped(config: dict[str, Any]) -> dict[str, Any]:
-        kept = {k: min(max(config[k], low), high) for k, (low, high) in limits.items() if k in config}
-        return {**config, **kept}
+        return {**config, **{key: kept(domain, config[key]) for key, domain in floats.items() if key in config}}
 
     return clipped
 
@@ -171,11 +224,23 @@ def bounds(space: dict[str, Any], mutable: tuple[str, ...] | None) -> dict[str, 
 
 
 def describe(space: dict[str, Any]) -> dict[str, str]:
-    """`a/b` -> a line that names the domain and its limits; the same text means the same space."""
-    lines = {}
-    for key, domain in domains(space).items():
-        # A function shows its address, which is another one in the next process.
-        limits = "" if isinstance(domain, Function) else f" {domain.domain_str} {type(_scale(domain)).__name__}"
-        lines[key] = f"{type(domain).__name__}{limits}"
+    """`a/b` -> a line that names the domain, the grid or the constant; the same text means the same space."""
+    lines = {key: _line(domain) for key, domain in domains(space).items()}
     lines |= {key: f"grid {values}" for key, values in grids(space).items()}
-    return dict(sorted(lines.items()))
+    lines |= {key: f"{CONSTANT} {value!r}" for key, value in _constants(space)}
+    # Functions show their address, which is another one in the next process.
+    return {key: re.sub(r" at 0x[0-9a-f]+", "", line) for key, line in sorted(lines.items())}
+
+
+def _line(domain: Domain) -> str:
+    sampler, scale = domain.get_sampler(), _scale(domain)
+    words = {**vars(scale), "q": sampler.q} if isinstance(sampler, Quantized) else vars(scale)
+    return " ".join([type(domain).__name__, domain.domain_str, str(scale), *(f"{k}={v}" for k, v in words.items())])
+
+
+def _constants(space: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in space.items():
+        if isinstance(value, dict) and "grid_search" not in value:
+            yield from _constants(value, f"{prefix}{key}/")
+        elif not isinstance(value, Domain | dict):
+            yield f"{prefix}{key}", value

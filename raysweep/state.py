@@ -30,6 +30,8 @@ class TrialRecord:
     """Everything that is known of one trial.
 
     `results` holds one entry per iteration: a trial that went back to a checkpoint overwrites what it repeats.
+    `stop_decided` says that Tune answered the newest result with a stop; the trial's end follows it in the journal,
+    unless the driver was killed between the two.
     """
 
     id: str
@@ -40,6 +42,7 @@ class TrialRecord:
     donors: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
+    stop_decided: bool = False
 
     @property
     def ended(self) -> bool:
@@ -68,9 +71,9 @@ class SweepState:
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.trials: dict[str, TrialRecord] = {}
-        self.events = list(events)
+        self.events: list[Event] = []
         self.seq = 0
-        for event in self.events:
+        for event in events:
             self.apply(event)
 
     @property
@@ -84,6 +87,7 @@ class SweepState:
 
     def apply(self, event: Event) -> None:
         """Folds one event in."""
+        self.events.append(event)
         self.seq = max(self.seq, event["seq"])
         if event["type"] == "suggest":
             record = TrialRecord(event["trial"], event["config"], memory=event.get("memory", {}))
@@ -98,7 +102,7 @@ class SweepState:
         result = Result(event["iteration"], event["metrics"], saved, trial.config, event["node"], event["seq"])
         trial.results[result.iteration] = result
         trial.checkpoint = saved or trial.checkpoint
-        trial.status = "running"
+        trial.status, trial.stop_decided = "running", event.get("stop", False)
 
     def _exploit(self, trial: TrialRecord, event: Event) -> None:
         trial.donors.append(event["donor"])
@@ -107,7 +111,7 @@ class SweepState:
 
     def _failure(self, trial: TrialRecord, event: Event) -> None:
         trial.failures.append(event["error"])
-        trial.status = "pending"
+        trial.status, trial.stop_decided = "pending", False
 
     def _complete(self, trial: TrialRecord, event: Event) -> None:
         trial.status = event["status"]

@@ -17,13 +17,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from raysweep.errors import BadInput, NotFound, StorageError
-
-if TYPE_CHECKING:
-    pass
+from raysweep.errors import BadInput, NotFound, StorageError, Unavailable
 
 Keys = list[str]
 
@@ -42,16 +39,20 @@ REASONS = {
     "403 AccessDenied InvalidAccessKeyId SignatureDoesNotMatch ExpiredToken": ("no permission", CREDENTIALS),
     "NoCredentialsError PartialCredentialsError": ("no credentials", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
     "NoSuchBucket": ("no such bucket", f"create it, or {ELSEWHERE}"),
-    "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError": (
-        "unreachable",
-        ENDPOINT,
-    ),
+    "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError": ("unreachable", ENDPOINT),
+    "ResponseStreamingError IncompleteReadError RetriesExceededError": ("the answer broke off", ENDPOINT),
     "ValueError ProxyConnectionError SSLError": ("unreachable", ENDPOINT),
     "500 502 503 504 InternalError ServiceUnavailable SlowDown": (
         "the store is not available",
         "try again later",
     ),
 }
+# Those that pass: a store that is started again, or has too much to do.
+TRANSIENT = (
+    *("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError"),
+    *("ResponseStreamingError", "IncompleteReadError", "RetriesExceededError"),
+    *("500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown"),
+)
 MISSING = ("ENOENT", "EISDIR", "NoSuchKey", "404")
 
 
@@ -90,6 +91,10 @@ class Storage(ABC):
         """Writes an object whole: a reader sees the old one or the new one, never a part of it."""
 
     @abstractmethod
+    def create(self, key: str, data: bytes) -> bool:
+        """Writes an object unless there is one; of several writers at the same time, one gets True."""
+
+    @abstractmethod
     def get(self, key: str) -> bytes:
         """The object's bytes; NotFound when there is none."""
 
@@ -123,6 +128,10 @@ class Storage(ABC):
             return self.size(key) >= 0
         except NotFound:
             return False
+
+    def patient(self) -> Self:
+        """The same storage for a sweep, which waits for a store that is away for a while rather than fail."""
+        return self
 
     def child(self, prefix: str) -> Self:
         """The folder `prefix` of this storage, as a storage of its own."""
@@ -169,25 +178,39 @@ class Storage(ABC):
                 raise NotFound(f"{where}: nothing is stored there") from error
             known = (reason for names, reason in REASONS.items() if name in names.split())
             cause, fix = next(known, ("refused", ELSEWHERE))
-            raise StorageError(f"{where}: {cause} ({name}): {fix}") from error
+            kind = Unavailable if name in TRANSIENT else StorageError
+            raise kind(f"{where}: {cause} ({name}): {fix}") from error
 
 
 class FolderStorage(Storage):
     """A folder: local, or of a file system that all nodes share."""
 
     def put(self, key: str, data: bytes) -> None:
-        with self._errors(key, writing=True):
-            path = self.local_path(key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        with self._errors(key, writing=True), self._written(key, data) as temporary:
+            temporary.replace(self.local_path(key))
+
+    def create(self, key: str, data: bytes) -> bool:
+        with self._errors(key, writing=True), self._written(key, data) as temporary:
             try:
-                with temporary.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+                self.local_path(key).hardlink_to(temporary)  # atomic on NFS too, which O_EXCL was not for long
+            except FileExistsError:
+                return False
+            return True
+
+    @contextlib.contextmanager
+    def _written(self, key: str, data: bytes) -> Iterator[Path]:
+        """The data in a temporary file beside its place, safe against a loss of power."""
+        path = self.local_path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def get(self, key: str) -> bytes:
         with self._errors(key):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from pathlib import Path
@@ -13,9 +14,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from raysweep.journal import plain
 from raysweep.points import flat
 from raysweep.results import SweepResults
-from raysweep.state import SweepState, TrialRecord, is_number
+from raysweep.space import CONSTANT
+from raysweep.state import TrialRecord, is_number
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
@@ -33,11 +36,12 @@ def study_log(results: SweepResults) -> bytes:
             directions=directions,
         )
         study.set_metric_names(list(results.objective.metrics))
-        study.add_trials([_frozen(trial, results) for trial in results.state.trials.values() if trial.ended])
+        axes = _axes(results)
+        study.add_trials([_frozen(trial, results, axes) for trial in results.state.trials.values() if trial.ended])
         return path.read_bytes()
 
 
-def _frozen(trial: TrialRecord, results: SweepResults) -> FrozenTrial:
+def _frozen(trial: TrialRecord, results: SweepResults, axes: dict[str, BaseDistribution]) -> FrozenTrial:
     objective = results.objective
     last = trial.last.metrics if trial.last else {}
     values: list[float] = [last[metric] for metric in objective.metrics if is_number(last.get(metric))]
@@ -45,22 +49,35 @@ def _frozen(trial: TrialRecord, results: SweepResults) -> FrozenTrial:
     state = ended if len(values) == len(objective.metrics) else TrialState.FAIL
     # Optuna's studies with several objectives know no pruned trials with values.
     told = state == TrialState.COMPLETE or (state == TrialState.PRUNED and objective.single)
-    config = {key: value for key, value in flat(trial.config).items() if key in results.spec["space"]}
+    params = {key: _choice(value) for key, value in flat(trial.config).items() if key in axes}
     metric = objective.metrics[0]
     steps = {i: r.metrics[metric] for i, r in trial.results.items() if is_number(r.metrics.get(metric))}
     return optuna.trial.create_trial(
         state=state,
         values=values if told else None,
-        params=config,
-        distributions={key: _distribution(results.state, key, value) for key, value in config.items()},
+        params=params,
+        distributions={key: axes[key] for key in params},
         intermediate_values=steps if objective.single else {},
         user_attrs={"trial": trial.id, "donors": trial.donors},
     )
 
 
-def _distribution(state: SweepState, key: str, value: Any) -> BaseDistribution:
-    """A distribution that holds all values that were tried: what dashboards need to draw an axis."""
-    tried = [config[key] for trial in state.trials.values() if key in (config := flat(trial.config))]
+def _axes(results: SweepResults) -> dict[str, BaseDistribution]:
+    """Parameter -> a distribution that holds all values that were tried, for each that was drawn."""
+    drawn = [key for key, line in results.spec["space"].items() if not line.startswith(CONSTANT)]
+    configs = [flat(trial.config) for trial in results.state.trials.values()]
+    tried = {key: [_choice(config[key]) for config in configs if key in config] for key in drawn}
+    return {key: _distribution(values) for key, values in tried.items() if values}
+
+
+def _choice(value: Any) -> Any:
+    """What Optuna can choose from: plain values; a list and an object are shown as the journal writes them."""
+    if isinstance(value, list | tuple):
+        return json.dumps(value, default=plain)
+    return value if value is None or isinstance(value, bool | int | float | str) else plain(value)
+
+
+def _distribution(tried: list[Any]) -> BaseDistribution:
     if all(isinstance(v, int) and not isinstance(v, bool) for v in tried):
         return IntDistribution(min(tried), max(tried))
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in tried):

@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import inspect
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from ray import tune
 
 from raysweep.errors import BadInput
-from raysweep.flags import Flags, nearest
+from raysweep.flags import Flags, default_name, nearest
 from raysweep.points import Point
 from raysweep.task import Task
 
@@ -89,10 +88,9 @@ def default_storage() -> str:
 
 def settle(flags: Flags, strategy: str, task: Task, points: tuple[Point, ...]) -> Sweep:
     """The sweep that the flags ask for; what is not given comes from the task."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
     one_pass = strategy == "grid"
     return Sweep(
-        name=flags.name or f"{task.name.rpartition('.')[2]}-{strategy}-{stamp}",
+        name=flags.name or default_name(task.name, strategy),
         strategy=strategy,
         task=task,
         space=task.space,

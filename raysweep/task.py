@@ -98,6 +98,9 @@ def _module(name: str) -> ModuleType:
 
 
 def _exists(path: str) -> bool:
+    # A file's path, or a relative name, is no module's.
+    if not all(part.isidentifier() for part in path.split(".")):
+        return False
     try:
         return importlib.util.find_spec(path) is not None
     except (ModuleNotFoundError, ValueError):
@@ -147,7 +150,8 @@ def _second(calls: list[ast.Call]) -> bool:
 
 
 def _literal_keys(call: ast.Call) -> list[str | None]:
-    metrics = call.args[0] if call.args else next(k.value for k in call.keywords)
+    named = (keyword.value for keyword in call.keywords if keyword.arg == "metrics")
+    metrics = call.args[0] if call.args else next(named, None)
     if not isinstance(metrics, ast.Dict):
         return [None]
     return [k.value if isinstance(k, ast.Constant) and isinstance(k.value, str) else None for k in metrics.keys]

@@ -19,6 +19,7 @@ def main(code: int, hold: bool, rest: tuple[str, ...]) -> None:
     seen = {
         "files": files,
         "token_uploaded": any(token in Path(file).read_bytes() for file in files),
+        "pid": os.getpid(),
         "arguments": sys.argv[1:],
         "storage": os.environ["RAYSWEEP_STORAGE"],
     }
@@ -28,7 +29,7 @@ def main(code: int, hold: bool, rest: tuple[str, ...]) -> None:
 
         ray.init(logging_level="ERROR")
         print("worker", ray.get(ray.remote(lambda: os.getpid()).remote()), flush=True)
-        time.sleep(60)
+        time.sleep(600)
     sys.exit(code)
 
 

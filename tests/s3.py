@@ -27,6 +27,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from raysweep.storage import Storage, open_storage
+
 READY_SECONDS = 40.0
 HANG_SECONDS = 30.0
 
@@ -197,6 +199,10 @@ class S3Proxy(S3Server):
         """Answers 200 and keeps only the first `keep` bytes; 0 keeps no object at all."""
         self.faults.append(Fault("lose", operation, key, nth, keep=keep))
 
+    def drop_answer(self, operation: str, *, key: str = "", nth: int = 1) -> None:
+        """Passes a request on, and breaks the connection instead of answering."""
+        self.faults.append(Fault("drop", operation, key, nth))
+
     def hang(self, operation: str = "") -> None:
         """Takes requests and does not answer until `heal`."""
         self.released.clear()
@@ -250,6 +256,9 @@ class _ProxyHandler(BaseHTTPRequestHandler):
             codes = {403: "AccessDenied", 500: "InternalError", 503: "ServiceUnavailable"}
             code = codes.get(fault.status, str(fault.status))
             self._answer(fault.status, f"<Error><Code>{code}</Code><Message>by the test</Message></Error>".encode())
+        elif fault.action == "drop":
+            self._ask(body)
+            self.close_connection = True
         else:
             self._lose(operation, bucket, key, body[: fault.keep])
 
@@ -270,6 +279,9 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         return name, bucket, key
 
     def _forward(self, body: bytes) -> None:
+        self._answer(*self._ask(body))
+
+    def _ask(self, body: bytes) -> tuple[int, bytes, list[tuple[str, str]]]:
         # S3's signature covers the Host header, so the server must see the one that the client sent.
         connection = http.client.HTTPConnection(urlsplit(self.server.proxy.backend.endpoint).netloc, timeout=20)
         with contextlib.closing(connection):
@@ -279,7 +291,7 @@ class _ProxyHandler(BaseHTTPRequestHandler):
                     connection.putheader(name, value)
             connection.endheaders(body or None)
             answer = connection.getresponse()
-            self._answer(answer.status, answer.read(), answer.getheaders())
+            return answer.status, answer.read(), answer.getheaders()
 
     def _answer(self, status: int, body: bytes = b"", headers: list[tuple[str, str]] = ()) -> None:
         self.send_response_only(status)
@@ -320,3 +332,13 @@ def s3_proxy(s3_server: S3Server) -> Iterator[S3Proxy]:
     """The same server behind a proxy that this test can make fail."""
     with running_s3_proxy(s3_server) as proxy:
         yield proxy
+
+
+@pytest.fixture(params=["folder", "s3"])
+def either_storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    """An empty storage: a folder, and again a bucket of the real server."""
+    if request.param == "folder":
+        return open_storage(str(tmp_path / "runs"))
+    server = request.getfixturevalue("s3_server")
+    use(server, monkeypatch)
+    return open_storage(f"{server.new_bucket()}/runs")

@@ -14,13 +14,7 @@ from tests import s3
 STATE = {"epoch": 3, "weights": list(range(1000))}
 
 
-@pytest.fixture(params=["folder", "s3"])
-def storage(request, tmp_path, monkeypatch):
-    if request.param == "folder":
-        return open_storage(str(tmp_path / "runs"))
-    server = request.getfixturevalue("s3_server")
-    s3.use(server, monkeypatch)
-    return open_storage(f"{server.new_bucket()}/runs")
+storage = s3.either_storage
 
 
 @pytest.fixture

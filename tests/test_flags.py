@@ -113,7 +113,7 @@ def test_values_have_their_types():
     assert problems == []
     assert flags == Flags(
         task="svm",
-        data=Path("d"),
+        data="d",
         samples=3,
         mode="min",
         points=Path("p.yaml"),

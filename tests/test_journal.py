@@ -29,6 +29,8 @@ class MemoryStorage(Storage):
             raise StorageError("503: try again later")
         self.objects[key] = data
 
+    def create(self, key, data): ...
+
     def get(self, key):
         if key not in self.objects:
             raise NotFound(key)
@@ -53,6 +55,17 @@ def store():
     return MemoryStorage()
 
 
+@pytest.fixture(params=["folder", "store"])
+def storage(request):
+    return request.getfixturevalue(request.param)
+
+
+def flushed(log):
+    """Until the lines of a journal are in its storage."""
+    held = getattr(log._sink, "_lines", [])
+    wait_for(lambda: not held)
+
+
 def wait_for(condition):
     until = time.monotonic() + 5
     while not condition():
@@ -60,8 +73,8 @@ def wait_for(condition):
         time.sleep(0.005)
 
 
-def written(storage, count, after=0):
-    log = Journal(storage, after)
+def written(storage, count, after=0, term=1):
+    log = Journal(storage, term, after)
     events = [log.append("result", trial="00000", iteration=i) for i in range(1, count + 1)]
     log.close()
     return events
@@ -79,16 +92,17 @@ def test_there_is_no_event_where_nothing_was_written(folder):
 
 
 def test_numpy_becomes_plain_and_anything_else_text(folder):
-    log = Journal(folder)
-    log.append("suggest", config={"width": np.int64(3), "lr": np.float64(0.5), "act": range(2)}, nan=float("nan"))
+    log = Journal(folder, 1)
+    config = {"width": np.int64(3), "lr": np.float64(0.5), "act": range(2), "weights": np.array([1, 2])}
+    log.append("suggest", config=config, nan=float("nan"))
     log.close()
     [event] = read(folder)
-    assert event["config"] == {"width": 3, "lr": 0.5, "act": "range(0, 2)"}
+    assert event["config"] == {"width": 3, "lr": 0.5, "act": "range(0, 2)", "weights": "array([1, 2])"}
     assert event["nan"] != event["nan"]
 
 
 def test_a_line_is_in_the_file_before_append_returns(folder):
-    log = Journal(folder)
+    log = Journal(folder, 1)
     for count in range(1, 4):
         log.append("result", trial="00000")
         assert len(read(folder)) == count
@@ -111,26 +125,36 @@ def test_the_next_writer_goes_on_where_a_torn_line_began(folder):
     events = written(folder, 3)
     [key] = folder.list("journal/")
     folder.put(key, folder.get(key)[:-4])
-    more = written(folder, 2, after=read(folder)[-1]["seq"])
+    more = written(folder, 2, after=read(folder)[-1]["seq"], term=2)
     assert [event["seq"] for event in more] == [3, 4]
     assert read(folder) == events[:2] + more
 
 
-def test_segments_of_several_writers_are_one_sequence(folder):
-    first, second, third = written(folder, 2), written(folder, 1, after=2), written(folder, 2, after=3)
+def test_segments_of_several_terms_are_one_sequence(folder):
+    first, second, third = written(folder, 2), written(folder, 1, after=2, term=2), written(folder, 2, after=3, term=3)
     keys = folder.list("journal/")
-    assert [key.split("/")[1][:9] for key in keys] == ["000000001", "000000003", "000000004"]
+    assert keys == [f"journal/{term:06d}-{seq:09d}.jsonl" for term, seq in ((1, 1), (2, 3), (3, 4))]
     assert read(folder) == first + second + third
 
 
-def test_order_is_by_sequence_number_not_by_segment(folder):
-    folder.put("journal/000000001-b.jsonl", b'{"seq":1}\n{"seq":4}\n')
-    folder.put("journal/000000002-a.jsonl", b'{"seq":2}\n{"seq":3}\n')
-    assert [event["seq"] for event in read(folder)] == [1, 2, 3, 4]
+def test_what_is_written_after_another_driver_began_is_fenced_off(storage):
+    suspended = Journal(storage, 1)
+    before = [suspended.append("result", trial="00000", iteration=i) for i in (1, 2)]
+    flushed(suspended)
+    taken_over = written(storage, 3, after=2, term=2)
+    suspended.append("result", trial="00000", iteration=3)
+    suspended.close()
+    assert read(storage) == before + taken_over
+
+
+def test_a_term_that_wrote_nothing_fences_nothing(folder):
+    events = written(folder, 2)
+    Journal(folder, 2, after=2).close()
+    assert read(folder) == events
 
 
 def test_a_folder_that_refuses_a_line_is_a_storage_error(folder):
-    log = Journal(folder)
+    log = Journal(folder, 1)
     full = open("/dev/full", "a", buffering=1)  # noqa: PTH123, SIM115 - a disk without space
     own, log._sink._file = log._sink._file, full
     with pytest.raises(StorageError, match="the journal cannot be written: No space left on device"):
@@ -142,18 +166,18 @@ def test_a_folder_that_refuses_a_line_is_a_storage_error(folder):
 
 def test_an_object_store_gets_one_object_a_period_not_one_a_line(store, monkeypatch):
     monkeypatch.setattr(journal, "FLUSH_SECONDS", 60)
-    log = Journal(store)
+    log = Journal(store, 1)
     events = [log.append("result", trial="00000", iteration=i) for i in range(50)]
     assert store.objects == {}
     log.close()
     [key] = store.objects
-    assert key.startswith("journal/000000001-")
+    assert key == "journal/000001-000000001.jsonl"
     assert read(store) == events
 
 
 def test_an_object_store_gets_the_lines_while_the_sweep_runs(store, monkeypatch):
     monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.01)
-    log = Journal(store)
+    log = Journal(store, 1)
     first = log.append("result", trial="00000")
     wait_for(lambda: read(store) == [first])
     second = log.append("result", trial="00001")
@@ -166,7 +190,7 @@ def test_an_object_store_gets_the_lines_while_the_sweep_runs(store, monkeypatch)
 def test_lines_are_kept_while_the_store_refuses(store, monkeypatch):
     monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.01)
     store.refusing.set()
-    log = Journal(store)
+    log = Journal(store, 1)
     events = []
     for i in range(4):
         events.append(log.append("result", trial="00000", iteration=i))
@@ -181,7 +205,7 @@ def test_lines_are_kept_while_the_store_refuses(store, monkeypatch):
 
 def test_close_writes_what_is_held_back_or_says_that_it_cannot(store, monkeypatch):
     monkeypatch.setattr(journal, "FLUSH_SECONDS", 60)
-    log = Journal(store)
+    log = Journal(store, 1)
     event = log.append("end", status="ended")
     store.refusing.set()
     with pytest.raises(StorageError, match="503"):
@@ -191,14 +215,35 @@ def test_close_writes_what_is_held_back_or_says_that_it_cannot(store, monkeypatc
     assert read(store) == [event]
 
 
-def test_writers_in_an_object_store_do_not_overwrite_each_other(store):
-    first, second = written(store, 2), written(store, 2, after=2)
+def test_an_event_counts_as_stored_when_the_store_has_it(store, monkeypatch):
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(journal, "DURABLE_SECONDS", 0.3)
+    store.refusing.set()
+    log = Journal(store, 1)
+    event = log.append("result", trial="00000")
+    assert not log.stored(event["seq"])
+    assert log.stored(event["seq"] - 1), "nobody waits for what is there"
+    monkeypatch.setattr(journal, "DURABLE_SECONDS", 30)
+    threading.Timer(0.2, store.refusing.clear).start()
+    assert log.stored(event["seq"])
+    assert read(store) == [event]
+    log.close()
+
+
+def test_a_line_of_a_file_is_stored_at_once(folder):
+    log = Journal(folder, 1)
+    assert log.stored(log.append("result", trial="00000")["seq"])
+    log.close()
+
+
+def test_terms_in_an_object_store_do_not_overwrite_each_other(store):
+    first, second = written(store, 2), written(store, 2, after=2, term=2)
     assert read(store) == first + second
 
 
 def test_cost_of_an_append(folder):
     metrics = {f"metric_{i}": i / 7 for i in range(10)}
-    log = Journal(folder)
+    log = Journal(folder, 1)
     began = time.perf_counter()
     for i in range(1000):
         log.append("result", trial="00000", iteration=i, metrics=metrics)

@@ -70,9 +70,16 @@ def test_what_is_no_number_is_shown_and_never_the_best(capsys):
     assert "accuracy None (best 0.5)" in sweep.result("00000", 5, None)
 
 
-@pytest.mark.xfail(strict=True, reason="the best begins anew with each run")
-def test_the_best_of_earlier_runs_counts_after_a_resume(capsys):
-    assert "(best 0.9)" in Sweep(capsys, events=EARLIER).result("00001", 1, 0.2)
+@pytest.mark.parametrize(("mode", "bests"), [("max", ["0.9", "0.95"]), ("min", ["0.2", "0.2"])])
+def test_the_best_of_earlier_runs_counts_after_a_resume(capsys, mode, bests):
+    sweep = Sweep(capsys, mode, events=EARLIER)
+    lines = [sweep.result("00001", n, value) for n, value in enumerate((0.2, 0.95), start=1)]
+    assert [f"(best {best})" in line for best, line in zip(bests, lines, strict=True)] == [True] * 2
+
+
+def test_an_earlier_run_without_a_number_leaves_no_best(capsys):
+    nothing = [EARLIER[0], {**EARLIER[1], "metrics": {"accuracy": math.nan}}]
+    assert "(best -)" in Sweep(capsys, events=nothing).result("00000", 2, math.nan)
 
 
 def test_there_is_no_estimate_before_three_results(capsys, clock):

@@ -1,39 +1,77 @@
 """Schedulers after a resume: told the journal again, they decide as if nothing had happened.
 
-`drive` calls a scheduler the way Ray's controller does: a result that completes a trial, and one that the scheduler
-answers with a stop, is followed by `on_trial_complete`; the former is not shown to `on_trial_result` at all.
+`Tune` does to a scheduler what Ray's controller does: a result that completes a trial is not shown to
+`on_trial_result`; a trial that is stopped while it waits goes through `on_trial_remove`; its end is in the journal
+before the result that caused it. A script of who reports next is played twice, the second time with a new scheduler
+from some event on: both journals must be the same.
 """
 
-from dataclasses import dataclass
-from unittest.mock import Mock
+import hashlib
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import (
     ASHAScheduler,
     AsyncHyperBandScheduler,
+    FIFOScheduler,
     HyperBandScheduler,
     MedianStoppingRule,
     PopulationBasedTraining,
     TrialScheduler,
 )
+from ray.tune.schedulers.pb2 import PB2
 
-from raysweep.schedule import replay
-from raysweep.state import SweepState
+from raysweep.checkpoint import Checkpoint, owner
+from raysweep.schedule import Schedule, replay
+from raysweep.trial import pointer
 
-MAX_T, TRIALS = 9, 24
-
-
-@dataclass(frozen=True)
-class StubTrial:
-    """What a scheduler knows of a trial that runs."""
-
-    trial_id: str
+MAX_T, TRIALS = 9, 18
 
 
-class Controller:
-    def get_live_trials(self):
-        return []
+def asha(mode="max", eta=3):
+    return Schedule(metric(ASHAScheduler(max_t=MAX_T, grace_period=1, reduction_factor=eta), mode), seed=0)
+
+
+def median():
+    rule = MedianStoppingRule(time_attr="training_iteration", grace_period=1, min_samples_required=3)
+    return Schedule(metric(rule), seed=0)
+
+
+def brackets():
+    return Schedule(metric(AsyncHyperBandScheduler(max_t=MAX_T, reduction_factor=3, brackets=2)), seed=0)
+
+
+def hyperband():
+    return Schedule(metric(HyperBandScheduler(max_t=MAX_T, reduction_factor=3)), seed=0)
+
+
+def pbt(synch=False):
+    scheduler = PopulationBasedTraining(
+        time_attr="training_iteration",
+        perturbation_interval=2,
+        hyperparam_mutations={"lr": lambda: 1.0},
+        quantile_fraction=0.4,
+        synch=synch,
+        log_config=False,
+    )
+    return Schedule(metric(scheduler), seed=0)
+
+
+def pbt_in_step():
+    return pbt(synch=True)
+
+
+def pb2():
+    scheduler = PB2(
+        time_attr="training_iteration",
+        perturbation_interval=2,
+        hyperparam_bounds={"lr": [0.1, 10.0]},
+        quantile_fraction=0.4,
+        log_config=False,
+    )
+    return Schedule(metric(scheduler), seed=0)
 
 
 def metric(scheduler, mode="max"):
@@ -41,194 +79,287 @@ def metric(scheduler, mode="max"):
     return scheduler
 
 
-def asha(mode="max", eta=3):
-    return metric(ASHAScheduler(max_t=MAX_T, grace_period=1, reduction_factor=eta), mode)
+def new_trial(trial_id, config):
+    return Trial("none", stub=True, trial_id=trial_id, config=dict(config))
 
 
-def median(mode="max"):
-    rule = MedianStoppingRule(time_attr="training_iteration", grace_period=1, min_samples_required=3)
-    return metric(rule, mode)
+def ends(trial_id, result):
+    return result["training_iteration"] >= MAX_T
 
 
-def brackets(mode="max"):
-    return metric(AsyncHyperBandScheduler(max_t=MAX_T, reduction_factor=3, brackets=2), mode)
+def draw(*key):
+    """A number that depends on nothing but the key."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4], "big") / 2**32
 
 
-def suggested(count=TRIALS):
-    return [{"seq": n + 1, "type": "suggest", "trial": f"{n:05d}", "config": {}} for n in range(count)]
+@dataclass
+class Saved:
+    """What Ray's controller gives a scheduler that asks for a checkpoint."""
+
+    result: object
+
+    def resolve(self, block=True):
+        return self.result
 
 
-class Driver:
-    """Feeds trials, a random one at a time, to a scheduler; the events and decisions in order."""
+@dataclass
+class Tune:
+    """Ray's controller, one decision at a time; `journal` is what raysweep writes meanwhile."""
 
-    def __init__(self, scheduler, seed=0, parallel=6):
-        self.scheduler, self.random, self.parallel = scheduler, np.random.default_rng(seed), parallel
-        self.events, self.decisions = [], []
-        self.trials = {}
+    schedule: Schedule
+    trials: dict[str, Trial] = field(default_factory=dict)
+    journal: list[dict] = field(default_factory=list)
+    search_alg = None
 
-    def journal(self, type, **fields):
-        self.events.append({"seq": len(self.events) + 1, "type": type, **fields})
+    def write(self, type, **fields):
+        self.journal.append({"seq": len(self.journal) + 1, "type": type, **fields})
 
-    def begin(self, trial_id):
-        self.trials[trial_id] = 0
-        self.journal("suggest", trial=trial_id, config={})
-        self.scheduler.on_trial_add(Controller(), StubTrial(trial_id))
+    def suggest(self, trial_id):
+        trial = self.trials[trial_id] = new_trial(trial_id, {"lr": 1 + draw(trial_id)})
+        self.write("suggest", trial=trial_id, config=dict(trial.config))
+        self.schedule.on_trial_add(self, trial)
 
-    def run(self):
-        waiting = [f"{n:05d}" for n in range(TRIALS)]
-        quality = {trial_id: self.random.normal() for trial_id in waiting}
-        while waiting or self.trials:
-            while waiting and len(self.trials) < self.parallel:
-                self.begin(waiting.pop(0))
-            trial_id = str(self.random.choice(sorted(self.trials)))
-            self.trials[trial_id] += 1
-            value = float(quality[trial_id] + self.random.normal() + 0.3 * self.trials[trial_id])
-            self.step(trial_id, self.trials[trial_id], value)
-        return self
+    def step(self, trial_id):
+        """One more iteration of a trial, from where its checkpoint is."""
+        trial = self.trials[trial_id]
+        started = self.start(trial)
+        result = {"training_iteration": started + 1, "time_total_s": 0.0}
+        result["accuracy"] = draw("quality", trial_id) + 0.1 * started + 0.5 * draw(trial_id, started, trial.config)
+        self.saved = checkpoint(trial, started + 1)
+        before = trial.checkpoint
+        decision = "STOP" if ends(trial_id, result) else self.schedule.on_trial_result(self, trial, dict(result))
+        self.write(
+            "result",
+            trial=trial_id,
+            iteration=started + 1,
+            metrics={"accuracy": result["accuracy"]},
+            checkpoint=self.saved.to_dict(),
+            node="n",
+        )
+        if trial.checkpoint is before:  # else PBT has just given it a donor's
+            give(trial, self.saved)
+        if decision == TrialScheduler.STOP:
+            self.schedule.on_trial_complete(self, trial, dict(result))
+            self.ended(trial, "finished" if ends(trial_id, result) else "stopped")
+        elif decision == TrialScheduler.PAUSE:
+            trial.set_status(Trial.PAUSED)
 
-    def step(self, trial_id, iteration, value):
-        metrics = {"accuracy": value}
-        ended = tell(self.scheduler, StubTrial(trial_id), iteration, metrics)
-        self.decisions.append((len(self.events), trial_id, iteration, value, ended))
-        self.journal("result", trial=trial_id, iteration=iteration, metrics=metrics, checkpoint=None, node="n")
-        if ended:
-            del self.trials[trial_id]
-            self.journal("complete", trial=trial_id, status=ended)
+    def start(self, trial):
+        trial.set_status(Trial.RUNNING)
+        if trial.checkpoint is None:
+            return 0
+        key = trial.checkpoint.path
+        if owner(key) != trial.trial_id:
+            donor = {**checkpoint(self.trials[owner(key)], iteration_of(key)).to_dict(), "key": key}
+            self.write("exploit", trial=trial.trial_id, donor=owner(key), checkpoint=donor, after=dict(trial.config))
+        return iteration_of(key)
+
+    def fail(self, trial_id):
+        """The trial's worker is gone, and it starts again from its checkpoint."""
+        trial = self.trials[trial_id]
+        trial.set_status(Trial.ERROR)
+        self.schedule.on_trial_error(self, trial)
+        trial.set_status(Trial.PENDING)
+        self.schedule.on_trial_add(self, trial)
+        self.write("failure", trial=trial_id, error="gone")
+
+    def ended(self, trial, status):
+        trial.set_status(Trial.TERMINATED)
+        self.write("complete", trial=trial.trial_id, status=status)
+
+    def get_trials(self):
+        return list(self.trials.values())
+
+    def get_live_trials(self):
+        return [trial for trial in self.trials.values() if not trial.is_finished()]
+
+    def stop_trial(self, trial):
+        if not trial.is_finished():
+            self.schedule.on_trial_remove(self, trial)
+            self.ended(trial, "stopped")
+
+    def pause_trial(self, trial, should_checkpoint=True):
+        trial.set_status(Trial.PAUSED)
+
+    def _schedule_trial_save(self, trial, result=None):
+        return pointer(self.saved).checkpoint
 
 
-def tell(scheduler, trial, iteration, metrics):
-    """As Ray's controller: what ended the trial, or None."""
-    result = {**metrics, "training_iteration": iteration}
-    if iteration >= MAX_T:
-        scheduler.on_trial_complete(Controller(), trial, result)
-        return "finished"
-    if scheduler.on_trial_result(Controller(), trial, result) == TrialScheduler.STOP:
-        scheduler.on_trial_complete(Controller(), trial, result)
-        return "stopped"
-    return None
+def checkpoint(trial, iteration):
+    return Checkpoint(f"checkpoints/{trial.trial_id}/{iteration:06d}-hash", iteration, 1, "hash")
 
 
-def assert_same_decisions_after(scheduler, driver, cut):
-    """A scheduler that was told the first `cut` events decides on the rest as the undisturbed one did."""
-    state = SweepState(driver.events[:cut])
-    unfinished = {trial.id: StubTrial(trial.id) for trial in state.unfinished}
-    replay(scheduler, state, unfinished)
-    for trial in unfinished.values():  # Ray adds the trials that run on
-        scheduler.on_trial_add(Controller(), trial)
-    results = {decision[0]: decision for decision in driver.decisions}
-    for at, event in enumerate(driver.events[cut:], start=cut):
-        if event["type"] == "suggest":
-            scheduler.on_trial_add(Controller(), StubTrial(event["trial"]))
-        elif at in results:
-            _, trial_id, iteration, value, expected = results[at]
-            ended = tell(scheduler, StubTrial(trial_id), iteration, {"accuracy": value})
-            assert ended == expected, f"resumed after {cut} events: event {at}, trial {trial_id}"
+def iteration_of(key):
+    return int(key.split("/")[-1][:6])
 
 
-def assert_replays(make, driver):
-    assert {ended for *_, ended in driver.decisions} == {None, "stopped", "finished"}
-    for cut in range(len(driver.events) + 1):
-        if cut == len(driver.events) or driver.events[cut]["type"] != "complete":
-            assert_same_decisions_after(make(), driver, cut)
+def give(trial, saved):
+    trial.run_metadata.checkpoint_manager._latest_checkpoint_result = pointer(saved)
 
 
-def rule_of_the_paper(decisions, eta, mode):
+def play(schedule, parallel=6, trials=TRIALS, failures=0.2, seed=1):
+    """A sweep from its beginning: the controller at its end, and the script.
+
+    A line of the script is the length of the journal before and after it, what was done, and to which trial.
+    `parallel` is how many run at the same time; all of a scheduler that pauses trials are suggested at once.
+    """
+    tune, script, random = Tune(schedule), [], np.random.default_rng(seed)
+    waiting = [f"{n:05d}" for n in range(trials)]
+    together = isinstance(schedule.scheduler, HyperBandScheduler | PopulationBasedTraining)
+
+    def line(what, trial_id):
+        began = len(tune.journal)
+        getattr(tune, what)(trial_id)
+        script.append((began, len(tune.journal), what, trial_id))
+
+    while waiting or tune.get_live_trials():
+        while waiting and (together or len(tune.get_live_trials()) < parallel):
+            line("suggest", waiting.pop(0))
+        running = [trial for trial in tune.get_live_trials() if trial.status == Trial.RUNNING]
+        while len(running) < parallel and (chosen := schedule.choose_trial_to_run(tune)) is not None:
+            chosen.set_status(Trial.RUNNING)
+            running.append(chosen)
+        assert running, "every trial waits for another one"
+        trial_id = str(random.choice([trial.trial_id for trial in running]))
+        line("fail" if random.random() < failures else "step", trial_id)
+    return tune, script
+
+
+def play_on(schedule, journal, script):
+    """The same script with a new scheduler that has heard the journal of before."""
+    tune = Tune(schedule, journal=list(journal))
+    tune.trials = replay(schedule, journal, new_trial, ends)
+    for began, ended, what, trial_id in script:
+        if ended <= len(journal):
+            continue
+        if any(event["type"] == "result" for event in journal[began:]):
+            # Killed between a trial's last result and its end: `TrialSource` ends it.
+            trial, last = tune.trials[trial_id], journal[-1]
+            tune.schedule.on_trial_complete(tune, trial, {**last["metrics"], "training_iteration": last["iteration"]})
+            tune.ended(trial, "finished" if last["iteration"] >= MAX_T else "stopped")
+        else:
+            getattr(tune, what)(trial_id)
+    return tune
+
+
+ALL = [asha, median, brackets, hyperband, pbt, pbt_in_step, pb2]
+
+
+@pytest.mark.filterwarnings("ignore")  # the Gaussian process of PB2
+@pytest.mark.parametrize("make", ALL, ids=lambda make: make.__name__)
+def test_decides_after_a_resume_as_without_one(make):
+    undisturbed, script = play(make(), trials=8 if make is pb2 else TRIALS)
+    assert {"result", "complete", "failure"} <= {event["type"] for event in undisturbed.journal}
+    step = 7 if make is pb2 else 1
+    for cut in range(0, len(undisturbed.journal) + 1, step):
+        if cut and undisturbed.journal[cut - 1]["type"] == "exploit":
+            continue  # written together with its result; by itself it would be told again, to the same effect
+        resumed = play_on(make(), undisturbed.journal[:cut], script)
+        assert resumed.journal == undisturbed.journal, f"resumed after {cut} events"
+
+
+@pytest.mark.filterwarnings("ignore")  # the Gaussian process of PB2
+@pytest.mark.parametrize("make", ALL, ids=lambda make: make.__name__)
+def test_the_trials_are_where_they_were(make):
+    schedule = make()
+    tune, _ = play(schedule, trials=8 if make is pb2 else TRIALS)
+    journal = tune.journal[: len(tune.journal) // 2]
+    trials = replay(make(), journal, new_trial, ends)
+    ended = {event["trial"] for event in journal if event["type"] == "complete"}
+    assert {trial_id for trial_id, trial in trials.items() if trial.is_finished()} == ended
+    assert all(trial.status in (Trial.PENDING, Trial.PAUSED, Trial.TERMINATED) for trial in trials.values())
+
+
+def rule_of_the_paper(results, eta, mode):
     """Asynchronous successive halving: a trial stops at a rung r eta^k unless it is in the top 1/eta there."""
     sign = 1 if mode == "max" else -1
     rungs = {eta**k: [] for k in range(10) if eta**k < MAX_T}
-    for _, _, iteration, value, _ in decisions:
-        if iteration >= MAX_T:
-            yield "finished"
-            continue
+    for iteration, value in results:
         before = rungs.get(iteration, [])
         cutoff = np.nanpercentile(before, (1 - 1 / eta) * 100) if before else -np.inf
         if iteration in rungs:
             rungs[iteration].append(sign * value)
-        yield "stopped" if iteration in rungs and sign * value < cutoff else None
+        yield iteration in rungs and sign * value < cutoff
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
 @pytest.mark.parametrize("eta", [2, 3])
 @pytest.mark.parametrize("seed", range(3))
 def test_asha_decides_as_the_paper_says(mode, eta, seed):
-    decisions = Driver(asha(mode, eta), seed).run().decisions
-    ended = [end for *_, end in decisions]
-    assert ended.count("stopped") > 5
-    assert ended == list(rule_of_the_paper(decisions, eta, mode))
-
-
-@pytest.mark.parametrize("mode", ["max", "min"])
-def test_asha_decides_after_a_resume_as_without_one(mode):
-    assert_replays(lambda: asha(mode), Driver(asha(mode), seed=1).run())
+    tune, _ = play(asha(mode, eta), failures=0.0, seed=seed)
+    events = [(a, b) for a, b in zip(tune.journal, [*tune.journal[1:], {}], strict=True) if a["type"] == "result"]
+    results = [(result["iteration"], result["metrics"]["accuracy"]) for result, _ in events]
+    stopped = [(after.get("type"), after.get("status")) == ("complete", "stopped") for _, after in events]
+    assert sum(stopped) > 5
+    assert stopped == list(rule_of_the_paper(results, eta, mode))
 
 
 def test_an_asha_that_forgot_its_rungs_decides_otherwise():
     # What Ray does on a restore: the reason why there is a replay at all.
-    decisions = Driver(asha(), seed=1).run().decisions
-    _, trial_id, iteration, value, _ = next(d for d in decisions if (d[2], d[4]) == (1, "stopped"))
-    forgot = asha()
-    forgot.on_trial_add(Controller(), StubTrial(trial_id))
-    assert tell(forgot, StubTrial(trial_id), iteration, {"accuracy": value}) is None
+    tune, script = play(asha())
+    at = next(i for i, event in enumerate(tune.journal) if event.get("status") == "stopped")
+    [line] = [line for line in script if line[0] <= at < line[1]]
+    forgetful = Tune(asha())
+    forgetful.suggest(line[3])
+    forgetful.step(line[3])
+    assert forgetful.journal[-1]["type"] == "result"
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_median_stopping_decides_after_a_resume_as_without_one(seed):
-    assert_replays(median, Driver(median(), seed=seed).run())
+def test_a_trial_that_starts_again_keeps_its_bracket_and_the_others_theirs():
+    def deal(times):
+        schedule = brackets()
+        for trial in (new_trial(f"{n:05d}", {}) for n in range(TRIALS)):
+            for _ in range(times):  # Ray adds a trial again that has failed
+                schedule.on_trial_add(None, trial)
+        inner = schedule.scheduler
+        return [inner._brackets.index(bracket) for bracket in inner._trial_info.values()]
+
+    undisturbed = deal(times=1)
+    assert set(undisturbed) == {0, 1}
+    assert deal(times=3) == undisturbed
 
 
-@pytest.mark.xfail(strict=True, reason="Ray adds the trials again: they change brackets, and draw once more")
-def test_several_brackets_decide_after_a_resume_as_without_one():
-    def make():
-        np.random.seed(0)  # the runner does it for each run: brackets are drawn from it
-        return brackets()
-
-    assert_replays(make, Driver(make(), seed=1).run())
-
-
-@pytest.mark.xfail(strict=True, reason="MedianStoppingRule asserts that a stopped trial reports no more")
-def test_a_trial_whose_stop_was_decided_but_not_journalled_can_run_on():
-    # The driver was killed between a trial's last result and its end.
-    driver = Driver(median(), seed=1).run()
-    cut, trial_id, iteration, value, _ = next(d for d in driver.decisions if d[-1] == "stopped")
-    state = SweepState(driver.events[: cut + 1])
-    scheduler, trial = median(), StubTrial(trial_id)
-    replay(scheduler, state, {trial_id: trial})
-    scheduler.on_trial_add(Controller(), trial)
-    assert tell(scheduler, trial, iteration + 1, {"accuracy": value}) in (None, "stopped")
+def test_a_trial_that_failed_for_good_leaves_its_results_behind():
+    tune = Tune(asha())
+    tune.suggest("00000")
+    tune.step("00000")
+    tune.write("failure", trial="00000", error="killed")
+    tune.write("complete", trial="00000", status="failed")
+    schedule = asha()
+    replay(schedule, tune.journal, new_trial, ends)
+    schedule.on_trial_add(None, worse := new_trial("00001", {}))
+    assert schedule.on_trial_result(None, worse, {"training_iteration": 1, "accuracy": -1.0}) == TrialScheduler.STOP
 
 
-@pytest.mark.parametrize(
-    "scheduler",
-    [
-        HyperBandScheduler(max_t=MAX_T),
-        PopulationBasedTraining(hyperparam_mutations={"lr": [1, 2]}, time_attr="training_iteration"),
-    ],
-    ids=lambda scheduler: type(scheduler).__name__,
-)
-def test_schedulers_that_hold_trials_are_not_told_anything(scheduler):
-    watched = Mock(wraps=metric(scheduler))
-    watched.__class__ = type(scheduler)
-    replay(watched, SweepState(suggested()), {})
-    assert watched.method_calls == []
+def test_a_bracket_does_not_wait_for_a_trial_that_failed_for_good():
+    tune, _ = play(hyperband(), failures=0.0)
+    schedule = hyperband()
+    journal = [event for event in tune.journal if event["type"] == "suggest"]
+    trials = replay(schedule, journal, new_trial, ends)
+    rest = Tune(schedule, trials, journal)
+    first, *others = trials
+    trials[first].set_status(Trial.RUNNING)
+    schedule.on_trial_error(rest, trials[first])
+    rest.ended(trials[first], "failed")
+    for trial_id in others:
+        rest.step(trial_id)
+    assert schedule.choose_trial_to_run(rest) is not None
 
 
-def test_a_trial_that_failed_leaves_its_results_behind():
-    events = suggested(1)
-    for iteration, value in ((1, 0.9), (2, 0.9)):
-        events.append(
-            {
-                "seq": len(events) + 1,
-                "type": "result",
-                "trial": "00000",
-                "iteration": iteration,
-                "metrics": {"accuracy": value},
-                "checkpoint": None,
-                "node": "n",
-            }
-        )
-    events.append({"seq": 4, "type": "failure", "trial": "00000", "error": "killed"})
-    events.append({"seq": 5, "type": "complete", "trial": "00000", "status": "failed"})
-    scheduler = asha()
-    replay(scheduler, SweepState(events), {})
-    scheduler.on_trial_add(Controller(), StubTrial("00001"))
-    assert tell(scheduler, StubTrial("00001"), 1, {"accuracy": 0.8}) == "stopped"
+def test_the_same_seed_draws_the_same_and_another_one_something_else():
+    def dealt(seed):
+        schedule = Schedule(metric(AsyncHyperBandScheduler(max_t=MAX_T, reduction_factor=3, brackets=2)), seed)
+        for n in range(TRIALS):
+            schedule.on_trial_add(None, new_trial(f"{n:05d}", {}))
+        return [schedule.scheduler._brackets.index(bracket) for bracket in schedule.scheduler._trial_info.values()]
+
+    assert dealt(1) == dealt(1) != dealt(2)
+
+
+def test_is_what_tune_takes_for_the_scheduler():
+    schedule = Schedule(FIFOScheduler(), seed=0)
+    assert schedule.set_search_properties("accuracy", "max")
+    assert schedule.supports_buffered_results
+    assert not hyperband().supports_buffered_results
+    assert hyperband().metric == "accuracy"
+    assert "HyperBand" in hyperband().debug_string()

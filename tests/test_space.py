@@ -18,10 +18,6 @@ SPACE = {
 }
 
 
-QUANTIZED = pytest.mark.xfail(strict=True, reason="grid takes no notice of quantization")
-DESCRIBED = pytest.mark.xfail(strict=True, reason="describe leaves out q, mean, sd and constants")
-
-
 def grid_of(domain, resolution=0):
     return space.grid({"x": domain}, resolution)["x"]["grid_search"]
 
@@ -44,7 +40,17 @@ def test_parameters_are_named_with_their_path():
         (tune.uniform(-1.0, 3.0), 3, [-1.0, 1.0, 3.0]),
         (tune.uniform(0.1, 0.7), 2, [0.1, 0.7]),
         (tune.quniform(0.0, 1.0, 0.5), 3, [0.0, 0.5, 1.0]),
-        pytest.param(tune.qrandint(2, 8, 2), 0, [2, 4, 6, 8], marks=QUANTIZED),
+        (tune.qrandint(2, 8, 2), 0, [2, 4, 6, 8]),
+        (tune.qrandint(2, 8, 2), 4, [2, 4, 6, 8]),
+        (tune.qrandint(2, 8, 2), 2, [2, 8]),
+        (tune.qrandint(1, 8, 3), 0, [3, 6]),
+        (tune.qrandint(1, 4, 1), 0, [1, 2, 3]),
+        (tune.qrandint(0, 100, 10), 4, [0, 30, 70, 100]),
+        (tune.qlograndint(1, 128, 2), 4, [2, 8, 32, 128]),
+        (tune.quniform(0.0, 1.0, 0.25), 0, [0.0, 0.25, 0.5, 0.75, 1.0]),
+        (tune.quniform(0.0, 1.0, 0.25), 4, [0.0, 0.25, 0.75, 1.0]),
+        (tune.quniform(-1.0, 1.0, 0.5), 2, [-1.0, 1.0]),
+        (tune.qloguniform(0.25, 16.0, 0.25), 4, [0.25, 1.0, 4.0, 16.0]),
     ],
 )
 def test_grid_of_a_domain(domain, resolution, values):
@@ -83,8 +89,22 @@ def test_what_has_no_grid_is_named(domain):
 
 
 def test_a_searcher_takes_every_plain_domain():
-    drawable = {**SPACE, "head": {"dropout": tune.quniform(0.0, 0.5, 0.1)}, "n": tune.qlograndint(1, 100, 2)}
+    drawable = {**SPACE, "head": {"dropout": tune.quniform(0.0, 0.5, 0.1)}, "n": tune.qrandint(2, 8, 2)}
     space.check_for_searcher(drawable, "TPE")
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        tune.qlograndint(1, 100, 2),  # Optuna knows no steps on a log scale: it raises …
+        tune.qloguniform(0.1, 1.0, 0.1),  # … or draws without them
+        tune.qrandint(1, 8, 3),  # 1, 4, 7
+        tune.qrandint(1, 8, 1),  # up to and with 8
+    ],
+)
+def test_a_searcher_names_what_it_would_quantize_otherwise(domain):
+    with pytest.raises(BadInput, match="`n` is quantized, and TPE would draw other values"):
+        space.check_for_searcher({"n": domain}, "TPE")
 
 
 def test_a_searcher_names_everything_that_it_cannot_draw():
@@ -142,6 +162,53 @@ def test_clip_pulls_floats_back_and_leaves_the_rest():
     assert space.clip(SPACE)({"momentum": 0.7}) == {"momentum": 0.7}
 
 
+def test_clip_puts_a_quantized_float_on_its_next_step():
+    clipped = space.clip({"x": tune.quniform(0.0, 1.0, 0.25)})
+    assert [clipped({"x": x})["x"] for x in (0.3, 0.6 * 1.2, -1.0, 1.2)] == [0.25, 0.75, 0.0, 1.0]
+
+
+DRAWN = {
+    "quniform": tune.quniform(0.0, 1.0, 0.1),
+    "qloguniform": tune.qloguniform(0.1, 1.0, 0.1),
+    "qrandint": tune.qrandint(1, 8, 3),
+    "qrandint by 1": tune.qrandint(1, 4, 1),
+    "qlograndint": tune.qlograndint(1, 16, 2),
+    "randint": tune.randint(1, 4),
+    "lograndint": tune.lograndint(1, 4),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_what_ray_draws_is_the_grid_and_is_allowed(name):
+    domain = DRAWN[name]
+    drawn = {domain.cast(value) for value in domain.sample(size=2000, random_state=0)}
+    assert drawn == set(grid_of(domain))
+    assert all(space.allows(domain, value) for value in drawn)
+
+
+@pytest.mark.parametrize(
+    ("domain", "value"),
+    [
+        (tune.quniform(0.0, 1.0, 0.1), 0.15),
+        (tune.quniform(0.0, 1.0, 0.1), 1.1),
+        (tune.qrandn(0.0, 1.0, 0.5), 0.3),
+        (tune.qrandint(1, 8, 3), 1),
+        (tune.qrandint(1, 4, 1), 4),
+        (tune.randint(0, 2), True),
+        (tune.uniform(0.0, 1.0), True),
+        (tune.randn(), float("inf")),
+        (tune.choice([1, 2]), 3),
+    ],
+)
+def test_what_ray_never_draws_is_not_allowed(domain, value):
+    assert not space.allows(domain, value)
+
+
+def test_a_normal_domain_allows_any_number_on_its_steps():
+    assert space.allows(tune.randn(0.0, 1.0), -7.3)
+    assert space.allows(tune.qrandn(0.0, 1.0, 0.5), -7.5)
+
+
 def test_bounds_are_the_ends_of_the_floats():
     assert space.bounds(SPACE, ("lr", "momentum")) == {"lr": [1e-4, 1e-1], "momentum": [0.5, 0.99]}
 
@@ -162,15 +229,31 @@ def test_the_same_space_has_the_same_description():
             "b": tune.loguniform(1e-4, 1e-1),
             "a": {"c": tune.choice(["x", "y"]), "d": tune.grid_search([1, 2])},
             "q": tune.quniform(0.0, 1.0, 0.1),
+            "epochs": 10,
         }
 
     assert space.describe(make()) == space.describe(make())
-    assert list(space.describe(make())) == ["a/c", "a/d", "b", "q"]
+    assert space.describe(make()) == {
+        "a/c": "Categorical ['x', 'y'] Uniform",
+        "a/d": "grid [1, 2]",
+        "b": "Float (0.0001, 0.1) LogUniform",
+        "epochs": "constant 10",
+        "q": "Float (0.0, 1.0) Uniform q=0.1",
+    }
 
 
 def test_a_description_says_nothing_of_one_process():
-    described = space.describe({"x": tune.sample_from(identity), "y": tune.sample_from(lambda config: 1)})
+    described = space.describe(
+        {
+            "x": tune.sample_from(identity),
+            "y": tune.sample_from(lambda config: 1),
+            "act": tune.choice([identity, len]),
+            "constant": [identity, object()],
+            "grid": tune.grid_search([identity]),
+        }
+    )
     assert "0x" not in str(described)
+    assert described["act"] == "Categorical [<function identity>, <built-in function len>] Uniform"
 
 
 @pytest.mark.parametrize(
@@ -183,11 +266,17 @@ def test_a_description_says_nothing_of_one_process():
         (tune.choice([1, 2]), tune.grid_search([1, 2])),
         (tune.grid_search([1, 2]), tune.grid_search([2, 1])),
         (tune.choice([1, 2]), tune.choice(["1", "2"])),
-        pytest.param(tune.quniform(0, 1, 0.1), tune.quniform(0, 1, 0.2), marks=DESCRIBED),
-        pytest.param(tune.quniform(0, 1, 0.1), tune.uniform(0, 1), marks=DESCRIBED),
-        pytest.param(tune.randn(0, 1), tune.randn(0, 2), marks=DESCRIBED),
-        pytest.param(3, 4, marks=DESCRIBED),
+        (tune.quniform(0, 1, 0.1), tune.quniform(0, 1, 0.2)),
+        (tune.quniform(0, 1, 0.1), tune.uniform(0, 1)),
+        (tune.randn(0, 1), tune.randn(0, 2)),
+        (tune.randn(0, 1), tune.randn(1, 1)),
+        (tune.randn(0, 1), tune.qrandn(0, 1, 0.5)),
+        (3, 4),
+        (3, "3"),
+        ({"a": {"b": 3}}, {"a": {"b": 4}}),
+        (3, [3]),
         (tune.uniform(0, 1), 3),
+        (tune.grid_search([1]), [1]),
     ],
 )
 def test_another_space_has_another_description(one, other):

@@ -99,6 +99,19 @@ def test_a_failure_makes_a_trial_wait_and_is_kept():
     assert (trial.status, trial.failures) == ("failed", ["first", "second"])
 
 
+def test_a_stop_that_was_decided_is_known_until_the_trial_goes_on():
+    events = Events().suggest("0").result("0", 1, loss=1.0)
+    decided = {"checkpoint": None, "node": "n1", "metrics": {"loss": 1.0}, "stop": True}
+    assert not SweepState(events).trials["0"].stop_decided
+    events.add("result", trial="0", iteration=2, **decided)
+    trial = SweepState(events).trials["0"]
+    assert (trial.stop_decided, trial.ended) == (True, False)
+    went_on = Events(events).result("0", 3, loss=1.0)
+    assert not SweepState(went_on).trials["0"].stop_decided
+    failed = Events(events).add("failure", trial="0", error="killed")
+    assert not SweepState(failed).trials["0"].stop_decided
+
+
 def test_an_exploit_takes_over_checkpoint_and_configuration():
     events = Events().suggest("0", lr=1).suggest("1", lr=2)
     events.result("0", 1, loss=1.0).result("1", 1, loss=9.0)
@@ -121,7 +134,8 @@ def test_live_and_read_again_are_the_same():
     live = SweepState()
     for event in events:
         live.apply(event)
-    assert (live.trials, live.seq) == (SweepState(events).trials, SweepState(events).seq)
+    again = SweepState(events)
+    assert (live.trials, live.seq, live.events) == (again.trials, again.seq, again.events)
 
 
 def test_memory_is_what_the_sampler_noted():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from raysweep.errors import BadInput, NotFound, StorageError
+from raysweep.errors import BadInput, NotFound, StorageError, Unavailable
 from raysweep.s3 import LARGE, S3Storage
 from raysweep.storage import FolderStorage, open_storage
 from tests import s3
@@ -20,13 +20,7 @@ from tests import s3
 PROBE_LIMIT_SECONDS = 4.0
 
 
-@pytest.fixture(params=["folder", "s3"])
-def storage(request, tmp_path, monkeypatch):
-    if request.param == "folder":
-        return open_storage(str(tmp_path / "runs"))
-    server = request.getfixturevalue("s3_server")
-    s3.use(server, monkeypatch)
-    return open_storage(f"{server.new_bucket()}/runs")
+storage = s3.either_storage
 
 
 @pytest.fixture
@@ -70,6 +64,20 @@ def test_the_last_put_counts(storage):
     storage.put("a", b"first, and longer")
     storage.put("a", b"second")
     assert storage.get("a") == b"second"
+
+
+def test_creates_an_object_once(storage):
+    assert storage.create("lease/000001.json", b"mine")
+    assert not storage.create("lease/000001.json", b"yours")
+    assert storage.get("lease/000001.json") == b"mine"
+    assert storage.list("lease") == ["lease/000001.json"]
+
+
+def test_of_those_who_create_at_the_same_time_one_does(storage):
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda i: storage.create("lease/000001.json", b"%d" % i), range(8)))
+    assert sum(made) == 1
+    assert storage.get("lease/000001.json") == b"%d" % made.index(True)
 
 
 def test_what_is_absent(storage):
@@ -347,6 +355,27 @@ def test_a_short_outage_is_waited_for(faulty, s3_proxy):
     assert faulty.get("a") == b"1"
     puts = [key for operation, key in s3_proxy.requests if operation == "PutObject"]
     assert puts == ["runs/a"] * 4
+
+
+def test_a_sweep_waits_for_a_store_that_is_away_and_a_command_does_not(faulty, s3_proxy):
+    s3_proxy.unavailable()
+    with pytest.raises(Unavailable, match="the store is not available"):
+        faulty.put("a", b"1")
+    timer = threading.Timer(8, s3_proxy.heal)
+    timer.start()
+    try:
+        faulty.patient().child("b").put("a", b"1")  # botocore's own tries last 2 s at most
+        assert timer.finished.is_set()
+    finally:
+        timer.cancel()
+        timer.join()
+    assert faulty.get("b/a") == b"1"
+
+
+def test_an_object_whose_creation_was_not_answered_is_still_ours(faulty, s3_proxy):
+    s3_proxy.drop_answer("PutObject", key="lease")
+    assert faulty.create("lease/000001.json", b"mine")
+    assert not faulty.create("lease/000001.json", b"yours")
 
 
 def test_a_part_that_fails_once_is_sent_again(faulty, s3_proxy):

@@ -4,12 +4,15 @@ import io
 import json
 import math
 
+import numpy as np
 import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from ray import tune
 
 from raysweep.results import SweepResults
+from raysweep.space import describe
 from raysweep.state import SweepState
 from raysweep.study import study_log
 
@@ -85,6 +88,21 @@ def test_an_axis_holds_all_values_that_were_tried(opened):
     assert (axes["lr"].low, axes["lr"].high, axes["lr"].log) == (0.001, 0.1, True)
     assert (axes["depth"].low, axes["depth"].high) == (1, 5)
     assert axes["head/act"].choices == ("gelu", "relu")
+
+
+def test_what_optuna_has_no_choices_for_is_shown_as_text(opened):
+    found = results(trials=[("finished", config(act=act), [1.0]) for act in ([32], (64, 64), len, np.int64(3), "relu")])
+    study = optuna.load_study(study_name="mine", storage=opened(found))
+    choices = ["[32]", "[64, 64]", "<built-in function len>", 3, "relu"]
+    assert [trial.params["head/act"] for trial in study.trials] == choices
+    assert set(study.trials[0].distributions["head/act"].choices) == set(choices)
+
+
+def test_constants_are_no_parameters(opened):
+    found = results(trials=TRIALS)
+    found.spec["space"] = describe({"lr": tune.uniform(0.0, 1.0), "epochs": 3})
+    study = optuna.load_study(study_name="mine", storage=opened(found))
+    assert set(study.trials[0].params) == {"lr"}
 
 
 def test_several_metrics_are_several_directions(opened):

@@ -172,10 +172,7 @@ def test_scalars_become_plain(session, given, plain):
         pytest.param([1.0], id="list"),
         pytest.param(None, id="None"),
         pytest.param({"a": 1}, id="dict"),
-        pytest.param(
-            np.array([1.0, 2.0]),
-            id="array",
-        ),
+        pytest.param(np.array([1.0, 2.0]), id="array"),
     ],
 )
 def test_a_metric_of_a_wrong_type_is_named(session, wrong):

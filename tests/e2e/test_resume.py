@@ -1,22 +1,18 @@
-"""A killed driver: the same command again, with --resume auto, loses nothing and repeats nothing."""
+"""A killed driver starts again; the same command with --resume auto does it for a killed job. Nothing is repeated."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from raysweep import journal
 from raysweep.state import SweepState
-from raysweep.storage import open_storage
+from tests.e2e.sweeps import DEADLINE_S, check_resume, events_of, wait_for
 from tests.ray_project import Project
 
 SLOW_TASK = """
@@ -25,7 +21,6 @@ from tasks.quadratic import MAX_ITERATIONS, METRIC, MODE, MUTABLE, SPACE, train
 SPACE = SPACE | {"delay_s": 0.1}
 """
 SAMPLES = 8
-DEADLINE_S = 120.0
 
 
 def submit(project: Project, strategy: str, *flags: str) -> subprocess.Popen[str]:
@@ -38,19 +33,11 @@ def submit(project: Project, strategy: str, *flags: str) -> subprocess.Popen[str
     )  # fmt: skip
 
 
-def events_of(place: Path) -> list[dict[str, Any]]:
-    return journal.read(open_storage(str(place))) if place.exists() else []
-
-
-def kill_driver_at(place: Path, name: str, results: int) -> None:
-    """SIGKILL for the process that runs the job's file, when the journal holds so many results."""
-    limit = time.monotonic() + DEADLINE_S
-    while sum(event["type"] == "result" for event in events_of(place)) < results:
-        assert time.monotonic() < limit, "the sweep did not get so far"
-        time.sleep(0.02)
-    drivers = [p for p in psutil.process_iter(["cmdline"]) if name in (p.info["cmdline"] or []) and _is_driver(p)]
-    assert len(drivers) == 1
-    drivers[0].send_signal(signal.SIGKILL)
+def supervisor_of(name: str) -> psutil.Process:
+    """The process that runs the job's file, of which the driver is the only child."""
+    found = [p for p in psutil.process_iter(["cmdline"]) if name in (p.info["cmdline"] or []) and _is_driver(p)]
+    [supervisor] = [process for process in found if process.parent() not in found]
+    return supervisor
 
 
 def _is_driver(process: psutil.Process) -> bool:
@@ -58,7 +45,30 @@ def _is_driver(process: psutil.Process) -> bool:
     return os.path.basename(words[0]).startswith("python") and words[1].startswith("jobs/")  # noqa: PTH119
 
 
-@pytest.mark.parametrize("strategy", ["asha", "tpe", "tpe_asha", "pbt", "hyperband"])
+@pytest.mark.parametrize("strategy", ["asha", "pbt", "hyperband"])
+def test_a_sweep_whose_driver_is_killed_twice_finishes_by_itself(
+    strategy: str, local_cluster: Project, tmp_path: Path
+) -> None:
+    (local_cluster.folder / "tasks" / "slow.py").write_text(SLOW_TASK)
+    name = f"supervised-{strategy}"
+    place, before = tmp_path / name, []
+    job = submit(local_cluster, strategy, "--storage", str(tmp_path), "--name", name, "--max-iterations", "9")
+
+    for results in (8, 16):
+        wait_for(place, "result", results)
+        [driver] = supervisor_of(name).children()
+        driver.send_signal(signal.SIGKILL)
+        psutil.wait_procs([driver], timeout=DEADLINE_S)
+        before.append(events_of(place))
+
+    log, _ = job.communicate(timeout=DEADLINE_S)
+    assert job.returncode == 0, log
+    assert log.count("SIGKILL ended the driver") == 2
+    for journal in before:
+        check_resume(journal, events_of(place), SAMPLES)
+
+
+@pytest.mark.parametrize("strategy", ["asha", "tpe", "tpe_asha"])
 def test_a_killed_sweep_continues_where_it_was(strategy: str, local_cluster: Project, tmp_path: Path) -> None:
     (local_cluster.folder / "tasks" / "slow.py").write_text(SLOW_TASK)
     name = f"killed-{strategy}"
@@ -66,7 +76,8 @@ def test_a_killed_sweep_continues_where_it_was(strategy: str, local_cluster: Pro
     flags = ("--storage", str(tmp_path), "--name", name, "--max-iterations", "9")
 
     first = submit(local_cluster, strategy, *flags)
-    kill_driver_at(place, name, results=15)
+    wait_for(place, "result", 15)
+    supervisor_of(name).send_signal(signal.SIGKILL)
     first_log, _ = first.communicate(timeout=DEADLINE_S)
     assert first.returncode != 0, first_log
     before = events_of(place)
@@ -74,23 +85,7 @@ def test_a_killed_sweep_continues_where_it_was(strategy: str, local_cluster: Pro
     second = submit(local_cluster, strategy, *flags, "--resume", "auto")
     second_log, _ = second.communicate(timeout=DEADLINE_S)
     assert second.returncode == 0, second_log
-    after = events_of(place)
-    assert after[: len(before)] == before
-    check_resume(SweepState(before), [e for e in after if e["seq"] > before[-1]["seq"]], SweepState(after))
-
-
-def check_resume(before: SweepState, added: list[dict[str, Any]], after: SweepState) -> None:
-    """Invariants I1 and I2, from the journal alone."""
-    assert len(after.trials) == SAMPLES
-    assert all(trial.status in ("finished", "stopped") for trial in after.trials.values())
-    touched = {event["trial"] for event in added if "trial" in event}
-    ended = {trial.id for trial in before.trials.values() if trial.ended}
-    assert not ended & touched, "a trial that had ended was touched again"
-    for trial in before.unfinished:
-        if trial.checkpoint:
-            again = [e["iteration"] for e in added if e["type"] == "result" and e["trial"] == trial.id]
-            if again:
-                assert again[0] == trial.checkpoint.iteration + 1, json.dumps(added[:5])
+    check_resume(before, events_of(place), SAMPLES)
 
 
 def test_the_same_name_is_never_silently_mixed_and_a_finished_sweep_can_be_extended(

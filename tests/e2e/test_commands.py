@@ -1,0 +1,59 @@
+"""`raysweep results` and `raysweep predict` on a finished sweep, by the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tests.e2e.sweeps import submit
+from tests.ray_project import Project
+
+SAMPLES = 4
+
+
+@pytest.fixture(scope="module")
+def storage(local_cluster: Project, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with one finished sweep, `digits`."""
+    folder = str(tmp_path_factory.mktemp("commands"))
+    done = submit(
+        local_cluster, "random_search", "--task", "digits", "--storage", folder, "--name", "digits",
+        "--samples", str(SAMPLES), "--max-iterations", "5",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
+def test_results_shows_the_trials_best_first(local_cluster: Project, storage: str) -> None:
+    shown = local_cluster.run("results", "digits", "--storage", storage)
+    assert shown.returncode == 0, shown.stdout
+    header, *rows = shown.stdout.splitlines()[: SAMPLES + 1]
+    scores = [float(row.split()[header.split().index("val_accuracy")]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert f"trials: {SAMPLES} finished\nbest val_accuracy {scores[0]:g}" in shown.stdout
+    assert local_cluster.run("results", "--storage", storage).stdout == "digits\n"
+
+
+def test_predict_reads_digits(local_cluster: Project, storage: str, tmp_path: Path) -> None:
+    pixels, labels = load_digits(return_X_y=True)
+    Image.fromarray((pixels[0].reshape(8, 8) * (255 / 16)).astype(np.uint8)).save(tmp_path / "digit.png")
+    np.save(tmp_path / "digits.npy", pixels[:50])
+    predict = ("predict", "digits", "--storage", storage)
+
+    one = local_cluster.run(*predict, "--image", str(tmp_path / "digit.png"))
+    many = local_cluster.run(*predict, "--array", str(tmp_path / "digits.npy"))
+    assert (one.returncode, many.returncode) == (0, 0), one.stdout + many.stdout
+    classes = [int(line.split()[1]) for line in many.stdout.splitlines()]
+    assert np.mean(classes == labels[:50]) > 0.8
+    assert one.stdout.startswith(f"class {classes[0]}  probability 0.")
+
+
+@pytest.mark.parametrize("command", ["results", "predict"])
+def test_a_missing_name_is_told_with_the_nearest_one(command: str, local_cluster: Project, storage: str) -> None:
+    missing = local_cluster.run(command, "digtis", "--storage", storage)
+    assert missing.returncode == 2
+    assert missing.stdout.startswith(f"error: there is no sweep `digtis` in {storage} (did you mean `digits`?)")
+    assert len(missing.stdout.splitlines()) == 1

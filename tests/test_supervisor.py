@@ -1,0 +1,146 @@
+"""The supervisor: real processes that are killed, hang, crash or end; what a life did is in a file."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+DRIVER = """
+import ctypes, os, pathlib, signal, sys, time
+from raysweep import supervisor
+from raysweep.supervisor import Heart, Supervisor
+
+supervisor.HANG_S, supervisor.BEAT_S, supervisor.LONGEST_WAIT_S = 1.0, 0.01, 0.05
+place = pathlib.Path(sys.argv[1])
+heart = Heart()
+
+def life(again):
+    number = len(list(place.iterdir()))
+    (place / str(os.getpid())).write_text(str(again))
+    print("life", number, again, flush=True)
+    return lives(number)
+
+def forever():
+    for step in range(2000):
+        heart.on_step_begin(step, [])
+        time.sleep(0.01)
+    return 7
+
+def sigterm():
+    stopped = []
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+    print("ready", flush=True)
+    while not stopped:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    return len(stopped)
+
+def lives(number):
+    {lives}
+
+sys.exit(Supervisor(life).run())
+"""
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Starts a supervised driver; `lives` is Python that returns an exit code, from the number of the life."""
+    place, started = tmp_path / "lives", []
+    place.mkdir()
+
+    def start(lives):
+        script = tmp_path / "job.py"
+        script.write_text(DRIVER.replace("{lives}", lives))
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        pipe = subprocess.PIPE
+        started.append(
+            subprocess.Popen([sys.executable, script, place], stdout=pipe, stderr=subprocess.STDOUT, text=True, env=env)
+        )
+        return started[0]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def end(process):
+    log, _ = process.communicate(timeout=60)
+    return process.returncode, log
+
+
+def read_until(process, text):
+    while text not in (line := process.stdout.readline()):
+        assert line, f"it ended without `{text}`"
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_a_driver_that_ends_by_itself_is_not_started_again(job, code):
+    assert end(job(f"return {code}")) == (code, "life 0 False\n")
+
+
+def test_a_killed_driver_is_started_again_and_told_so(job):
+    code, log = end(job("return os.kill(os.getpid(), signal.SIGKILL) if number < 2 else 3"))
+    assert code == 3
+    assert [line for line in log.splitlines() if line.startswith("life")] == [
+        "life 0 False",
+        "life 1 True",
+        "life 2 True",
+    ]
+    assert "SIGKILL ended the driver: it starts again in" in log
+    assert "(2 of 5)" in log
+
+
+def test_a_crash_outside_of_python_is_shown_and_survived(job):
+    code, log = end(job("return ctypes.string_at(0) if number == 0 else 0"))
+    assert code == 0
+    assert "SIGSEGV ended the driver" in log
+    assert "in lives" in log, "the traceback of the crash"
+
+
+def test_lives_are_limited_and_the_end_is_a_failure(job):
+    code, log = end(job("os.kill(os.getpid(), signal.SIGKILL)"))
+    assert code == 1
+    assert log.count("life ") == 6
+
+
+def test_a_driver_that_steps_no_more_is_ended_with_its_traceback_and_replaced(job):
+    code, log = end(job("heart.on_step_begin(0, []); time.sleep(60 if number == 0 else 0); return 0"))
+    assert code == 0
+    assert "the driver has made no step for 1 s" in log
+    assert "in lives" in log
+    assert log.count("life ") == 2
+
+
+def test_a_driver_that_loads_or_tidies_up_for_long_does_not_hang(job):
+    assert (
+        end(job("time.sleep(1.5); heart.on_step_begin(0, []); heart.on_experiment_end([]); time.sleep(1.5); return 4"))[
+            0
+        ]
+        == 4
+    )
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_supervisor_alone_reaches_the_driver_once(job, sent):
+    process = job("return sigterm()")
+    read_until(process, "ready")
+    process.send_signal(sent)
+    assert end(process)[0] == 1
+
+
+def test_a_driver_whose_supervisor_was_killed_follows(job, tmp_path):
+    process = job("return forever()")
+    read_until(process, "life 0")
+    process.kill()
+    process.wait()
+    [driver] = [int(path.name) for path in (tmp_path / "lives").iterdir()]
+    until = time.monotonic() + 10
+    while os.path.exists(f"/proc/{driver}"):  # noqa: PTH110
+        assert time.monotonic() < until, "it goes on alone"
+        time.sleep(0.05)
