@@ -6,7 +6,6 @@ Ray is imported inside the commands that need it: `--help` and `list` answer at 
 from __future__ import annotations
 
 import ast
-import os
 import sys
 import time
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Any
 import click
 
 from raysweep import client, cluster
-from raysweep.errors import BadInput, RaysweepError
+from raysweep.access import storage as place
+from raysweep.errors import BadInput, ClusterError, RaysweepError
 from raysweep.flags import nearest
-from raysweep.targets import TARGETS, Cluster, Options
-
-DEFAULTS = Options()
+from raysweep.targets import TARGETS, Cluster, Options, load
+from raysweep.targets.store import environment
 
 
 class Group(click.Group):
@@ -55,32 +54,52 @@ def cluster_group() -> None:
 
 @cluster_group.command()
 @click.option("--target", type=click.Choice(TARGETS), default="local", show_default=True, help="Where it runs.")
-@click.option("--port", default=DEFAULTS.port, show_default=True, help="Port of `ray.init`.")
-@click.option(
-    "--dashboard-port", default=DEFAULTS.dashboard_port, show_default=True, help="Port of the dashboard and the jobs."
-)
-@click.option("--num-cpus", type=click.IntRange(min=1), help="CPUs that Ray may hand out. Default: all there are.")
-def up(target: str, port: int, dashboard_port: int, num_cpus: int | None) -> None:
+@click.option("--port", type=int, help="local: port of `ray.init`. Default: 6379.")
+@click.option("--dashboard-port", type=int, help="Port of the dashboard and the jobs. Default: 8265.")
+@click.option("--s3-port", type=int, help="Port of the S3 store. Default: 8333.")
+@click.option("--workers", type=int, help="Nodes that run trials; the most of them where they come and go.")
+@click.option("--num-cpus", type=click.IntRange(min=1), help="CPUs that Ray may hand out, on each node. Default: all.")
+@click.option("--memory", help="Limit of each worker. Default: 4g; Kubernetes: the overlay's, such as 4Gi.")
+@click.option("--gpus", is_flag=True, default=None, help="docker: give this machine's GPUs to the workers.")
+@click.option("--context", help="k8s: context of the kubeconfig. Default: the current one.")
+@click.option("--overlay", help="k8s: a folder of k8s/overlays, or your own. Default: gpu.")
+def up(target: str, **options: Any) -> None:
     """Start the cluster; harmless if it is up.
 
-    Behind a token (.raysweep/token); the target local listens on this machine's loopback only.
+    Behind a token (.raysweep/token); the targets local and docker are reached from this machine only.
     """
     began = time.monotonic()
-    found, was_up = cluster.up(Path.cwd(), target, Options(port, dashboard_port, num_cpus))
+    found, was_up = cluster.up(Path.cwd(), target, Options(**options))
     state = "is already up" if was_up else f"is up after {time.monotonic() - began:.1f} s"
     click.echo(f"the {found.target} cluster {state}\n{_addresses(found)}")
 
 
 @cluster_group.command()
-def down() -> None:
+@click.option("--volumes", is_flag=True, help="Remove what its S3 store holds, too.")
+def down(volumes: bool) -> None:
     """Stop the cluster and whatever runs on it; harmless if there is none. The sweeps' storage stays."""
     began = time.monotonic()
-    ended = cluster.down(Path.cwd())
+    ended = cluster.down(Path.cwd(), volumes)
     if ended is None:
         click.echo("there is no cluster: nothing to do")
         return
-    found, count = ended
-    click.echo(f"the {found.target} cluster is down after {time.monotonic() - began:.1f} s: {count} processes ended")
+    found, what = ended
+    click.echo(f"the {found.target} cluster is down after {time.monotonic() - began:.1f} s: {what} ended")
+
+
+@cluster_group.command()
+@click.argument("workers", type=int)
+def scale(workers: int) -> None:
+    """Change the number of nodes that run trials; the others go on undisturbed."""
+    cluster.scale(Path.cwd(), workers)
+    click.echo(f"the cluster has {workers} workers")
+
+
+@cluster_group.command("logs")
+@click.option("--follow/--no-follow", default=False, help="Keep printing until Ctrl-C.")
+def cluster_logs(follow: bool) -> None:
+    """Print the end of what the cluster's own processes wrote; `raysweep logs` is for jobs."""
+    sys.exit(cluster.logs(Path.cwd(), follow))
 
 
 @cluster_group.command("status")
@@ -109,10 +128,35 @@ def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str
     Other flags go to the job as they are; `python jobs/STRATEGY.py --help` lists them. Ctrl-C detaches, and the
     job goes on.
     """
-    known = [name for name, _ in _catalogue("jobs")]
-    if strategy not in known:
-        raise BadInput(f"there is no strategy `{strategy}`{nearest(strategy, known)}: choose one of {', '.join(known)}")
+    _refuse_unknown(strategy)
     sys.exit(client.submit(Path.cwd(), strategy, arguments, follow=follow, **flags))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("strategy")
+@click.option("--name", required=True, help="Name of the sweep in the storage; it is continued if it exists.")
+@click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
+def rayjob(strategy: str, name: str, arguments: tuple[str, ...], follow: bool) -> None:
+    """Run a strategy as a RayJob, on a Kubernetes cluster of its own that goes with it.
+
+    Results and log stay in the storage. What fails is tried again on a new cluster, and continued.
+    """
+    from raysweep.targets import rayjob as rayjobs
+
+    _refuse_unknown(strategy)
+    here = Path.cwd()
+    found, storage = cluster.existing(here), place(here)
+    sys.exit(rayjobs.run(here, found, strategy, name, arguments, storage, follow))
+
+
+@cli.command()
+def dashboard() -> None:
+    """Print the dashboard's address and how to log in; brings it to this machine again if that has ended."""
+    found = cluster.existing(Path.cwd())
+    if not load(found.target).healthy(found):
+        raise ClusterError(f"the {found.target} cluster does not answer: `make cluster-up` replaces it")
+    click.echo(f"{found.dashboard}  log in: paste the token of {found.token_path}")
 
 
 @cli.command()
@@ -171,11 +215,11 @@ def results_(name: str | None, storage: str | None, top: int) -> None:
     """Show what a sweep found, running or ended; without NAME the sweeps of the storage."""
     from raysweep import results
 
-    place = _place(storage)
+    where = place(Path.cwd(), storage)
     if name is None:
-        click.echo("\n".join(results.names(place)) or f"no sweeps in {place}")
+        click.echo("\n".join(results.names(where)) or f"no sweeps in {where}")
         return
-    found = results.read(name, place)
+    found = results.read(name, where)
     click.echo(results.ranked(found).head(top).to_string(index=False))
     click.echo(results.summary(found))
 
@@ -190,16 +234,28 @@ def predict_(name: str, storage: str | None, image: Path | None, array: Path | N
     from raysweep import results
     from raysweep.predict import predict
 
-    found = results.read(name, _place(storage))
+    found = results.read(name, place(Path.cwd(), storage))
     for prediction in predict(found, image, array):
         click.echo(f"class {prediction.label}  probability {prediction.probability:.3f}")
 
 
-def _place(storage: str | None) -> str:
-    """Where results are looked for: as asked, $RAYSWEEP_STORAGE, the cluster's storage, or the folder runs."""
-    found = cluster.read(Path.cwd())
-    recorded = found.storage if found else str(Path("runs").absolute())
-    return storage or os.environ.get("RAYSWEEP_STORAGE") or recorded
+@cli.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--to", help="A folder or s3://bucket/prefix. Default: data/FOLDER in the storage.")
+@_storage
+def upload(folder: Path, to: str | None, storage: str | None) -> None:
+    """Copy a data set into the storage, where the cluster's jobs can read it."""
+    from raysweep.dataset import upload
+
+    where = to or f"{place(Path.cwd(), storage)}/data/{folder.resolve().name}"
+    keys = upload(folder, where)
+    click.echo(f"{len(keys)} files uploaded; give jobs `--data {where}`")
+
+
+def _refuse_unknown(strategy: str) -> None:
+    known = [name for name, _ in _catalogue("jobs")]
+    if strategy not in known:
+        raise BadInput(f"there is no strategy `{strategy}`{nearest(strategy, known)}: choose one of {', '.join(known)}")
 
 
 def _catalogue(folder: str) -> list[tuple[str, str]]:
@@ -225,11 +281,16 @@ def _addresses(found: Cluster) -> str:
     export RAY_API_SERVER_ADDRESS={found.dashboard}
     export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={found.token_path}
     ray job submit --working-dir . -- python jobs/asha.py --task digits
-{_driver(found)}"""
+{_outside(found)}"""
 
 
-def _driver(found: Cluster) -> str:
-    """A driver outside of a job, such as a notebook, needs what the head has."""
+def _outside(found: Cluster) -> str:
+    """What programs outside of a job need: `ray.init` in a notebook, or boto3."""
+    if found.endpoint:
+        settings = environment(found.endpoint, Path(found.credentials_path))
+        return (
+            "".join(f"    export {name}={value}\n" for name, value in settings.items()) + "    # only for boto3, aws …"
+        )
     flags = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 " if found.target == "local" else ""
     return f"    export {flags}RAY_ADDRESS={found.address}    # only for ray.init() outside of a job"
 

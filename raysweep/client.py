@@ -1,4 +1,8 @@
-"""Jobs on the cluster: submit a strategy, follow it, list, stop. A thin use of Ray's own JobSubmissionClient."""
+"""Jobs on the cluster: submit a strategy, follow it, list, stop. A thin use of Ray's own JobSubmissionClient.
+
+A job dies with the head that it runs on, and Ray does not know it afterwards. Who follows a sweep submits it again as
+soon as the cluster answers, and it goes on from its journal.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +18,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+)
+
 from raysweep.access import connect
 from raysweep.errors import BadInput, ClusterError
-from raysweep.flags import nearest
+from raysweep.flags import Flags, default_name, nearest
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 DETACHED = 130  # what a shell reports for Ctrl-C
 POLL_SECONDS = 0.2
+SUBMISSIONS = 6
+CLUSTER_BACK_S = 300.0  # for a head that starts again
+# Of a job whose own process went with its node; Ray's other types of error would come again.
+NODE_LOST = "JOB_SUPERVISOR_ACTOR_DIED"
 NEVER_UPLOADED = ("/.raysweep/", "/runs/", "/.git/", "/.venv/")  # whatever .rayignore says
+
+
+class JobLost(ClusterError):
+    """The job ended with its head or was killed, not by itself."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +59,13 @@ class Job:
     started: float
     ended: float | None
     exit_code: int | None
+    error_type: str | None
+
+    @property
+    def lost(self) -> bool:
+        """Whether it failed by no doing of its own."""
+        killed = self.exit_code is not None and not 0 <= self.exit_code <= 128  # by a signal, through a shell or not
+        return self.status == "FAILED" and (killed or self.error_type == NODE_LOST)
 
 
 def submit(
@@ -58,28 +86,69 @@ def submit(
         name: the sweep's --name, also part of the submission id.
         task: the job's --task.
         storage: the job's --storage; a relative folder is one of this machine's current folder.
-        follow: print the job's log until its end.
+        follow: print the job's log until its end; a job that is lost is submitted again, and resumes.
 
     Returns:
         The driver's exit code; 0 without `follow`; DETACHED after Ctrl-C, which leaves the job running.
 
     Raises:
         BadInput, ClusterError: see `connect`.
+        JobLost: SUBMISSIONS times.
     """
-    client = connect(project)
+    name = name or default_name(task or Flags.task, strategy)
     flags = {"--task": task, "--name": name, "--storage": absolute(storage)}
     given = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
+    command = ["python", f"jobs/{strategy}.py", *given, *arguments]
+    about = {"strategy": strategy, "name": name, "task": task or ""}
+    client = connect(project)
+    job = _send(client, project, command, about)
+    if not follow:
+        return 0
+    for attempt in _again():
+        with attempt:
+            if attempt.retry_state.attempt_number > 1:
+                client = _reconnect(project)
+                job = _send(client, project, [*command, "--resume", "auto"], about)
+            code = _follow(client, job)
+    return code
+
+
+def _send(client: JobSubmissionClient, project: Path, command: Sequence[str], about: dict[str, str]) -> str:
     try:
         job = client.submit_job(
-            entrypoint=shlex.join(["python", f"jobs/{strategy}.py", *given, *arguments]),
-            submission_id=_submission_id(strategy, name),
+            entrypoint=shlex.join(command),
+            submission_id=_submission_id(about["strategy"], about["name"]),
             runtime_env=_runtime_env(project),
-            metadata={"strategy": strategy, "name": name or "", "task": task or ""},
+            metadata=about,
         )
     except (RuntimeError, ValueError, OSError) as error:  # Ray's: too large a folder, a refusal, no answer
         raise ClusterError(f"the cluster did not take the job: {error}") from error
     print(f"submitted {job}", flush=True)
-    return _follow(client, job) if follow else 0
+    return job
+
+
+def _again() -> Retrying:
+    return Retrying(
+        retry=retry_if_exception_type(JobLost),
+        stop=stop_after_attempt(SUBMISSIONS),
+        before_sleep=_tell,
+        reraise=True,
+    )
+
+
+def _tell(state: RetryCallState) -> None:
+    assert state.outcome is not None
+    print(f"{state.outcome.exception()}: it is submitted again, and resumes", file=sys.stderr, flush=True)
+
+
+def _reconnect(project: Path) -> JobSubmissionClient:
+    patiently = Retrying(
+        retry=retry_if_exception_type(ClusterError),
+        stop=stop_after_delay(CLUSTER_BACK_S),
+        wait=wait_exponential(max=5),
+        reraise=True,
+    )
+    return patiently(connect, project)
 
 
 def jobs(project: Path, name: str | None = None) -> list[Job]:
@@ -147,6 +216,7 @@ def _job(details: Any) -> Job:
         started=(details.start_time or 0) / 1000,
         ended=details.end_time / 1000 if details.end_time else None,
         exit_code=details.driver_exit_code,
+        error_type=details.error_type,
     )
 
 
@@ -169,6 +239,8 @@ def _follow(client: JobSubmissionClient, job: str) -> int:
         return DETACHED
     ended = _find(client, job)
     print(f"{job}: {ended.status}", flush=True)
+    if ended.lost:
+        raise JobLost(f"{job} was killed")
     return _exit_code(ended)
 
 
@@ -193,5 +265,5 @@ def _wait(client: JobSubmissionClient, job: str) -> None:
     try:
         while not client.get_job_status(job).is_terminal():
             time.sleep(POLL_SECONDS)
-    except OSError as error:
-        raise ClusterError(f"the cluster no longer answers, so the end of {job} is not known: {error}") from error
+    except (OSError, RuntimeError) as error:  # no answer, or that there is no such job
+        raise JobLost(f"the cluster no longer knows {job}, so its end is not known: {error}") from error

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from raysweep import targets
-from raysweep.errors import ClusterError
+from raysweep.errors import BadInput, ClusterError
 from raysweep.targets import Cluster, Options
 
 FOLDER = ".raysweep"
@@ -31,39 +31,79 @@ def up(project: Path, target: str = "local", options: Options | None = None) -> 
         The cluster, and whether it was up already.
 
     Raises:
-        BadInput: the options cannot be met, nothing was started.
+        BadInput: the options cannot be met, or a cluster of another target is up; nothing was started.
         ClusterError: it did not start, with the end of the log that says why.
     """
+    options = options or Options()
+    targets.refuse(target, targets.load(target), options)
     folder = _folder(project)
     with _locked(folder):
         old = read(project)
         if old and targets.load(old.target).healthy(old):
+            if old.target != target:
+                raise BadInput(f"`--target {target}`: the {old.target} cluster is up: `make cluster-down` first")
             return old, True
         if old:
             _remove(project, old)
         record = functools.partial(_write, folder / "cluster.json")
         try:
-            return targets.load(target).start(project, ensure_token(folder), options or Options(), record), False
+            return targets.load(target).start(project, ensure_token(folder), options, record), False
         except BaseException:  # Ctrl-C too: half a cluster is worse than none
             if half := read(project):
                 _remove(project, half)
             raise
 
 
-def down(project: Path) -> tuple[Cluster, int] | None:
+def down(project: Path, volumes: bool = False) -> tuple[Cluster, str] | None:
     """Takes the project's cluster down, dead or alive; harmless if there is none.
 
+    Args:
+        project: the project's folder.
+        volumes: remove what the cluster stored, too; also what one stored that is down already.
+
     Returns:
-        The cluster and how many processes were ended, or None if there was nothing to do.
+        The cluster and what was ended, or None if there was no cluster.
 
     Raises:
         ClusterError: something did not end; the record stays, so that `down` can be tried again.
     """
-    if read(project) is None:
+    if read(project) is None and not volumes:
         return None
     with _locked(_folder(project)):
         cluster = read(project)
-        return (cluster, _remove(project, cluster)) if cluster else None
+        ended = _remove(project, cluster, volumes) if cluster else ""
+        if volumes:
+            for name in targets.TARGETS:
+                targets.load(name).remove_volumes(project)
+        return (cluster, ended) if cluster else None
+
+
+def scale(project: Path, workers: int) -> None:
+    """Changes the number of the cluster's nodes that run trials.
+
+    Raises:
+        BadInput: there is no cluster, or its target cannot do it.
+    """
+    with _locked(_folder(project)):
+        cluster = existing(project)
+        targets.load(cluster.target).scale(cluster, workers)
+
+
+def logs(project: Path, follow: bool = False) -> int:
+    """Prints what the cluster's own processes wrote; returns an exit code."""
+    cluster = existing(project)
+    return targets.load(cluster.target).logs(cluster, follow)
+
+
+def existing(project: Path) -> Cluster:
+    """The recorded cluster.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if found := read(project):
+        return found
+    raise BadInput("no cluster is running: start one with `make cluster-up`")
 
 
 def status(project: Path) -> tuple[Cluster, bool] | None:
@@ -115,10 +155,10 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _remove(project: Path, cluster: Cluster) -> int:
-    count = targets.load(cluster.target).stop(cluster)
+def _remove(project: Path, cluster: Cluster, volumes: bool = False) -> str:
+    ended = targets.load(cluster.target).stop(cluster, volumes)
     (project / FOLDER / "cluster.json").unlink(missing_ok=True)
-    return count
+    return ended
 
 
 def _write(path: Path, cluster: Cluster) -> None:

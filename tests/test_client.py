@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -109,6 +110,28 @@ def test_interrupt_detaches_and_stop_stops(local_cluster):
     assert "RUNNING" in local_cluster.run("status", "held").stdout
     assert "STOPPED" in local_cluster.run("stop", "held").stdout
     assert local_cluster.run("logs", "held", "--follow").returncode == 1
+
+
+def test_a_killed_job_is_submitted_again_and_told_to_resume(local_cluster):
+    command = local_cluster.command("submit", "probe", "--name", "killed", "--hold")
+    with subprocess.Popen(
+        command,
+        cwd=local_cluster.folder,
+        env=local_cluster.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as follower:
+        assert follower.stdout is not None
+        log = iter(follower.stdout.readline, "")
+        first = seen(next(line for line in log if line.startswith("seen ")))
+        os.kill(first["pid"], signal.SIGKILL)
+        assert any("was killed: it is submitted again, and resumes" in line for line in log)
+        second = seen(next(line for line in log if line.startswith("seen ")))
+        follower.send_signal(signal.SIGINT)
+        follower.stdout.read()
+    assert second["arguments"] == [*first["arguments"], "--resume", "auto"]
+    assert local_cluster.run("stop", "killed").returncode == 0
 
 
 def test_plain_ray_job_submit(runs):

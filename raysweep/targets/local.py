@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,13 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from raysweep.dashboard import Answer, ask
 from raysweep.errors import BadInput, ClusterError
-from raysweep.targets import Cluster, Options, processes
+from raysweep.targets import DASHBOARD_PORT, Cluster, Options, answers, ports, processes
+from raysweep.targets.ports import HOST
 
-HOST = "127.0.0.1"
+OPTIONS = frozenset({"port", "dashboard_port", "num_cpus"})
+PORT = 6379
 START_SECONDS = 120.0
 LOG_LINES = 20
 # What belongs to another cluster, or would win over the token file.
@@ -41,19 +38,34 @@ def start(project: Path, token: Path, options: Options, record: Callable[[Cluste
     return cluster
 
 
-def stop(cluster: Cluster) -> int:
+def stop(cluster: Cluster, volumes: bool = False) -> str:
     """Ends the head and everything that descends from it. See `Target.stop`."""
     count, left = processes.end(cluster.id)
     if left:
         raise ClusterError(f"processes {left} of the local cluster did not end: look at them with `ps`")
     shutil.rmtree(cluster.temp_dir, ignore_errors=True)
-    return count
+    return f"{count} processes"
 
 
 def healthy(cluster: Cluster) -> bool:
     """Whether the head's own processes live and its dashboard takes the token. See `Target.healthy`."""
     alive = bool(cluster.pids) and all(processes.is_marked(pid, cluster.id) for pid in cluster.pids)
-    return alive and _answers(cluster)
+    return alive and answers(cluster)
+
+
+def scale(cluster: Cluster, workers: int) -> None:
+    """Not here. See `Target.scale`."""
+    raise BadInput("the target local has no workers, it is one node: `make cluster-up TARGET=docker` has some")
+
+
+def logs(cluster: Cluster, follow: bool) -> int:
+    """Prints the end of what Ray's own processes wrote. See `Target.logs`."""
+    found = sorted((_ray_folder(cluster) / "session_latest" / "logs").glob("*.*"))
+    return subprocess.call(["tail", f"--lines={LOG_LINES}", *(["--follow"] if follow else []), *map(str, found)])
+
+
+def remove_volumes(project: Path) -> None:
+    """There are none: `runs/` is the user's own. See `Target.remove_volumes`."""
 
 
 def environment(cluster: Cluster) -> dict[str, str]:
@@ -91,8 +103,8 @@ def _plan(project: Path, token: Path, options: Options) -> Cluster:
     return Cluster(
         target="local",
         id=uuid.uuid4().hex,
-        dashboard=f"http://{HOST}:{options.dashboard_port}",
-        address=f"{HOST}:{options.port}",
+        dashboard=f"http://{HOST}:{_dashboard_port(options)}",
+        address=f"{HOST}:{_port(options)}",
         storage=storage if "://" in storage else str(Path(storage).absolute()),
         token_path=str(token),
         # Not in the project: the path of a socket in it may have 107 bytes at most.
@@ -101,51 +113,27 @@ def _plan(project: Path, token: Path, options: Options) -> Cluster:
 
 
 def _check_ports(options: Options) -> None:
-    asked = {"--port": options.port, "--dashboard-port": options.dashboard_port}
-    problems = [problem for flag, port in asked.items() if (problem := _wrong_port(flag, port))]
-    if options.port == options.dashboard_port:
-        problems.append(f"`--port` and `--dashboard-port` are both {options.port}: they must differ")
-    if problems:
-        raise BadInput(*problems)
+    if wrong := ports.problems({"--port": _port(options), "--dashboard-port": _dashboard_port(options)}):
+        raise BadInput(*wrong)
 
 
-def _wrong_port(flag: str, port: int) -> str | None:
-    if not 1024 <= port <= 65535:
-        return f"`{flag}` {port} is not a port that Ray takes: choose one of 1024-65535 with {flag}"
-    if _is_busy(port):
-        return f"`{flag}` {port} is in use{_owner(port)}: free it, or choose another one with {flag}"
-    return None
+def _port(options: Options) -> int:
+    return options.port or PORT
 
 
-def _is_busy(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return True
-    return False
-
-
-def _owner(port: int) -> str:
-    """` by NAME (pid N)` as far as this user may know."""
-    with contextlib.suppress(psutil.Error):
-        for connection in psutil.net_connections("tcp"):
-            listens = connection.status == psutil.CONN_LISTEN and getattr(connection.laddr, "port", None) == port
-            if listens and connection.pid:
-                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
-    return ""
+def _dashboard_port(options: Options) -> int:
+    return options.dashboard_port or DASHBOARD_PORT
 
 
 def _command(cluster: Cluster, options: Options) -> list[str]:
     flags = {
-        "port": options.port,
+        "port": _port(options),
         "dashboard-host": HOST,
-        "dashboard-port": options.dashboard_port,
+        "dashboard-port": _dashboard_port(options),
         "dashboard-agent-listen-port": 0,  # 0: any free one, so that two clusters do not meet
         "min-worker-port": 0,
         "max-worker-port": 0,
-        "temp-dir": cluster.temp_dir,
+        "temp-dir": _ray_folder(cluster),
         "include-dashboard": True,  # fail, rather than warn, if it cannot be started
     }
     if options.num_cpus is not None:
@@ -153,6 +141,11 @@ def _command(cluster: Cluster, options: Options) -> list[str]:
     # Not the `ray` on PATH: the one of this Python.
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head"]
     return ray + [f"--{flag}={value}" for flag, value in flags.items()]
+
+
+def _ray_folder(cluster: Cluster) -> Path:
+    """Ray opens it, with its logs and sockets, to everyone: the one around it is closed."""
+    return Path(cluster.temp_dir) / "ray"
 
 
 def _ray_start(cluster: Cluster, options: Options, project: Path) -> None:
@@ -179,19 +172,11 @@ def _ray_start(cluster: Cluster, options: Options, project: Path) -> None:
 
 def _wait_for_dashboard(cluster: Cluster) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not _answers(cluster):
+    while not answers(cluster):
         if time.monotonic() > deadline:
-            log = Path(cluster.temp_dir) / "session_latest" / "logs" / "dashboard.log"
+            log = _ray_folder(cluster) / "session_latest" / "logs" / "dashboard.log"
             raise ClusterError(f"{cluster.dashboard} does not answer within {START_SECONDS:g} s:\n{_tail(log)}")
         time.sleep(0.1)
-
-
-def _answers(cluster: Cluster) -> bool:
-    try:
-        token = Path(cluster.token_path).read_text().strip()
-    except OSError:
-        return False
-    return ask(cluster.dashboard, token) is Answer.OK
 
 
 def _tail(log: Path) -> str:

@@ -1,0 +1,64 @@
+"""The S3 store that a target brings along: its keys, and the bucket that sweeps go to.
+
+The keys are made once and stay in files: `s3-identities.json` for the store, `aws-credentials` for its users. They
+may do everything in their own bucket, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+
+BUCKET = "raysweep"
+STORAGE = f"s3://{BUCKET}"
+REGION = "us-east-1"  # any: the store has none, and S3's signature wants one
+IDENTITIES, CREDENTIALS = "s3-identities.json", "aws-credentials"
+ACTIONS = ("Admin", "Read", "Write", "List", "Tagging")
+TRIES = 8
+PORT = 8333  # of the store, and by default on this machine too
+
+
+def new_keys() -> dict[str, str]:
+    """Fresh keys, as the text of each of the two files."""
+    access, secret = secrets.token_hex(10).upper(), secrets.token_urlsafe(30)
+    identity = {
+        "name": BUCKET,
+        "credentials": [{"accessKey": access, "secretKey": secret}],
+        "actions": [f"{action}:{BUCKET}" for action in ACTIONS],
+    }
+    return {
+        IDENTITIES: json.dumps({"identities": [identity]}, indent=2) + "\n",
+        CREDENTIALS: f"[default]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n",
+    }
+
+
+def create_bucket(endpoint: str, credentials: Path) -> None:
+    """Makes the bucket, unless it is there.
+
+    Raises:
+        botocore.exceptions.BotoCoreError, ClientError: the store does not answer, or refuses.
+    """
+    import boto3
+    from botocore.config import Config
+    from botocore.session import Session
+
+    keys = Session(profile="default")  # named, so that keys of the environment do not win over the file
+    keys.set_config_variable("credentials_file", str(credentials))
+    retries = Config(retries={"mode": "standard", "total_max_attempts": TRIES})
+    client = boto3.session.Session(region_name=REGION, botocore_session=keys).client(
+        "s3", endpoint_url=endpoint, config=retries
+    )
+    try:
+        client.create_bucket(Bucket=BUCKET)
+    except (client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
+        return
+
+
+def environment(endpoint: str, credentials: Path) -> dict[str, str]:
+    """What boto3, and with it `raysweep`, needs to reach the store from this machine."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
+        "AWS_DEFAULT_REGION": REGION,
+    }

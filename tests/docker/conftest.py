@@ -1,0 +1,132 @@
+"""One cluster of containers for all tests here, of the images that `make image` has built.
+
+Without a Docker engine every test is skipped, with the reason; without the images they fail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysweep import journal
+from raysweep.state import SweepState
+from raysweep.storage import Storage, open_storage
+from raysweep.targets import store
+from tests.ray_project import ROOT, Project, make_project
+
+IMAGE = os.environ.get("RAYSWEEP_IMAGE", "raysweep:local")
+STORE_IMAGE = os.environ.get("RAYSWEEP_STORE_IMAGE", "raysweep-store:local")
+DEADLINE_S = 240.0
+SLOW_TASK = """
+from tasks.quadratic import MAX_ITERATIONS, METRIC, MODE, MUTABLE, SPACE, train
+
+SPACE = SPACE | {"delay_s": 0.3}
+"""
+
+
+def docker(*arguments: str, check: bool = True, seconds: float = 300) -> str:
+    """What `docker …` prints, errors included."""
+    done = subprocess.run(
+        ["docker", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds
+    )
+    assert not check or done.returncode == 0, done.stdout
+    return done.stdout.strip()
+
+
+class DockerProject(Project):
+    """A project whose cluster is of containers."""
+
+    def up(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        ports = ("--dashboard-port", self.ports[0], "--s3-port", self.ports[1])
+        return self.run("cluster", "up", "--target", "docker", *ports, *arguments, seconds=400, **env)
+
+    def containers(self, service: str = "") -> list[dict[str, Any]]:
+        """What `docker inspect` says of the cluster's containers, or of those of one service."""
+        labels = {"com.docker.compose.project": self.cluster.id}
+        labels |= {"com.docker.compose.service": service} if service else {}
+        filters = [f"--filter=label={name}={value}" for name, value in labels.items()]
+        ids = docker("ps", "--all", "--quiet", *filters).split()
+        return json.loads(docker("inspect", *ids)) if ids else []
+
+    def execute(self, service: str, *command: str) -> str:
+        """What a command prints in the first container of a service."""
+        return docker("exec", self.containers(service)[0]["Id"], *command)
+
+    def submit(self, strategy: str, *flags: str, task: str = "slow") -> subprocess.Popen[str]:
+        """Plain Ray, as the README has it."""
+        ray = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--working-dir", ".", "--"]
+        return subprocess.Popen(
+            [*ray, "python", f"jobs/{strategy}.py", "--task", task, *flags], cwd=self.folder,
+            env=self.env | self.ray_env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def sweep(self, name: str) -> Storage:
+        """Where a sweep is in the cluster's own store."""
+        return open_storage(f"{store.STORAGE}/{name}")
+
+
+def events_of(place: Storage) -> list[dict[str, Any]]:
+    return journal.read(place)
+
+
+def state_of(place: Storage) -> SweepState:
+    return SweepState(events_of(place))
+
+
+def wait_for_results(place: Storage, count: int) -> None:
+    """Returns when so many results are journalled."""
+    limit = time.monotonic() + DEADLINE_S
+    while sum(event["type"] == "result" for event in events_of(place)) < count:
+        assert time.monotonic() < limit, f"{place.url} did not get to {count} results"
+        time.sleep(0.1)
+
+
+def log_of(job: subprocess.Popen[str], seconds: float = DEADLINE_S) -> str:
+    log, _ = job.communicate(timeout=seconds)
+    return log
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A Docker engine that answers."""
+    if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
+        pytest.skip("NO DOCKER ENGINE: nothing of the docker target was tested")
+
+
+@pytest.fixture(scope="session")
+def docker_project(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerProject]:
+    """A project folder without a cluster; at the end nothing of one may be left."""
+    made = make_project(tmp_path_factory.mktemp("project"))
+    project = DockerProject(made.folder, made.env | {"RAYSWEEP_IMAGE": IMAGE, "RAYSWEEP_STORE_IMAGE": STORE_IMAGE})
+    shutil.copytree(ROOT / "docker", project.folder / "docker")
+    for name in (".rayignore", ".gitignore"):
+        shutil.copy(ROOT / name, project.folder)
+    (project.folder / "tasks" / "slow.py").write_text(SLOW_TASK)
+    yield project
+    ended = project.run("cluster", "down", "--volumes")
+    assert ended.returncode == 0, ended.stdout
+
+
+@pytest.fixture(scope="session")
+def docker_cluster(docker_project: DockerProject) -> Iterator[DockerProject]:
+    """The project with its cluster up: a head, two workers and the store, which this process may read."""
+    started = docker_project.up("--workers", "2")
+    assert started.returncode == 0, started.stdout
+    own = docker_project.cluster
+    os.environ |= store.environment(own.endpoint, Path(own.credentials_path))
+    yield docker_project
+    ended = docker_project.run("cluster", "down", "--volumes")
+    assert ended.returncode == 0, ended.stdout
+    for kind in ("container", "network", "volume"):
+        left = docker(kind, "ls", *(["--all"] if kind == "container" else []),
+                      "--quiet", f"--filter=label=com.docker.compose.project={own.id}")  # fmt: skip
+        assert left == "", f"cluster down --volumes left a {kind}: {left}"

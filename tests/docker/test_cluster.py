@@ -1,0 +1,257 @@
+"""The cluster of containers: what it is made of, who gets in, and that every strategy runs on it by plain Ray."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from raysweep import checkpoint
+from raysweep.dashboard import Answer, ask
+from raysweep.sweep import strategies
+from raysweep.targets import docker as target
+from tests.docker.conftest import IMAGE, DockerProject, docker, log_of, state_of
+from tests.ray_project import free_ports
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
+RAY_PORTS = (6379, 8265, 10001, 52365)
+S3_PORT = 8333
+TOGETHER = 2  # jobs at the same time: one for each worker
+CONNECT = """
+import socket, sys
+for port in map(int, sys.argv[2:]):
+    try:
+        socket.create_connection((sys.argv[1], port), timeout=2).close()
+        print("open", port)
+    except OSError:
+        pass
+"""
+# In a container: the files that hold one of the secrets on standard input.
+LOOK = """
+import pathlib, sys
+secrets = [word.encode() for word in sys.stdin.read().split()]
+places = [*pathlib.Path("/tmp/ray").rglob("*"), *pathlib.Path("/proc").glob("[0-9]*/environ")]
+for place in [*places, *pathlib.Path("/proc").glob("[0-9]*/cmdline")]:
+    try:
+        data = place.read_bytes()
+    except OSError:
+        continue
+    if any(secret in data for secret in secrets):
+        print(place)
+"""
+RAY_CLIENT = "import ray, sys; ray.init('ray://' + sys.argv[1], log_to_driver=False)"
+
+
+def address(container: dict) -> str:
+    (network,) = container["NetworkSettings"]["Networks"].values()
+    return network["IPAddress"]
+
+
+@pytest.fixture
+def other_network() -> Iterator[str]:
+    name = f"raysweep-test-{free_ports(1)[0]}"
+    docker("network", "create", name)
+    yield name
+    docker("network", "rm", name)
+
+
+def test_a_head_without_trials_two_workers_and_a_store(docker_cluster: DockerProject) -> None:
+    services = [c["Config"]["Labels"]["com.docker.compose.service"] for c in docker_cluster.containers()]
+    assert sorted(services) == ["head", "store", "worker", "worker"]
+    assert all(c["State"]["Health"]["Status"] == "healthy" for c in docker_cluster.containers())
+    status = docker_cluster.execute("head", "ray", "status")
+    assert len(re.findall(r"^ 1 node_", status, re.MULTILINE)) == 3
+    cpus = sum(c["HostConfig"]["NanoCpus"] for c in docker_cluster.containers("worker")) / 1e9
+    assert f"/{cpus} CPU" in status
+
+
+def test_every_container_is_closed_and_limited(docker_cluster: DockerProject) -> None:
+    for container in docker_cluster.containers():
+        host = container["HostConfig"]
+        assert container["Config"]["User"].split(":")[0] not in ("", "0", "root")
+        assert (host["ReadonlyRootfs"], host["CapDrop"]) == (True, ["ALL"])
+        assert host["SecurityOpt"] == ["no-new-privileges:true"]
+        assert host["Memory"] > 0
+        assert host["RestartPolicy"]["Name"] == "unless-stopped"
+        published = {port["HostIp"] for ports in (host["PortBindings"] or {}).values() for port in ports}
+        assert published <= {"127.0.0.1"}
+    for container in docker_cluster.containers("head") + docker_cluster.containers("worker"):
+        assert container["HostConfig"]["ShmSize"] > 2**30
+        assert container["HostConfig"]["NanoCpus"] > 0
+
+
+def test_up_again_is_harmless_and_another_target_is_refused(docker_cluster: DockerProject) -> None:
+    before = [container["Id"] for container in docker_cluster.containers()]
+    again = docker_cluster.up()
+    assert (again.returncode, "already up" in again.stdout) == (0, True)
+    assert [container["Id"] for container in docker_cluster.containers()] == before
+    other = docker_cluster.run("cluster", "up", "--target", "local")
+    assert (other.returncode, "the docker cluster is up" in other.stdout) == (2, True)
+
+
+def test_another_container_on_another_network_reaches_nothing(
+    docker_cluster: DockerProject, other_network: str
+) -> None:
+    for service, ports in (("head", RAY_PORTS), ("worker", RAY_PORTS), ("store", (S3_PORT,))):
+        (container, *_) = docker_cluster.containers(service)
+        attack = ("python", "-c", CONNECT, address(container), *map(str, ports))
+        assert docker("run", "--rm", "--network", other_network, IMAGE, *attack) == ""
+    # The attack is a real one: on the cluster's own network it finds the doors.
+    inside = docker_cluster.execute("worker", "python", "-c", CONNECT, "head", *map(str, RAY_PORTS))
+    assert {"open 6379", "open 8265"} <= set(inside.splitlines())
+
+
+@pytest.mark.parametrize(("token", "answer"), [(None, Answer.MISSING), ("wrong", Answer.WRONG)])
+def test_the_host_is_refused_without_the_token(
+    docker_cluster: DockerProject, token: str | None, answer: Answer
+) -> None:
+    direct = f"http://{address(docker_cluster.containers('head')[0])}:8265"
+    for dashboard in (docker_cluster.cluster.dashboard, direct):
+        assert ask(dashboard, token) is answer
+        assert ask(dashboard, docker_cluster.token) is Answer.OK
+        request = urllib.request.Request(f"{dashboard}/api/jobs/", json.dumps({"entrypoint": "id"}).encode())
+        request.add_header("Authorization", f"Bearer {token}")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=10)
+        assert refused.value.code in (401, 403)
+        refused.value.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "port", "refusal"),
+    [
+        (("-m", "ray.scripts.scripts", "status", "--address"), 6379, "InvalidAuthToken"),
+        (("-c", RAY_CLIENT), 10001, "ray client connection timeout"),  # it says no more
+    ],
+)
+def test_the_host_gets_past_the_door_of_gcs_and_ray_client_with_the_token_only(
+    docker_cluster: DockerProject, command: tuple[str, ...], port: int, refusal: str
+) -> None:
+    where = f"{address(docker_cluster.containers('head')[0])}:{port}"
+    for token, refused in ((docker_cluster.token, False), ("wrong", True)):
+        env = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        done = docker_cluster.python(*command, where, seconds=120, **env)
+        assert (refusal in done.stdout) is refused, done.stdout
+
+
+def test_the_store_refuses_without_keys(docker_cluster: DockerProject) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{docker_cluster.cluster.endpoint}/raysweep?list-type=2", timeout=10)
+    assert refused.value.code == 403
+    refused.value.close()
+
+
+@pytest.mark.timeout(900)
+def test_every_strategy_runs_by_plain_ray(docker_cluster: DockerProject) -> None:
+    def run(strategy: str) -> tuple[str, int, str]:
+        flags = (
+            "--samples",
+            "1" if strategy == "grid" else "4",
+            "--max-iterations",
+            "3",
+            "--name",
+            f"plain-{strategy}",
+        )
+        knobs = ("--resolution", "2") if strategy == "grid" else ()
+        job = docker_cluster.submit(strategy, *flags, *knobs, task="quadratic")
+        log = log_of(job, seconds=400)
+        return strategy, job.returncode, log
+
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        for strategy, code, log in pool.map(run, strategies()):
+            assert code == 0, f"{strategy}:\n{log}"
+            trials = state_of(docker_cluster.sweep(f"plain-{strategy}")).trials.values()
+            assert len(trials) >= 4, strategy
+            assert all(trial.status in ("finished", "stopped") for trial in trials), strategy
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not FASHION.exists(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_real_data_reach_trials_on_both_workers(docker_cluster: DockerProject) -> None:
+    uploaded = docker_cluster.run("upload", str(FASHION))
+    assert uploaded.returncode == 0, uploaded.stdout
+    data = re.search(r"--data (s3://\S+)`", uploaded.stdout)
+    assert data, uploaded.stdout
+    done = docker_cluster.run(
+        "submit", "tpe_asha", "--task", "mnist", "--data", data.group(1), "--name", "fashion", "--samples", "4",
+        "--max-iterations", "2", seconds=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    place = docker_cluster.sweep("fashion")
+    table = pd.read_csv(io.BytesIO(place.get("trials.csv")))
+    workers = {container["Config"]["Hostname"] for container in docker_cluster.containers("worker")}
+    assert set(table["node"]) == workers
+    assert table["val_accuracy"].max() > 0.7
+    for trial in state_of(place).trials.values():
+        assert trial.checkpoint is not None
+        assert set(place.list(trial.checkpoint.key)) == {
+            f"{trial.checkpoint.key}/{name}" for name in (checkpoint.STATE, checkpoint.MARKER)
+        }
+    shown = docker_cluster.run("results", "fashion")
+    assert (shown.returncode, "best val_accuracy" in shown.stdout) == (0, True), shown.stdout
+
+
+@pytest.mark.parametrize("folder", ["/tmp/sweeps", "sweeps"])
+def test_a_folder_of_one_container_is_refused_with_the_fix(docker_cluster: DockerProject, folder: str) -> None:
+    job = docker_cluster.submit("asha", "--storage", folder, task="quadratic")
+    log = log_of(job)
+    assert job.returncode != 0
+    assert re.search(r"`--storage \S*sweeps`: .* use s3://bucket/prefix, or a folder that all nodes mount", log), log
+
+
+def test_more_workers_and_fewer(docker_cluster: DockerProject) -> None:
+    before = {container["Id"] for container in docker_cluster.containers()}
+    for workers in (3, 2):
+        scaled = docker_cluster.run("cluster", "scale", str(workers), seconds=300)
+        assert scaled.returncode == 0, scaled.stdout
+        assert len(docker_cluster.containers("worker")) == workers
+        assert len(before & {container["Id"] for container in docker_cluster.containers()}) == len(before)
+    assert docker_cluster.run("cluster", "scale", "0").returncode == 2
+
+
+def test_no_secret_shows(docker_cluster: DockerProject) -> None:
+    """The last of this file, when sweeps have run: logs, environments, the settings and what compose makes of them."""
+    folder = Path(docker_cluster.cluster.settings).parent
+    keys = re.findall(r"= (\S+)", (folder / "aws-credentials").read_text())
+    secrets = [docker_cluster.token, *keys]
+    command = [*target._command(docker_cluster.cluster), "config"]
+    seen = [subprocess.run(command, capture_output=True, text=True, check=True).stdout]
+    seen += [docker("inspect", container["Id"]) for container in docker_cluster.containers()]
+    seen += [docker("logs", container["Id"]) for container in docker_cluster.containers()]
+    seen += [path.read_text() for path in (folder / "compose.env", folder.parent / "cluster.json")]
+    assert not [secret for secret in secrets for text in seen if secret in text]
+    # In the containers: no log of Ray's, no environment and no command line of any process has one.
+    for container in docker_cluster.containers("head") + docker_cluster.containers("worker"):
+        found = subprocess.run(
+            ["docker", "exec", "--interactive", container["Id"], "python", "-c", LOOK],
+            input="\n".join(secrets), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert found.stdout == ""
+
+
+def test_bad_options_are_named_at_once(docker_project: DockerProject, tmp_path: Path) -> None:
+    port = docker_project.ports[0]
+    for arguments, problem in [
+        (("--port", "6379"), "error: `--port`: the target docker takes"),
+        (("--workers", "0", "--dashboard-port", port), "error: `--workers 0`: at least 1 is wanted"),
+        (("--num-cpus", "1000"), "error: `--num-cpus 1000`: the Docker engine has"),
+        (("--s3-port", "80"), "error: `--s3-port` 80 is not a port"),
+    ]:
+        command = [sys.executable, "-m", "raysweep", "cluster", "up", "--target", "docker", *arguments]
+        refused = subprocess.run(
+            command, cwd=tmp_path, env=docker_project.env | {"PYTHONPATH": str(docker_project.folder)},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert refused.returncode == 2
+        assert problem in refused.stderr
+        assert not (tmp_path / ".raysweep" / "cluster.json").exists()

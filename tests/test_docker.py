@@ -1,0 +1,208 @@
+"""The docker target without an engine: what it asks for, what it writes, and what the files in docker/ say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import stat
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from raysweep import access, cluster, targets
+from raysweep.errors import BadInput
+from raysweep.targets import Cluster, Options, docker, store
+
+ROOT = Path(__file__).parents[1]
+DOCKER = ROOT / "docker"
+LOCK = {package["name"]: package for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
+
+
+def composed(*files: str, **settings: str) -> dict:
+    """What compose makes of its files; it needs no engine for that."""
+    program = Path(sys.executable).with_name("docker-compose")
+    flags = [flag for file in files for flag in ("--file", str(DOCKER / file))]
+    env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | settings
+    done = subprocess.run([program, *flags, "config", "--format=json"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """An engine of four CPUs that has the images, as far as the target looks."""
+    answers = {"info": "4", "image": "[{}]", "compose": "v5"}
+    monkeypatch.setattr(docker.shutil, "which", lambda name, **_: f"/bin/{name}")
+    monkeypatch.setattr(docker, "_docker", lambda *arguments: answers[arguments[0]])
+    monkeypatch.setattr(docker.ports, "problems", lambda asked: [])
+    return answers
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker" / "compose.yaml").touch()
+    (tmp_path / ".raysweep").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("missing", "problem"),
+    [
+        ("docker", "`docker` is not installed: see https://docs.docker.com/engine/install"),
+        ("docker-compose", "neither `docker compose` nor `docker-compose` is installed: see https://docs.docker.com/"),
+    ],
+)
+def test_a_missing_tool_is_named_with_how_to_get_it(project, engine, monkeypatch, missing, problem):
+    engine["compose"] = ""
+    monkeypatch.setattr(docker.shutil, "which", lambda name, **_: None if name == missing else f"/bin/{name}")
+    with pytest.raises(BadInput, match=re.escape(problem)):
+        docker._check(project, Options())
+
+
+def test_an_engine_that_is_not_running_is_named(project, engine):
+    engine["info"] = ""
+    with pytest.raises(BadInput, match="the Docker engine does not answer"):
+        docker._check(project, Options())
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path, engine):
+    engine["image"] = ""
+    with pytest.raises(BadInput) as refused:
+        docker._check(tmp_path, Options(workers=0, num_cpus=9))
+    assert refused.value.problems == (
+        "`--workers 0`: at least 1 is wanted",
+        "`--num-cpus 9`: the Docker engine has 4 CPUs: ask for at most that",
+        "docker/compose.yaml is not in this folder: run the command in the project's folder",
+        "there is no image raysweep:local and raysweep-store:local: build them with `make image`",
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "flag"),
+    [("local", Options(workers=2), "--workers"), ("docker", Options(port=6379), "--port")],
+)
+def test_an_option_that_a_target_cannot_take_is_named_before_anything_starts(tmp_path, target, options, flag):
+    with pytest.raises(BadInput, match=f"`{flag}`: the target {target} takes --"):
+        cluster.up(tmp_path, target, options)
+    assert not (tmp_path / ".raysweep").exists()
+
+
+def test_settings_share_the_cpus_and_keep_the_volume(project):
+    folder = project / ".raysweep"
+    first = docker._settings(project, folder, Options(), cpus=8)
+    assert (first["RAYSWEEP_WORKERS"], first["RAYSWEEP_WORKER_CPUS"], first["RAYSWEEP_HEAD_CPUS"]) == ("2", "4", "2")
+    docker._write(folder / "compose.env", first)
+    again = docker._settings(project, folder, Options(workers=3, gpus=True, memory="16g"), cpus=2)
+    assert again["COMPOSE_PROJECT_NAME"] == first["COMPOSE_PROJECT_NAME"]
+    assert (again["RAYSWEEP_WORKERS"], again["RAYSWEEP_WORKER_CPUS"]) == ("3", "1")
+    assert again["RAYSWEEP_WORKER_MEMORY"] == "16g"
+    assert again["COMPOSE_FILE"] == f"{project}/docker/compose.yaml:{project}/docker/compose.gpu.yaml"
+    assert docker._settings(project, folder, Options(gpus=True), cpus=8)["RAYSWEEP_WORKERS"] == "1"
+
+
+def test_containers_never_run_as_root(monkeypatch):
+    for uid, user in ((0, (10001, 10001)), (1234, (1234, 1234))):
+        monkeypatch.setattr(docker.os, "getuid", lambda uid=uid: uid)
+        monkeypatch.setattr(docker.os, "getgid", lambda uid=uid: uid)
+        assert docker._user() == user
+
+
+def test_secrets_are_for_the_containers_user_and_made_once(tmp_path):
+    docker._write_secrets(tmp_path, "first")
+    keys = {name: (tmp_path / name).read_text() for name in (store.IDENTITIES, store.CREDENTIALS)}
+    docker._write_secrets(tmp_path, "second")
+    assert (tmp_path / "token").read_text() == "second"
+    assert {name: (tmp_path / name).read_text() for name in keys} == keys
+    for name in ("token", *keys):
+        status = (tmp_path / name).stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o400, docker._user()[0])
+
+
+def test_keys_are_fresh_and_good_for_one_bucket():
+    first, second = store.new_keys(), store.new_keys()
+    identity = json.loads(first[store.IDENTITIES])["identities"][0]
+    assert all(action.endswith(f":{store.BUCKET}") for action in identity["actions"])
+    secret = identity["credentials"][0]["secretKey"]
+    assert secret in first[store.CREDENTIALS]
+    assert secret not in second[store.CREDENTIALS]
+
+
+def record(project: Path, endpoint: str) -> None:
+    found = Cluster(
+        "docker", "x", "http://127.0.0.1:8265", "", store.STORAGE, "token", endpoint=endpoint, credentials_path="keys"
+    )
+    cluster._write(cluster._folder(project) / "cluster.json", found)
+
+
+@pytest.mark.parametrize(
+    ("asked", "ours"), [(None, True), ("s3://raysweep/deeper", True), ("s3://raysweeper", False), ("runs", False)]
+)
+def test_commands_reach_the_clusters_own_store_and_no_other_with_its_keys(tmp_path, monkeypatch, asked, ours):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mine")
+    record(tmp_path, "http://127.0.0.1:8333")
+    # Set here, so that monkeypatch takes back what `storage` sets.
+    for name in store.environment("", Path()):
+        monkeypatch.setenv(name, "mine")
+    assert access.storage(tmp_path, asked) == (asked or store.STORAGE)
+    assert (os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:8333") is ours
+    assert ("AWS_ACCESS_KEY_ID" not in os.environ) is ours
+
+
+def test_compose_closes_and_limits_every_container():
+    services = composed("compose.yaml")["services"]
+    assert set(services) == {"head", "worker", "store"}
+    for service in services.values():
+        assert service["read_only"] is service["init"] is True
+        assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+        assert service["deploy"]["resources"]["limits"]["memory"]
+        assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", ()))
+        assert "RAY_AUTH_TOKEN" not in service.get("environment", {})
+    assert services["worker"]["depends_on"]["head"]["condition"] == "service_healthy"
+    assert [port["target"] for port in services["head"]["ports"]] == [8265]
+    assert "--num-cpus=0" in services["head"]["command"]
+
+
+def test_compose_gives_gpus_to_workers_only():
+    services = composed("compose.yaml", "compose.gpu.yaml")["services"]
+    (device,) = services["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["count"], device["capabilities"]) == ("nvidia", -1, ["gpu"])
+    assert services["worker"]["environment"]["NVIDIA_VISIBLE_DEVICES"] == "all"
+    assert services["head"]["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
+
+
+def test_settings_are_those_that_compose_asks_for():
+    asked = set(re.findall(r"\$\{(\w+)", (DOCKER / "compose.yaml").read_text()))
+    given = set(docker._settings(ROOT, ROOT / "docker", Options(), cpus=2))
+    assert given - asked == {"COMPOSE_PROJECT_NAME", "COMPOSE_FILE"}
+    assert asked - given == {"RAYSWEEP_TMP", "RAYSWEEP_HEAD_MEMORY"}, "what has a default and no flag"
+
+
+def test_the_base_is_pinned_in_one_place_and_has_the_cuda_of_the_lock():
+    text = (DOCKER / "Dockerfile").read_text()
+    (base,) = re.findall(r"nvidia/cuda:([\d.]+)-base-\w+[\d.]+@sha256:[0-9a-f]{64}", text)
+    assert base.split(".")[:2] == LOCK["cuda-toolkit"]["version"].split(".")[:2]
+
+
+def test_uv_is_pinned_to_the_lock():
+    requirement = runpy.run_path(str(DOCKER / "pinned.py"))["requirement"](ROOT / "uv.lock", "uv")
+    assert requirement.startswith(f"uv=={LOCK['uv']['version']} --hash=sha256:")
+    assert requirement.count("--hash=") == len(LOCK["uv"]["wheels"])
+
+
+def test_the_smoke_test_imports_every_dependency():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[\[<>=~]", line)[0].lower().replace("-", "_") for line in declared}
+    imported = {name.split(".")[0].lower() for name in runpy.run_path(str(DOCKER / "smoke.py"))["MODULES"]}
+    called = {"pillow": "pil", "pyyaml": "yaml", "scikit_learn": "sklearn"}
+    assert {called.get(name, name) for name in names} == imported
+
+
+def test_docker_is_a_target_like_the_others():
+    loaded = targets.load("docker")
+    assert all(callable(getattr(loaded, verb)) for verb in ("start", "stop", "healthy", "scale", "logs"))
