@@ -86,6 +86,8 @@ def plain(points: list[dict[str, Any]], epochs: int, root: Path, folder: Path) -
     space = {"point": tune.grid_search(points), "epochs": epochs, "root": str(root)}
     run_config = tune.RunConfig(storage_path=str(folder), verbose=0)
     found = tune.Tuner(tutorial_trial, param_space=space, run_config=run_config).fit()
+    if found.errors:
+        raise found.errors[0]
     tables = [result.metrics_dataframe for result in found]
     return pd.DataFrame([table.loc[table["val_accuracy"].idxmax(), ACCURACIES] for table in tables])
 
