@@ -13,6 +13,12 @@ TASK ?= digits
 NAME ?=
 JOB ?= $(NAME)
 ARGS ?=
+WORKERS ?=
+# The images that clusters in containers run, and what they are built from (empty: docker/Dockerfile's own base).
+export RAYSWEEP_IMAGE ?= raysweep:local
+export RAYSWEEP_STORE_IMAGE ?= raysweep-store:local
+BASE_IMAGE ?=
+CA_BUNDLE ?= $(SSL_CERT_FILE)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -55,24 +61,57 @@ demo: $(READY) ## Cluster up, an ASHA sweep of 20 trials on digits, its results,
 	$(RAYSWEEP) results "$$name" || true; \
 	exit $$code
 
-##@ Cluster (TARGET=local; ARGS="--port 6380 --dashboard-port 8266")
+##@ Cluster (TARGET=local, docker, kind, minikube, k8s or aws; ARGS="--dashboard-port 8266", see `raysweep cluster up --help`)
 
-.PHONY: cluster-up cluster-down cluster-status
-cluster-up: $(READY) ## Start the cluster; prints its dashboard and how to submit
-	@$(RAYSWEEP) cluster up --target $(TARGET) $(ARGS)
+.PHONY: cluster-up cluster-down cluster-status cluster-logs scale
+cluster-up: $(READY) ## Start the cluster; prints its dashboard and how to submit [WORKERS=2]
+	@$(RAYSWEEP) cluster up --target $(TARGET) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
-cluster-down: $(READY) ## Stop it and all that runs on it; the storage stays
-	@$(RAYSWEEP) cluster down
+cluster-down: $(READY) ## Stop it and all that runs on it; the storage stays, but for ARGS=--volumes
+	@$(RAYSWEEP) cluster down $(ARGS)
 
 cluster-status: $(READY) ## Is it up, and where
 	@$(RAYSWEEP) cluster status
 
+cluster-logs: $(READY) ## What its own processes wrote [ARGS=--follow]
+	@$(RAYSWEEP) cluster logs $(ARGS)
+
+scale: $(READY) ## WORKERS=3: so many nodes that run trials; those that stay go on undisturbed
+	@$(call need,WORKERS)$(RAYSWEEP) cluster scale $(WORKERS)
+
+##@ Images (BASE_IMAGE=debian:bookworm-slim without GPUs; CA_BUNDLE=FILE behind a TLS proxy)
+
+.PHONY: image image-test
+image: ## Build the image of all clusters in containers, and that of their S3 store
+	@$(docker)
+	@$(docker-build) --target ray --tag $(RAYSWEEP_IMAGE) .
+	@$(docker-build) --target store --tag $(RAYSWEEP_STORE_IMAGE) .
+
+image-test: ## Versions, user, tools, Ray and a Tune trial in the image, closed as a cluster runs it [ARGS="--gpus all"]
+	@$(docker)
+	@docker run --rm --read-only --cap-drop ALL --security-opt no-new-privileges --tmpfs /tmp --shm-size 1g \
+	  --volume "$(CURDIR)/docker/smoke.py:/smoke/smoke.py:ro" --volume "$(CURDIR)/uv.lock:/smoke/uv.lock:ro" \
+	  $(ARGS) $(RAYSWEEP_IMAGE) python /smoke/smoke.py run /smoke/uv.lock
+
+docker = command -v docker >/dev/null || \
+  { echo "error: \`docker\` is not installed: see https://docs.docker.com/engine/install" >&2; exit 2; }
+docker-build = DOCKER_BUILDKIT=1 docker build --file docker/Dockerfile \
+  $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) $(if $(wildcard $(CA_BUNDLE)),--secret id=ca$(comma)src=$(CA_BUNDLE))
+comma := ,
+
 ##@ Run
 
-.PHONY: submit status logs stop results list
+.PHONY: submit rayjob dashboard status logs stop results list
 submit: $(READY) ## STRATEGY=asha TASK=digits NAME=first [ARGS="--samples 20"]: run a sweep, follow it
 	@$(RAYSWEEP) submit $(call quote,$(STRATEGY)) --task $(call quote,$(TASK)) \
 	  $(if $(NAME),--name $(call quote,$(NAME))) $(ARGS)
+
+rayjob: $(READY) ## The same as a RayJob, on a Kubernetes cluster of its own that goes with it (kind, minikube, k8s)
+	@$(call need,NAME)$(RAYSWEEP) rayjob $(call quote,$(STRATEGY)) --task $(call quote,$(TASK)) \
+	  --name $(call quote,$(NAME)) $(ARGS)
+
+dashboard: $(READY) ## Its address, forwarded to this machine, and how to log in
+	@$(RAYSWEEP) dashboard
 
 status: $(READY) ## The jobs, newest first [NAME=first]
 	@$(RAYSWEEP) status $(if $(NAME),$(call quote,$(NAME)))
@@ -91,21 +130,29 @@ list: $(READY) ## The strategies and the tasks
 
 ##@ Develop
 
-.PHONY: test lint format bench clean
-# Three processes: the strategies share a private Ray, the others a cluster, and neither sees the other's settings.
+.PHONY: test test-docker test-kind lint format bench clean
+# Four processes: the strategies share a private Ray, others start clusters, and none sees the other's settings.
 test: $(READY) ## All tests, or ARGS="tests/test_cli.py -k help"
 	@code=0; run() { $(BIN)/pytest "$$@" || code=1; }; \
 	if [ -n "$(strip $(value ARGS))" ]; then run $(ARGS); else \
-	  run --ignore tests/jobs --ignore tests/e2e; run tests/jobs; run tests/e2e; fi; \
+	  run $(addprefix --ignore tests/,jobs e2e vm docker k8s); run tests/jobs; run tests/e2e; run tests/vm; fi; \
 	exit $$code
 
+test-docker: $(READY) ## The images and the docker target on a real engine; needs `make image`
+	@$(docker)
+	@$(BIN)/pytest tests/docker $(ARGS)
+
+test-kind: $(READY) ## The Kubernetes targets on a real kind cluster; needs `make image`; KIND_FULL=1 for all of it
+	@$(BIN)/pytest tests/k8s $(ARGS)
+
 # Only what exists is checked; all checks run, and any of them fails the target.
-lint: $(READY) ## ruff, mypy, layers, YAML and shell files
+lint: $(READY) ## ruff, mypy, layers, YAML, shell and Dockerfiles
 	@code=0; run() { echo "» $$*"; "$$@" || code=1; }; \
 	run $(BIN)/ruff check .; \
 	run $(BIN)/ruff format --check .; \
 	run $(BIN)/mypy; \
 	run $(BIN)/lint-imports --no-cache; \
+	run $(BIN)/hadolint docker/Dockerfile; \
 	mapfile -t yaml < <($(call files,*.yaml *.yml)); \
 	mapfile -t scripts < <($(call files,*.sh)); \
 	[ $${#yaml[@]} = 0 ] || run $(BIN)/yamllint --strict -d "$(YAML_RULES)" "$${yaml[@]}"; \
@@ -113,7 +160,7 @@ lint: $(READY) ## ruff, mypy, layers, YAML and shell files
 	exit $$code
 
 YAML_RULES := {extends: default, rules: {line-length: {max: 120}, document-start: disable, \
-  comments: {min-spaces-from-content: 1}, truthy: {check-keys: false}}}
+  comments: {min-spaces-from-content: 1}, braces: {max-spaces-inside: 1}, truthy: {check-keys: false}}}
 # Tracked and new files that git does not ignore, and that are still there.
 files = git ls-files --cached --others --exclude-standard -- $(patsubst %,'%',$(1)) | while read -r f; do [ ! -e "$$f" ] || echo "$$f"; done
 

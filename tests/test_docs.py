@@ -36,6 +36,19 @@ def test_every_strategy_has_its_row_and_no_other() -> None:
     assert sorted(rows) == strategies()
 
 
+def test_every_strategy_was_measured_on_both_tasks() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "strategies.md").read_text(), re.MULTILINE)
+    assert rows == strategies() * 2
+
+
+def test_every_document_is_listed_and_every_link_leads_somewhere() -> None:
+    line = next(line for line in section("tree").splitlines() if line.startswith("docs/"))
+    assert sorted(line.split(maxsplit=1)[1].split(", ")) == sorted(p.name for p in (ROOT / "docs").glob("*.md"))
+    links = re.findall(r"\]\((?!https?://)([^)#]+)\)", README)
+    assert links
+    assert all((ROOT / link).exists() for link in links)
+
+
 def test_every_make_target_is_listed_and_has_a_help_line() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = set(re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE))
@@ -51,6 +64,21 @@ def test_every_folder_of_the_tree_exists_and_is_listed() -> None:
     folders = {line.split("/")[0] for line in tracked.splitlines() if "/" in line and not line.startswith(".")}
     assert {name for name in listed if "/" not in name} == folders
     assert all((ROOT / name).is_dir() for name in listed)
+
+
+def test_the_chinese_page_says_the_same() -> None:
+    chinese = (ROOT / "README.zh-CN.md").read_text()
+
+    def skeleton(page: str) -> dict[str, list[str]]:
+        return {
+            "headings": re.findall(r"^#+ ", page, re.MULTILINE),
+            "examples": re.findall(r"```.*?```", page, re.DOTALL),
+            "links": sorted(re.findall(r"\]\((?!README)([^)]+)\)", page)),
+            "rows": re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE),
+            "flags": re.findall(r"`(--[a-z-]+)`", page),
+        }
+
+    assert skeleton(chinese) == skeleton(README)
 
 
 def test_tasks_of_the_tree_are_those_that_exist() -> None:
