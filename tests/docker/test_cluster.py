@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -65,12 +66,19 @@ def other_network() -> Iterator[str]:
     docker("network", "rm", name)
 
 
+def status_with_nodes(project: DockerProject, nodes: int) -> str:
+    """What `ray status` says once it counts so many: it is written every 5 s, not when a node joins."""
+    limit = time.monotonic() + 30
+    while len(re.findall(r"^ 1 node_", status := project.execute("head", "ray", "status"), re.MULTILINE)) != nodes:
+        assert time.monotonic() < limit, status
+    return status
+
+
 def test_a_head_without_trials_two_workers_and_a_store(docker_cluster: DockerProject) -> None:
     services = [c["Config"]["Labels"]["com.docker.compose.service"] for c in docker_cluster.containers()]
     assert sorted(services) == ["head", "store", "worker", "worker"]
     assert all(c["State"]["Health"]["Status"] == "healthy" for c in docker_cluster.containers())
-    status = docker_cluster.execute("head", "ray", "status")
-    assert len(re.findall(r"^ 1 node_", status, re.MULTILINE)) == 3
+    status = status_with_nodes(docker_cluster, 3)
     cpus = sum(c["HostConfig"]["NanoCpus"] for c in docker_cluster.containers("worker")) / 1e9
     assert f"/{cpus} CPU" in status
 
