@@ -13,15 +13,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ray import cloudpickle
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from raysweep.errors import Corrupt, NotFound
 from raysweep.storage import Storage
 
+log = logging.getLogger(__name__)
+
 FORMAT = 1
+WRITES = 5  # of a state that the storage took, and does not give back
 STATE, MARKER = "state.pkl", "complete.json"
 
 
@@ -92,6 +97,25 @@ def load(storage: Storage, checkpoint: Checkpoint | str) -> Any:
     return cloudpickle.loads(data)
 
 
+def load_newest(storage: Storage, wanted: Checkpoint) -> tuple[Checkpoint, Any] | tuple[None, None]:
+    """The state of a checkpoint; of the newest whole one of its trial before it, if it is damaged or gone.
+
+    Returns:
+        Which one it is, and its state; None twice if the trial has none.
+
+    Raises:
+        StorageError: the storage refused, or is not reachable.
+    """
+    try:
+        return wanted, load(storage, wanted)
+    except (NotFound, Corrupt) as error:
+        log.warning("%s", error)
+    for older in reversed(verified(storage, owner(wanted.key))):
+        if older.iteration < wanted.iteration:
+            return older, load(storage, older)
+    return None, None
+
+
 def delete(storage: Storage, key: str) -> None:
     """Removes a checkpoint, its marker first: an interrupted delete leaves nothing that looks complete.
 
@@ -118,6 +142,12 @@ def verified(storage: Storage, trial: str) -> list[Checkpoint]:
     return sorted(complete, key=lambda found: found.iteration)
 
 
+@retry(
+    retry=retry_if_exception_type((Corrupt, NotFound)),
+    stop=stop_after_attempt(WRITES),
+    wait=wait_random_exponential(max=5),
+    reraise=True,
+)
 def _put_verified(storage: Storage, key: str, data: bytes) -> None:
     storage.put(key, data)
     if storage.get(key) != data:

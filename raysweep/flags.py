@@ -48,6 +48,16 @@ class Flags:
     concurrency: int | None = knob(None, "Trials at the same time; what the cluster holds if not given.")
     max_failures: int = knob(0, "How often a failed trial starts again from its last checkpoint.")
     trial_timeout: float | None = knob(None, "Seconds that one trial may run before it is ended.")
+    report_timeout: float | None = knob(
+        None,
+        "Seconds without a report after which a trial is taken for hung, and starts again from its last checkpoint."
+        " Default: 20 of the slowest iterations so far, and 900 at least.",
+    )
+    nan: str = knob(
+        "stop",
+        "A metric that is not finite: stop ends the trial, fail counts it as failed, worst goes on with it.",
+        ("stop", "fail", "worst"),
+    )
     time_budget: float | None = knob(
         None, "Seconds that the sweep may run; then it ends, exit code 0, and --resume goes on."
     )

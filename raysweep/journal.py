@@ -12,8 +12,8 @@ Events, by `type`:
     result    a trial reported one iteration                           trial, iteration, metrics, checkpoint, node
               (and config, where it differs from the last one; stop, where Tune answered it with a stop)
     exploit   a trial continues from another trial's checkpoint        trial, donor, checkpoint, before, after
-    failure   a trial failed; it may start again                       trial, error
-    complete  a trial ended                                            trial, status: finished | stopped | failed
+    failure   a trial failed; it may start again                       trial, error, kind: see failure
+    complete  a trial ended                                            trial, status: see state.ENDED
     end       the driver left the sweep                                status
 """
 
@@ -135,7 +135,10 @@ class _FileSink:
         try:
             self._file.write(line + "\n")
         except OSError as error:
-            raise StorageError(f"{self._storage.url}: the journal cannot be written: {error.strerror}") from error
+            raise StorageError(
+                f"{self._storage.url}: the journal cannot be written: {error.strerror}: what it says already is safe:"
+                " mend that, then continue with --resume auto"
+            ) from error
 
     def stored(self, seq: int) -> bool:
         return True

@@ -97,8 +97,10 @@ class OptunaSearch(RayOptunaSearch):
     def _state(self, trial: TrialRecord) -> TrialState:
         if trial.status == "finished" and trial.last and self._values(trial.last.metrics) is not None:
             return TrialState.COMPLETE
-        ended = {"stopped": TrialState.PRUNED, "failed": TrialState.FAIL, "finished": TrialState.FAIL}
-        return ended.get(trial.status, TrialState.RUNNING)
+        # A trial that diverged, or has no room, ranks behind all complete ones; of a FAIL, a sampler would not learn.
+        if trial.status == "failed":
+            return TrialState.FAIL
+        return TrialState.PRUNED if trial.ended else TrialState.RUNNING
 
     def _final(self, trial: TrialRecord, intermediate: dict[int, float]) -> list[float] | None:
         state = self._state(trial)
@@ -143,9 +145,9 @@ class OptunaSearch(RayOptunaSearch):
             return
         trial, values = self._ot_trials[trial_id], self._values(result or {})
         stopped = result is None or result.get(STOPPED, False)
-        if error or (values is None and not stopped):
+        if error:
             self.study.tell(trial, state=TrialState.FAIL)
-        elif stopped:
+        elif stopped or values is None:
             if result is not None and self._single(result):
                 self._report(trial_id, result)
             self.study.tell(trial, state=TrialState.PRUNED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from textwrap import shorten
 from typing import Any
 
 import click
@@ -13,7 +14,9 @@ from ray.tune.result import TRAINING_ITERATION
 from raysweep.points import flat
 from raysweep.record import NotSaved, error_of
 from raysweep.results import Objective, best_trial
-from raysweep.state import SweepState, is_number
+from raysweep.state import ENDED, SweepState, is_number
+
+WIDTH = 160  # of an error's last line
 
 
 class Progress(NotSaved, tune.Callback):
@@ -35,7 +38,7 @@ class Progress(NotSaved, tune.Callback):
         self._began, self._results, self._ended_before = (
             time.monotonic(),
             0,
-            state.count("finished", "stopped", "failed"),
+            state.count(*ENDED),
         )
         found = best_trial(state, Objective((metric,), (mode,)))
         self._best: float | None = found[1].metrics[metric] if found else None
@@ -58,7 +61,7 @@ class Progress(NotSaved, tune.Callback):
             self._best = value if self._best is None else choose(self._best, value)
 
     def _head(self) -> str:
-        ended = self._state.count("finished", "stopped", "failed")
+        ended = self._state.count(*ENDED)
         return f"[{ended:>{len(str(self._total))}}/{self._total} ETA {self._eta(ended)}]"
 
     def _eta(self, ended: int) -> str:
@@ -74,15 +77,18 @@ class Progress(NotSaved, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Called by Tune when a trial failed for good."""
-        click.echo(f"{self._head()} trial {trial.trial_id} failed: {_last_line(error_of(trial))}")
+        ended = "is infeasible" if trial.infeasible else "failed"
+        click.echo(f"{self._head()} trial {trial.trial_id} {ended}: {_said(trial)}")
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Called by Tune when a failed trial will start again."""
-        click.echo(f"{self._head()} trial {trial.trial_id} starts again after: {_last_line(error_of(trial))}")
+        click.echo(f"{self._head()} trial {trial.trial_id} starts again after {_said(trial)}")
 
 
-def _last_line(error: str) -> str:
-    return error.splitlines()[-1] if error else ""
+def _said(trial: Trial) -> str:
+    """Why a trial ended: its kind, and the last line of the error, of which Ray writes long ones."""
+    last = error_of(trial).splitlines()[-1:]
+    return f"{str(trial.kind).replace('_', ' ')}: {shorten(' '.join(last), WIDTH, placeholder=' …')}"
 
 
 def _short(value: Any) -> str:

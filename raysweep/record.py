@@ -125,20 +125,14 @@ class Recorder(NotSaved, tune.Callback):
         self._register(record, trial, result)
 
     def _exploit(self, record: TrialRecord, result: dict[str, Any]) -> None:
-        loaded: str | None = result.get(RESTORED)
+        loaded: dict[str, Any] | None = result.get(RESTORED)
         if loaded is None:
             return
-        self._loaded[record.id] = loaded
-        donor = checkpoints.owner(loaded)
+        self._loaded[record.id] = loaded["key"]
+        donor = checkpoints.owner(loaded["key"])
         if donor != record.id:
-            source, before = self._by_key(donor, loaded), record.config
-            self._write(
-                "exploit", trial=record.id, donor=donor, checkpoint=source, before=before, after=result["config"]
-            )
-
-    def _by_key(self, trial_id: str, key: str) -> dict[str, Any]:
-        saved = [r.checkpoint for r in self.state.trials[trial_id].results.values() if r.checkpoint]
-        return next(checkpoint.to_dict() for checkpoint in saved if checkpoint.key == key)
+            changed = {"before": record.config, "after": result["config"]}
+            self._write("exploit", trial=record.id, donor=donor, checkpoint=loaded, **changed)
 
     def _register(self, record: TrialRecord, trial: Trial, result: dict[str, Any]) -> None:
         if not result.get(CHECKPOINT) or self._exploits(trial):
@@ -159,12 +153,15 @@ class Recorder(NotSaved, tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Called by Tune when a failed trial will start again."""
-        self._write("failure", trial=trial.trial_id, error=error_of(trial))
+        self._failed(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Called by Tune when a trial failed for good."""
-        self._write("failure", trial=trial.trial_id, error=error_of(trial))
-        self.completed(trial.trial_id, "failed")
+        self._failed(trial)
+        self.completed(trial.trial_id, "infeasible" if trial.infeasible else "failed")
+
+    def _failed(self, trial: Trial) -> None:
+        self._write("failure", trial=trial.trial_id, error=error_of(trial), kind=str(trial.kind))
 
     def expire(self, record: TrialRecord) -> None:
         """Deletes a trial's checkpoints but for the best, the last ones and the one it continues from."""

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from ray.tune.result import TIME_THIS_ITER_S, TIME_TOTAL_S
+from ray.tune.result import TIME_THIS_ITER_S, TIME_TOTAL_S, TRIAL_ID
 
 from raysweep import checkpoint as checkpoints
 from raysweep import journal
 from raysweep.errors import BadInput, NotFound
 from raysweep.flags import nearest
 from raysweep.points import flat
-from raysweep.state import Result, SweepState, TrialRecord, is_number
+from raysweep.state import ENDED, Result, SweepState, TrialRecord, is_number
 from raysweep.storage import Storage, open_storage
 
 
@@ -103,7 +103,8 @@ def read(name: str, storage: str) -> SweepResults:
 
 def names(storage: str) -> list[str]:
     """The sweeps of a storage, by name."""
-    return sorted({key.split("/")[0] for key in open_storage(storage).list() if key.endswith("/sweep.json")})
+    place = open_storage(storage)
+    return [name for name in place.folders() if place.exists(f"{name}/sweep.json")]
 
 
 def ranked(found: SweepResults) -> pd.DataFrame:
@@ -118,7 +119,7 @@ def ranked(found: SweepResults) -> pd.DataFrame:
 
 def summary(found: SweepResults) -> str:
     """How the trials ended, the best of them, and where everything is."""
-    counts = {status: found.state.count(status) for status in ("finished", "stopped", "failed", "running", "pending")}
+    counts = {status: found.state.count(status) for status in (*ENDED, "running", "pending")}
     lines = ["trials: " + (", ".join(f"{n} {status}" for status, n in counts.items() if n) or "none")]
     if not found.objective.single:
         lines.append(f"Pareto front: {len(found.front)} trials, in {found.url}/best.json")
@@ -170,14 +171,15 @@ def _row(trial: TrialRecord, objective: Objective) -> dict[str, Any]:
     row |= {metric: shown.metrics.get(metric) if shown else None for metric in objective.metrics}
     row |= {"best_iteration": shown.iteration if shown else None, "iterations": last.iteration if last else 0}
     row |= {f"config/{key}": value for key, value in flat(shown.config if shown else trial.config).items()}
-    # Ray's clocks: the whole trial's is a column of its own, an iteration's says nothing of the trial.
+    # Ray's clocks: the whole trial's is a column of its own, an iteration's says nothing of it; its id stands first.
     others = shown.metrics if shown else {}
-    row |= {k: v for k, v in others.items() if k not in row and k not in (TIME_THIS_ITER_S, TIME_TOTAL_S)}
+    row |= {k: v for k, v in others.items() if k not in row and k not in (TIME_THIS_ITER_S, TIME_TOTAL_S, TRIAL_ID)}
     row[TIME_TOTAL_S] = last.metrics.get(TIME_TOTAL_S) if last else None
     row |= {
         "node": last.node if last else None,
         "donors": " ".join(trial.donors),
         "failures": len(trial.failures),
+        "failed_by": " ".join(trial.kinds),
     }
     row["checkpoint"] = shown.checkpoint.key if shown and shown.checkpoint else None
     return row

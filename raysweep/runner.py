@@ -10,14 +10,12 @@ import json
 import logging
 import math
 import os
-import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import click
 import ray
@@ -26,13 +24,14 @@ from ray.tune.execution import class_cache
 from ray.tune.schedulers import FIFOScheduler, PopulationBasedTraining
 from ray.tune.search import Searcher
 
-from raysweep import capacity, dataset, preflight, results, space
+from raysweep import capacity, preflight, results, space
+from raysweep.ending import Interruption, Reaper, Stop
 from raysweep.errors import SweepFailed
 from raysweep.flags import Flags
 from raysweep.journal import Journal
 from raysweep.lease import Lease
 from raysweep.progress import Progress
-from raysweep.record import NotSaved, Recorder
+from raysweep.record import Recorder
 from raysweep.results import SweepResults
 from raysweep.schedule import Schedule
 from raysweep.source import TrialSource
@@ -48,49 +47,12 @@ HARD_TIMEOUT_GRACE_S = 5.0
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal and TensorBoard are ours
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Ray's own snapshot is never read: do not spend time on it
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a line each; the first traceback comes at the end, all are in the journal
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: no tables
 }
 # Tune passes the driver's keys to its actors in a runtime environment, which Ray writes into a log that all may read.
 # Every node has credentials of its own.
 class_cache.ENV_VARS_TO_PROPAGATE = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
-
-
-class _Stop(tune.Stopper):
-    """Ends trials that are complete or have used up their time, and the sweep when it has used up its own."""
-
-    def __init__(self, max_iterations: int, timeout: float | None, budget: float | None) -> None:
-        self._max_iterations, self._timeout = max_iterations, timeout or math.inf
-        self._deadline = time.monotonic() + (budget or math.inf)
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return result["training_iteration"] >= self._max_iterations or result["time_total_s"] >= self._timeout
-
-    def stop_all(self) -> bool:
-        return time.monotonic() >= self._deadline
-
-
-class _Sigterm(NotSaved, tune.Callback):
-    """SIGTERM, which `ray job stop` sends by default, ends a sweep as SIGINT does: Tune lets its trials save.
-
-    A second one, such as a supervisor passes on, changes nothing: a second SIGINT would cut the end short.
-    """
-
-    def __enter__(self) -> Self:
-        self._stepped, self._before = False, signal.getsignal(signal.SIGINT)
-        self._sigterm = signal.signal(signal.SIGTERM, self._on_sigterm)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._sigterm)
-
-    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """Called by Tune: its own handler of SIGINT is in place, until that has been called."""
-        self._stepped = True
-
-    def _on_sigterm(self, *_: Any) -> None:
-        ending = self._stepped and signal.getsignal(signal.SIGINT) is self._before
-        if not ending:
-            signal.raise_signal(signal.SIGINT)
 
 
 class Runner:
@@ -106,15 +68,28 @@ class Runner:
         place: Storage,
         lease: Lease,
         state: SweepState | None,
+        data: ray.ObjectRef | None,
     ) -> None:
         self.sweep, self.flags, self.knobs, self.config, self.place = sweep, flags, knobs, config, place
-        self.strategy, self.lease, self.resumed = strategy, lease, state is not None
+        self.strategy, self.lease, self.data, self.resumed = strategy, lease, data, state is not None
         self.state = state or SweepState()
         self.scheduler = config.scheduler or FIFOScheduler()
         self.schedule = Schedule(self.scheduler, sweep.seed)
         self.searcher: Searcher = config.search_alg
         self.population = isinstance(self.scheduler, PopulationBasedTraining)
-        self.stop = _Stop(sweep.max_iterations, flags.trial_timeout, flags.time_budget)
+        self.stop = Stop(
+            sweep.max_iterations,
+            self.metrics if flags.nan == "stop" else (),
+            flags.trial_timeout,
+            flags.time_budget,
+            self.total,
+        )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What is optimised."""
+        metric = getattr(self.searcher, "metric", None)
+        return tuple(metric) if isinstance(metric, list) else (self.sweep.metric,)
 
     @property
     def total(self) -> int:
@@ -132,7 +107,7 @@ class Runner:
         spec = self._write_spec()
         log = Journal(self.place, self.lease.term, self.state.seq)
         recorder = Recorder(self.place, log, self.state, *self._objective(), keep_all=self.population, lease=self.lease)
-        board = TensorBoard(self.place, self.sweep.metric)
+        board = TensorBoard(self.place, self.sweep.metric, self.state)
         self._greet()
         recorder.begin(self.resumed)
         try:
@@ -153,14 +128,13 @@ class Runner:
         return self.sweep.metric, self.sweep.mode
 
     def _write_spec(self) -> dict[str, Any]:
-        metric, mode = getattr(self.searcher, "metric", None), getattr(self.searcher, "mode", None)
-        many = isinstance(metric, list)
+        mode = getattr(self.searcher, "mode", None)
         spec = {
             "name": self.sweep.name,
             "task": self.sweep.task.name,
             "strategy": self.sweep.strategy,
-            "metrics": metric if many else [self.sweep.metric],
-            "modes": mode if many else [self.sweep.mode],
+            "metrics": list(self.metrics),
+            "modes": mode if isinstance(mode, list) else [self.sweep.mode],
             "seed": self.sweep.seed,
             "flags": {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self.flags).items()},
             "knobs": dataclasses.asdict(self.knobs),
@@ -175,7 +149,7 @@ class Runner:
         return spec
 
     def _greet(self) -> None:
-        ended, total = self.state.count("finished", "stopped", "failed"), self.total
+        ended, total = self.state.count(*ENDED), self.total
         kept = f", {ended} of them done before" if self.resumed else ""
         click.echo(f"sweep {self.sweep.name}: {self.sweep.strategy} on {self.sweep.task.name}, {total} trials{kept}")
         click.echo(f"storage {self.place.url}")
@@ -183,9 +157,10 @@ class Runner:
     def _fit(self, recorder: Recorder, board: TensorBoard) -> None:
         shared = TrialSpec(
             train=self.sweep.task.train,
-            data=self._data(),
+            data=self.data,
             storage=self.place,
             max_iterations=self.sweep.max_iterations,
+            finite=self.metrics if self.flags.nan == "fail" else (),
             timeout=self.flags.trial_timeout + HARD_TIMEOUT_GRACE_S if self.flags.trial_timeout else None,
         )
         progress = Progress(self.state, *self._objective(), self.total, self.sweep.max_iterations)
@@ -199,29 +174,25 @@ class Runner:
             self.sweep.max_iterations,
             ends=self.stop,
             timeout=self.flags.trial_timeout,
+            most={kind: capacity.largest_node(kind) for kind in ("CPU", "GPU")},
         )
-        # It looks for the result files of Ray's loggers, which are off.
+        # They look for the result files of Ray's loggers, which are off, and say again which trials failed.
         logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-        with tempfile.TemporaryDirectory(prefix="raysweep-") as scratch, _environment(settings), _Sigterm() as sigterm:
-            self._tuner(shared, source, [recorder, board, progress, sigterm, Heart()], scratch).fit()
-
-    def _data(self) -> ray.ObjectRef | None:
-        task = self.sweep.task
-        if task.load_data is None or not task.takes_data:
-            return None
-        with dataset.folder(self.flags.data) as folder:
-            return ray.put(task.load_data(folder))
+        logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
+        with (
+            tempfile.TemporaryDirectory(prefix="raysweep-") as scratch,
+            _environment(settings),
+            Interruption() as interruption,
+        ):
+            callbacks = [recorder, board, progress, self.stop, interruption, Reaper(self.flags.report_timeout), Heart()]
+            self._tuner(shared, source, callbacks, scratch).fit()
 
     def _concurrency(self) -> float:
         if isinstance(self.scheduler, preflight.SYNCHRONOUS):
             return math.inf
         if self.flags.concurrency is not None:
             return self.flags.concurrency
-        shares = [
-            (self.flags.cpus_per_trial, capacity.total("CPU")),
-            (self.flags.gpus_per_trial, capacity.total("GPU")),
-        ]
-        return max(1, min(int(have / want) for want, have in shares if want))
+        return max(1, capacity.places(self.flags.cpus_per_trial, self.flags.gpus_per_trial))
 
     def _tuner(
         self, shared: TrialSpec, source: TrialSource, callbacks: list[tune.Callback], scratch: str
@@ -241,7 +212,7 @@ class Runner:
                 search_alg=source,
                 scheduler=self.schedule,
                 num_samples=self.total,
-                reuse_actors=True,
+                reuse_actors=self.sweep.task.reuse_actors,
             ),
             run_config=tune.RunConfig(
                 name=self.sweep.name,
@@ -254,14 +225,30 @@ class Runner:
         )
 
     def _judge(self) -> None:
+        """Whether the exit code may be 0.
+
+        Raises:
+            SweepFailed: it may not, and why.
+        """
+        go_on = f"continue with --name {self.sweep.name} --resume auto"
+        if self.stop.refused:
+            done = self.state.count(*ENDED)
+            raise SweepFailed(
+                f"{self.stop.refused}\nthe sweep was ended, since its trials cannot save: what {done} trials have done,"
+                f" and the last checkpoints of the others, are safe: mend the storage, then {go_on}"
+            )
         failed = [trial for trial in self.state.trials.values() if trial.status == "failed"]
         if failed:
-            raise SweepFailed(f"{len(failed)} trials failed; the first, trial {failed[0].id}:\n{failed[0].failures[0]}")
+            early = self.stop.hopeless and self.left
+            same = f"; all of them the same way, so {self.left} were not begun" if early else ""
+            raise SweepFailed(
+                f"{len(failed)} trials failed{same}; the first, trial {failed[0].id}:\n{failed[0].failures[0]}"
+            )
         reported = any(trial.results for trial in self.state.trials.values())
         if self.left:
-            out_of_time = self.stop.stop_all()
+            out_of_time = self.stop.out_of_time
             why = f"the time budget of {self.flags.time_budget:g} s is used up" if out_of_time else "stopped"
-            told = f"{why} with {self.left} trials to do: continue with --name {self.sweep.name} --resume auto"
+            told = f"{why} with {self.left} trials to do: {go_on}"
             if not (out_of_time and reported):
                 raise SweepFailed(told)
             click.echo(told)

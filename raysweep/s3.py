@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # By botocore, within seconds. It has a quota of retries for the whole process, which one outage would use up.
 S3_TRIES = 5
-OUTAGE_SECONDS = 180.0  # what a sweep sits out, by retries of our own
+OUTAGE_SECONDS = 600.0  # what a sweep sits out, by retries of our own
 LONGEST_WAIT = 5.0  # between two of these
 S3_SECONDS = 20.0  # for the connection, and again for each answer
 TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")  # S3's answers when an object is there, or being written
@@ -114,6 +114,15 @@ class S3Storage(Storage):
             names = [item["Key"] for page in pages for item in page.get("Contents", [])]
             # Names that end with a slash are folders that consoles draw.
             return sorted(name[len(root) :].lstrip("/") for name in names if not name.endswith("/"))
+
+    @_patiently
+    def folders(self) -> Keys:
+        with self._errors(""):
+            bucket, root = self._split("")
+            prefix = root and f"{root}/"
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+            found = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
+            return sorted(name[len(prefix) :].rstrip("/") for name in found)
 
     @_patiently
     def delete(self, key: str) -> None:

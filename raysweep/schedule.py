@@ -28,7 +28,10 @@ from ray.tune.utils.util import flatten_dict
 from raysweep.checkpoint import Checkpoint
 from raysweep.journal import Event
 from raysweep.record import NotSaved
+from raysweep.state import finite
 from raysweep.trial import pointer
+
+BAD = 1e30  # stands for a first value that is not finite
 
 
 class Schedule(NotSaved, TrialScheduler):
@@ -44,7 +47,8 @@ class Schedule(NotSaved, TrialScheduler):
 
     def __init__(self, scheduler: TrialScheduler, seed: int) -> None:
         super().__init__()
-        self.scheduler, self._seed = scheduler, seed
+        self.scheduler, self._seed, self._mode = scheduler, seed, "max"
+        self._worst: float | None = None
         self._placed: set[str] = set()
 
     @property
@@ -59,6 +63,7 @@ class Schedule(NotSaved, TrialScheduler):
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Called by Tune with the sweep's metric and mode."""
+        self._mode = mode or self._mode
         return self.scheduler.set_search_properties(metric, mode, **spec)
 
     def on_trial_add(self, controller: Any, trial: Trial) -> None:
@@ -76,11 +81,11 @@ class Schedule(NotSaved, TrialScheduler):
     def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Called by Tune for a decision."""
         self._seed_draws(trial.trial_id, result[TRAINING_ITERATION])
-        return self.scheduler.on_trial_result(controller, trial, result)
+        return self.scheduler.on_trial_result(controller, trial, self._sane(result))
 
     def on_trial_complete(self, controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Called by Tune when a running trial has ended."""
-        self.scheduler.on_trial_complete(controller, trial, result)
+        self.scheduler.on_trial_complete(controller, trial, self._sane(result))
 
     def on_trial_remove(self, controller: Any, trial: Trial) -> None:
         """Called by Tune when a trial ended that did not run."""
@@ -93,6 +98,20 @@ class Schedule(NotSaved, TrialScheduler):
     def debug_string(self) -> str:
         """For Ray's tables."""
         return self.scheduler.debug_string()
+
+    def _sane(self, result: dict[str, Any]) -> dict[str, Any]:
+        """A value that is not finite counts as the worst so far: ranks and quantiles know no order with nan."""
+        name, sign = self.metric or "", self._sign
+        value = result.get(name)
+        if not finite(value):
+            return {**result, name: -sign * BAD if self._worst is None else self._worst}
+        if isinstance(value, int | float):
+            self._worst = value if self._worst is None else sign * min(sign * value, sign * self._worst)
+        return result
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self._mode == "max" else -1
 
     def _seed_draws(self, trial_id: str, iteration: int) -> None:
         # Ray's schedulers draw from the global generators.

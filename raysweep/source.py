@@ -19,7 +19,7 @@ from ray.tune.search import SearchAlgorithm, Searcher
 from ray.tune.search.variant_generator import format_vars
 from ray.tune.utils.util import flatten_dict, merge_dicts
 
-from raysweep.loss import RecoveringTrial
+from raysweep.failure import RecoveringTrial
 from raysweep.record import NotSaved, Recorder
 from raysweep.schedule import replay
 from raysweep.state import TrialRecord
@@ -76,6 +76,7 @@ class TrialSource(NotSaved, SearchAlgorithm):
         max_iterations: iterations of a complete trial.
         ends: whether a result completes its trial or uses up its time.
         timeout: seconds that a trial may run; None has no limit.
+        most: the largest node's CPUs and GPUs.
     """
 
     def __init__(
@@ -87,13 +88,14 @@ class TrialSource(NotSaved, SearchAlgorithm):
         max_iterations: int,
         ends: Callable[[str, dict[str, Any]], bool],
         timeout: float | None = None,
+        most: dict[str, float] | None = None,
     ) -> None:
         self.searcher = searcher
         self._parser = make_parser()
         self._spec: dict[str, Any] = {}
         self._counter = 0
         self._recorder, self._concurrency, self._schedule = recorder, concurrency, schedule
-        self._max_iterations, self._ends, self._timeout = max_iterations, ends, timeout
+        self._max_iterations, self._ends, self._timeout, self._most = max_iterations, ends, timeout, most
         self._waiting: deque[Trial] = deque()
         self._live: dict[str, Trial] = {}
 
@@ -119,7 +121,7 @@ class TrialSource(NotSaved, SearchAlgorithm):
         if isinstance(self.searcher, Resumable):
             self.searcher.begin(records)
         self._counter = len(records)
-        trials = replay(self._schedule, self._recorder.state.events, self._trial, self._ends)
+        trials = replay(self._schedule, self._recorder.state.take_events(), self._trial, self._ends)
         self._waiting.extend(trials[record.id] for record in self._recorder.state.unfinished)
 
     def _end_what_was_decided(self) -> None:
@@ -162,7 +164,9 @@ class TrialSource(NotSaved, SearchAlgorithm):
         trial = _create_trial_from_spec(
             spec, self._parser, evaluated_params=flatten_dict(config), experiment_tag=tag, trial_id=trial_id
         )
-        return RecoveringTrial.of(trial, self._timeout)
+        recovering = RecoveringTrial.of(trial, self._timeout, self._most)
+        recovering.remember(self._recorder.state.trials[trial_id].kinds)
+        return recovering
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Called by Ray when a trial ended for good."""
@@ -170,7 +174,10 @@ class TrialSource(NotSaved, SearchAlgorithm):
         status = outcome(result, error, stop_decided, self._max_iterations)
         if result is not None:
             result = {**result, STOPPED: status == "stopped"}
-        self.searcher.on_trial_complete(trial_id, result=result, error=error)
-        self._live.pop(trial_id, None)
+        trial = self._live.pop(trial_id, None)
+        if isinstance(trial, RecoveringTrial) and trial.infeasible:
+            self.searcher.on_trial_complete(trial_id, result={STOPPED: True})
+        else:
+            self.searcher.on_trial_complete(trial_id, result=result, error=error)
         if not error:  # the recorder journals a failure with its traceback, which Ray has not written yet
             self._recorder.completed(trial_id, status)

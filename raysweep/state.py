@@ -10,7 +10,8 @@ from typing import Any
 from raysweep.checkpoint import Checkpoint
 from raysweep.journal import Event
 
-ENDED = ("finished", "stopped", "failed")
+# It did all its iterations or returned; a scheduler, a limit or nan ended it; it failed; it has no room anywhere.
+ENDED = ("finished", "stopped", "failed", "infeasible")
 
 
 @dataclass
@@ -31,7 +32,7 @@ class TrialRecord:
 
     `results` holds one entry per iteration: a trial that went back to a checkpoint overwrites what it repeats.
     `stop_decided` says that Tune answered the newest result with a stop; the trial's end follows it in the journal,
-    unless the driver was killed between the two.
+    unless the driver was killed between the two. `kinds` says of each failure what it was, see `failure`.
     """
 
     id: str
@@ -41,6 +42,7 @@ class TrialRecord:
     checkpoint: Checkpoint | None = None
     donors: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
     stop_decided: bool = False
 
@@ -61,6 +63,11 @@ class TrialRecord:
         return max(scored, key=lambda r: (sign * r.metrics[metric], -r.iteration), default=None)
 
 
+def finite(value: Any) -> bool:
+    """Whether a metric has not diverged; what is no number, such as a text, has not."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def is_number(value: Any) -> bool:
     """Whether a metric's value can be compared: a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
@@ -71,7 +78,7 @@ class SweepState:
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.trials: dict[str, TrialRecord] = {}
-        self.events: list[Event] = []
+        self.events: list[Event] | None = []
         self.seq = 0
         for event in events:
             self.apply(event)
@@ -85,9 +92,15 @@ class SweepState:
         """How many trials have one of these statuses."""
         return sum(trial.status in statuses for trial in self.trials.values())
 
+    def take_events(self) -> list[Event]:
+        """What was folded in so far, for a replay; they are not kept from now on, as a long sweep has many."""
+        events, self.events = self.events or [], None
+        return events
+
     def apply(self, event: Event) -> None:
         """Folds one event in."""
-        self.events.append(event)
+        if self.events is not None:
+            self.events.append(event)
         self.seq = max(self.seq, event["seq"])
         if event["type"] == "suggest":
             record = TrialRecord(event["trial"], event["config"], memory=event.get("memory", {}))
@@ -111,6 +124,7 @@ class SweepState:
 
     def _failure(self, trial: TrialRecord, event: Event) -> None:
         trial.failures.append(event["error"])
+        trial.kinds.append(event["kind"])
         trial.status, trial.stop_decided = "pending", False
 
     def _complete(self, trial: TrialRecord, event: Event) -> None:

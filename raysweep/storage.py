@@ -107,6 +107,10 @@ class Storage(ABC):
         """The keys of all objects in the folder `prefix` and below it, sorted."""
 
     @abstractmethod
+    def folders(self) -> Keys:
+        """The names of the folders directly in this one, sorted; what lies in them is not listed."""
+
+    @abstractmethod
     def delete(self, key: str) -> None:
         """Removes an object; that there is none is no error."""
 
@@ -230,6 +234,11 @@ class FolderStorage(Storage):
                 inside = Path(folder).relative_to(self.url)
                 keys += [(inside / name).as_posix() for name in names if not TEMPORARY.fullmatch(name)]
         return sorted(keys)
+
+    def folders(self) -> Keys:
+        with self._errors(""), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return sorted(entry.name for entry in os.scandir(self.url) if entry.is_dir())
+        return []
 
     def delete(self, key: str) -> None:
         with self._errors(key), contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):

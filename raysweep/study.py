@@ -45,10 +45,12 @@ def _frozen(trial: TrialRecord, results: SweepResults, axes: dict[str, BaseDistr
     objective = results.objective
     last = trial.last.metrics if trial.last else {}
     values: list[float] = [last[metric] for metric in objective.metrics if is_number(last.get(metric))]
-    ended = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}.get(trial.status, TrialState.FAIL)
-    state = ended if len(values) == len(objective.metrics) else TrialState.FAIL
+    whole = len(values) == len(objective.metrics)
+    # As the searcher was told: what diverged or found no room is PRUNED, see optuna_search.
+    complete = trial.status == "finished" and whole
+    state = TrialState.FAIL if trial.status == "failed" else TrialState.COMPLETE if complete else TrialState.PRUNED
     # Optuna's studies with several objectives know no pruned trials with values.
-    told = state == TrialState.COMPLETE or (state == TrialState.PRUNED and objective.single)
+    told = whole and (state == TrialState.COMPLETE or (state == TrialState.PRUNED and objective.single))
     params = {key: _choice(value) for key, value in flat(trial.config).items() if key in axes}
     metric = objective.metrics[0]
     steps = {i: r.metrics[metric] for i, r in trial.results.items() if is_number(r.metrics.get(metric))}
@@ -58,7 +60,7 @@ def _frozen(trial: TrialRecord, results: SweepResults, axes: dict[str, BaseDistr
         params=params,
         distributions={key: axes[key] for key in params},
         intermediate_values=steps if objective.single else {},
-        user_attrs={"trial": trial.id, "donors": trial.donors},
+        user_attrs={"trial": trial.id, "donors": trial.donors, "failed_by": trial.kinds},
     )
 
 

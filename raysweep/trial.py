@@ -28,6 +28,8 @@ from ray.tune.result import DONE, RESULT_DUPLICATE, TIME_TOTAL_S, TRAINING_ITERA
 
 from raysweep import checkpoint as checkpoints
 from raysweep.checkpoint import Checkpoint
+from raysweep.failure import NotFinite, Unreported
+from raysweep.state import finite
 from raysweep.storage import Storage
 
 CHECKPOINT = "checkpoint"  # key of a result: the checkpoint that holds the state after this iteration
@@ -44,6 +46,7 @@ class TrialSpec:
         data: reference to the task's data in Ray's object store, or None.
         storage: the sweep's own folder or prefix.
         max_iterations: reports after which a trial is complete.
+        finite: metrics that must be finite numbers; a trial that reports another value of one fails.
         timeout: seconds that a trial may run; the process is ended even if it hangs outside of Python.
     """
 
@@ -51,6 +54,7 @@ class TrialSpec:
     data: ray.ObjectRef | None
     storage: Storage
     max_iterations: int
+    finite: tuple[str, ...] = ()
     timeout: float | None = None
 
 
@@ -67,9 +71,16 @@ class _Report:
 class Session:
     """One run of a training function: from its start or a checkpoint to its end or a stop."""
 
-    def __init__(self, trial: str, storage: Storage, max_iterations: int, start: Checkpoint | None = None) -> None:
+    def __init__(
+        self,
+        trial: str,
+        storage: Storage,
+        max_iterations: int,
+        start: Checkpoint | None = None,
+        state: Any = None,
+    ) -> None:
         self.trial, self.storage, self.max_iterations = trial, storage, max_iterations
-        self.start = start
+        self.start, self._state = start, state
         self.iteration = start.iteration if start else 0
         self.outbox: queue.SimpleQueue[_Report | BaseException | None] = queue.SimpleQueue()
         self._go = threading.Semaphore(0)
@@ -78,7 +89,8 @@ class Session:
 
     def resume(self) -> Any:
         """The state of the checkpoint that this run starts from, or None."""
-        return checkpoints.load(self.storage, self.start) if self.start else None
+        state, self._state = self._state, None  # it is the caller's now, and may be large
+        return checkpoints.load(self.storage, self.start) if state is None and self.start else state
 
     def report(self, metrics: dict[str, Any], state: Any) -> None:
         """Saves the state, hands the metrics to Tune and waits for its decision."""
@@ -130,10 +142,8 @@ def _current(caller: str) -> Session:
 def resume() -> Any:
     """The `state` of this trial's last checkpoint, or None when it starts from the beginning.
 
-    After an exploit of population based training this is the donor's state.
-
-    Raises:
-        Corrupt: the checkpoint is not what was saved.
+    After an exploit of population based training this is the donor's state. A checkpoint that is damaged or gone is
+    passed over for the one before it.
     """
     return _current("resume").resume()
 
@@ -169,6 +179,12 @@ def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
             raise TypeError(f"report: metric `{key}` is a {type(value).__name__}: give a number or a text")
         plain[key] = value
     return plain
+
+
+def _check_finite(metrics: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if not finite(metrics.get(name)):
+            raise NotFinite(f"metric `{name}` is {metrics[name]}: a smaller learning rate may help, or --nan stop")
 
 
 @functools.lru_cache(maxsize=1)
@@ -214,6 +230,7 @@ class TrialActor(tune.Trainable):
             raise outcome
         if outcome is None:
             return self._returned()
+        _check_finite(outcome.metrics, self.spec.finite)
         self._saved = outcome.checkpoint or self._saved
         saved = outcome.checkpoint.to_dict() if outcome.checkpoint else None
         return {**outcome.metrics, CHECKPOINT: saved, RESTORED: restored}
@@ -226,16 +243,22 @@ class TrialActor(tune.Trainable):
 
     def _returned(self) -> dict[str, Any]:
         if self._iteration == 0:
-            raise RuntimeError("the training function returned without a report: call raysweep.report({...})")
+            raise Unreported("the training function returned without a report: call raysweep.report({...})")
         return {RESULT_DUPLICATE: True, DONE: True}
 
-    def _open_session(self) -> str | None:
+    def _open_session(self) -> dict[str, Any] | None:
         global _session
-        self._session = _session = Session(self.trial_id, self.spec.storage, self.spec.max_iterations, self._start)
+        state = None
+        if self._start:
+            self._start, state = checkpoints.load_newest(self.spec.storage, self._start)
+            self._iteration = self._start.iteration if self._start else 0
+        self._session = _session = Session(
+            self.trial_id, self.spec.storage, self.spec.max_iterations, self._start, state
+        )
         if self.spec.timeout:
             # Written in C, with a thread that needs no interpreter lock: it ends calls that hang outside of Python.
             faulthandler.dump_traceback_later(self.spec.timeout, exit=True, file=sys.__stderr__ or 2)
-        return self._start.key if self._start else None
+        return self._start.to_dict() if self._start else None
 
     def _end_session(self) -> bool:
         global _session

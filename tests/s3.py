@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -155,22 +156,26 @@ def _wait_until_ready(server: S3Server, process: subprocess.Popen, log: Path) ->
 
 @dataclass
 class Fault:
-    """What the proxy does to the `nth` request (0: to every one) of an operation whose key contains `key`."""
+    """What the proxy does to the `nth` request (0: to every one), or to every so manieth, of an operation.
+
+    `key` is a pattern for a part of the object's key.
+    """
 
     action: str
     operation: str = ""
     key: str = ""
     nth: int = 0
+    every: int = 0
     status: int = 503
     keep: int = 0
     seen: int = 0
 
     def hits(self, operation: str, key: str) -> bool:
         """Counts a request that fits; whether it is the one."""
-        if self.operation not in ("", operation) or self.key not in key:
+        if self.operation not in ("", operation) or not fnmatch(key, f"*{self.key}*"):
             return False
         self.seen += 1
-        return self.nth in (0, self.seen)
+        return self.seen % self.every == 0 if self.every else self.nth in (0, self.seen)
 
 
 @dataclass
@@ -186,22 +191,22 @@ class S3Proxy(S3Server):
         """The url of a new, empty bucket, made past the proxy."""
         return self.backend.new_bucket()
 
-    def refuse(self, operation: str, *, key: str = "", nth: int = 1, status: int = 403) -> None:
-        """Answers an error to the nth UploadPart, PutObject, … instead of passing it on."""
-        self.faults.append(Fault("refuse", operation, key, nth, status))
+    def refuse(self, operation: str, *, key: str = "", nth: int = 1, every: int = 0, status: int = 403) -> None:
+        """Answers an error to the nth UploadPart, PutObject, …, or to every 7th, instead of passing it on."""
+        self.faults.append(Fault("refuse", operation, key, nth, every, status))
 
     def unavailable(self, *, requests: int = 0) -> None:
         """Answers 503 to the next requests; 0: to all until `heal`."""
         faults = [Fault("refuse", nth=1) for _ in range(requests)] or [Fault("refuse")]
         self.faults += faults
 
-    def lose(self, operation: str, *, key: str = "", nth: int = 1, keep: int = 0) -> None:
+    def lose(self, operation: str, *, key: str = "", nth: int = 1, every: int = 0, keep: int = 0) -> None:
         """Answers 200 and keeps only the first `keep` bytes; 0 keeps no object at all."""
-        self.faults.append(Fault("lose", operation, key, nth, keep=keep))
+        self.faults.append(Fault("lose", operation, key, nth, every, keep=keep))
 
-    def drop_answer(self, operation: str, *, key: str = "", nth: int = 1) -> None:
+    def drop_answer(self, operation: str, *, key: str = "", nth: int = 1, every: int = 0) -> None:
         """Passes a request on, and breaks the connection instead of answering."""
-        self.faults.append(Fault("drop", operation, key, nth))
+        self.faults.append(Fault("drop", operation, key, nth, every))
 
     def hang(self, operation: str = "") -> None:
         """Takes requests and does not answer until `heal`."""

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from tenacity import wait_none
 
 from raysweep import checkpoint
 from raysweep.checkpoint import Checkpoint
@@ -147,6 +148,11 @@ def test_a_folder_that_refuses_the_marker_has_no_checkpoint(tmp_path, monkeypatc
     assert checkpoint.verified(storage, "t1") == []
 
 
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr(checkpoint._put_verified.retry, "wait", wait_none())
+
+
 def assert_save_fails(storage, proxy, error, state=STATE):
     older = checkpoint.save(storage, "t1", 1, "older")
     with pytest.raises(error) as caught:
@@ -171,9 +177,32 @@ def test_a_refused_marker_fails_the_save(faulty, s3_proxy):
 
 @pytest.mark.parametrize("keep", [0, 20])
 @pytest.mark.parametrize("name", ["state.pkl", "complete.json"])
-def test_a_store_that_lies_is_caught(faulty, s3_proxy, name, keep):
-    s3_proxy.lose("PutObject", key=name, nth=2, keep=keep)
+def test_a_store_that_lies_is_caught(faulty, s3_proxy, at_once, name, keep):
+    s3_proxy.lose("PutObject", key=f"000002-*{name}", nth=0, keep=keep)
     assert_save_fails(faulty, s3_proxy, (NotFound, Corrupt))
+
+
+@pytest.mark.parametrize("keep", [0, 20])
+@pytest.mark.parametrize("name", ["state.pkl", "complete.json"])
+def test_what_a_store_lost_once_is_written_again(faulty, s3_proxy, at_once, name, keep):
+    s3_proxy.lose("PutObject", key=name, keep=keep)
+    saved = checkpoint.save(faulty, "t1", 1, STATE)
+    assert checkpoint.load(faulty, saved) == STATE
+
+
+@pytest.mark.parametrize("damage", ["state", "marker", "gone"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(storage, damage):
+    first, second, third = (checkpoint.save(storage, "t1", number, f"state {number}") for number in (1, 2, 3))
+    assert checkpoint.load_newest(storage, third) == (third, "state 3")
+    if damage == "gone":
+        checkpoint.delete(storage, third.key)
+    else:
+        name = {"state": checkpoint.STATE, "marker": checkpoint.MARKER}[damage]
+        storage.put(f"{third.key}/{name}", b"{")
+    assert checkpoint.load_newest(storage, third) == (second, "state 2")
+    for each in (first, second):
+        checkpoint.delete(storage, each.key)
+    assert checkpoint.load_newest(storage, third) == (None, None)
 
 
 def test_a_store_that_truncates_a_part_is_caught(faulty, s3_proxy):

@@ -26,6 +26,8 @@ FROZEN = [
     "--concurrency",
     "--max-failures",
     "--trial-timeout",
+    "--report-timeout",
+    "--nan",
     "--time-budget",
     "--resume",
     "--dry-run",

@@ -142,8 +142,10 @@ def test_a_failed_trial_is_a_failure():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, "low"])
-def test_a_trial_that_ends_without_a_number_is_a_failure(value):
-    assert complete(begun(), FINISHED, value).state == TrialState.FAIL
+def test_a_trial_that_ends_without_a_number_ranks_last(value):
+    """TPE learns nothing of a FAIL, and would ask for the like again; what is PRUNED without values comes last."""
+    told = complete(begun(), FINISHED, value, seen=())
+    assert (told.state, told.value) == (TrialState.PRUNED, None)
 
 
 def test_nan_on_the_way_is_left_out():
@@ -179,7 +181,7 @@ def test_the_newest_value_of_a_repeated_iteration_counts_live_and_after_a_resume
     trial, config = drive.ask(0)
     for iteration in (1, 2):
         drive.search.on_trial_result(trial, drive.result(trial, config, iteration))
-    drive.journal("failure", trial=trial, error="killed")
+    drive.journal("failure", trial=trial, error="killed", kind="lost")
     drive.search.on_trial_result(trial, drive.result(trial, config, 2))
     drive.end(trial, drive.result(trial, config, 3), STOP)
     resumed = ready(OptunaSearch(random_sampler))
@@ -312,11 +314,11 @@ def test_multi_objective_trials_have_both_values_and_directions():
     assert (told.state, told.values) == (TrialState.COMPLETE, [told.params["lr"] / 3, 6.0])
 
 
-def test_a_multi_objective_trial_without_one_of_its_numbers_is_a_failure():
+def test_a_multi_objective_trial_without_one_of_its_numbers_is_on_no_front():
     search = job_search("multi_objective", SPACE, second_metric="seconds")
     search.begin([])
     Drive(search, lambda config, iteration: {"loss": 1.0, "seconds": math.nan}).run(0, FINISHED)
-    assert search.study.trials[0].state == TrialState.FAIL
+    assert (search.study.trials[0].state, search.study.best_trials) == (TrialState.PRUNED, [])
 
 
 @pytest.mark.parametrize("outcomes", [[FINISHED], [STOP], [FINISHED, STOP, WAITING, FAIL]])

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from raysweep import progress
+from raysweep.failure import Kind
 from raysweep.progress import Progress
 from raysweep.state import SweepState
 
@@ -118,15 +119,16 @@ def test_failures_are_shown_with_their_last_line(capsys, tmp_path):
     sweep = Sweep(capsys)
     path = tmp_path / "error.txt"
     path.write_text("Traceback (most recent call last):\n  line\nValueError: no such layer\n")
-    failed = SimpleNamespace(trial_id="00001", error_file=str(path))
+    failed = SimpleNamespace(trial_id="00001", error_file=str(path), kind=Kind.EXCEPTION, infeasible=False)
     sweep.progress.on_trial_recover(0, [], failed)
     sweep.progress.on_trial_error(0, [], failed)
     assert capsys.readouterr().out.splitlines() == [
-        "[0/4 ETA --:--] trial 00001 starts again after: ValueError: no such layer",
-        "[0/4 ETA --:--] trial 00001 failed: ValueError: no such layer",
+        "[0/4 ETA --:--] trial 00001 starts again after exception: ValueError: no such layer",
+        "[0/4 ETA --:--] trial 00001 failed: exception: ValueError: no such layer",
     ]
 
 
 def test_a_failure_without_a_traceback_is_shown(capsys):
-    Sweep(capsys).progress.on_trial_error(0, [], SimpleNamespace(trial_id="00001", error_file=None))
-    assert "failed: no error was recorded" in capsys.readouterr().out
+    full = SimpleNamespace(trial_id="00001", error_file=None, kind=Kind.GPU_MEMORY, infeasible=True)
+    Sweep(capsys).progress.on_trial_error(0, [], full)
+    assert "is infeasible: gpu memory: no error was recorded" in capsys.readouterr().out

@@ -63,7 +63,7 @@ def sweep(storage):
             result("00001", 2, accuracy=0.7, loss=0.3, time_total_s=4.0),
             complete("00000", "stopped"),
             complete("00001"),
-            ("failure", {"trial": "00002", "error": "ValueError: nan"}),
+            ("failure", {"trial": "00002", "error": "ValueError: nan", "kind": "exception"}),
             complete("00002", "failed"),
         ],
     )
@@ -237,6 +237,11 @@ def test_names_are_those_of_the_sweeps(storage, sweep):
     storage.put("neither/notes.txt", b"")
     assert names(storage.url) == ["another", "mine"]
     assert results.names(str(storage.local_path("empty"))) == []
+
+
+def test_names_do_not_list_what_sweeps_hold(storage, sweep, monkeypatch):
+    monkeypatch.setattr(type(storage), "list", None)
+    assert names(storage.url) == ["mine"]
 
 
 def test_ranked_has_the_best_first(sweep):

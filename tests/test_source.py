@@ -9,6 +9,7 @@ from ray.tune.schedulers import FIFOScheduler, MedianStoppingRule
 
 from raysweep import journal
 from raysweep.checkpoint import save
+from raysweep.failure import Kind
 from raysweep.journal import Journal
 from raysweep.record import Recorder
 from raysweep.source import TrialSource, outcome
@@ -190,7 +191,7 @@ def test_a_trial_that_failed_after_a_stop_was_decided_is_given_again(driver):
     first = driver()
     trial = first.source.next_trial()
     first.result(trial, 4, done=True)
-    first.recorder.on_trial_recover(0, [], SimpleNamespace(trial_id=trial.trial_id, error_file=None))
+    first.recorder.on_trial_recover(0, [], SimpleNamespace(trial_id=trial.trial_id, error_file=None, kind=Kind.LOST))
     assert drain(driver())[0].trial_id == "00000"
 
 

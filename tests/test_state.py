@@ -77,7 +77,7 @@ def test_a_result_without_a_checkpoint_keeps_the_one_before():
 
 def test_a_repeated_iteration_overwrites_the_first():
     events = Events().suggest("0").result("0", 1, loss=5.0).result("0", 2, loss=1.0)
-    events.add("failure", trial="0", error="killed").result("0", 2, loss=4.0)
+    events.add("failure", trial="0", error="killed", kind="lost").result("0", 2, loss=4.0)
     trial = SweepState(events).trials["0"]
     assert [(i, r.metrics["loss"]) for i, r in trial.results.items()] == [(1, 5.0), (2, 4.0)]
     assert trial.best("loss", "min").metrics == {"loss": 4.0}
@@ -90,11 +90,11 @@ def test_the_last_result_is_the_newest_one_not_the_one_with_the_highest_iteratio
 
 
 def test_a_failure_makes_a_trial_wait_and_is_kept():
-    events = Events().suggest("0").result("0", 1, loss=1.0).add("failure", trial="0", error="first")
+    events = Events().suggest("0").result("0", 1, loss=1.0).add("failure", trial="0", error="first", kind="lost")
     waiting = SweepState(events)
     assert waiting.trials["0"].status == "pending"
     assert [trial.id for trial in waiting.unfinished] == ["0"]
-    events.add("failure", trial="0", error="second").complete("0", "failed")
+    events.add("failure", trial="0", error="second", kind="lost").complete("0", "failed")
     trial = SweepState(events).trials["0"]
     assert (trial.status, trial.failures) == ("failed", ["first", "second"])
 
@@ -108,7 +108,7 @@ def test_a_stop_that_was_decided_is_known_until_the_trial_goes_on():
     assert (trial.stop_decided, trial.ended) == (True, False)
     went_on = Events(events).result("0", 3, loss=1.0)
     assert not SweepState(went_on).trials["0"].stop_decided
-    failed = Events(events).add("failure", trial="0", error="killed")
+    failed = Events(events).add("failure", trial="0", error="killed", kind="lost")
     assert not SweepState(failed).trials["0"].stop_decided
 
 

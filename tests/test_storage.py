@@ -101,6 +101,15 @@ def test_lists_folders_not_name_prefixes(storage):
     assert storage.child("trial_1").list("") == ["a/c", "b"]
 
 
+def test_folders_are_named_without_what_lies_in_them(storage):
+    assert storage.folders() == []
+    for key in ("trial_1/b", "trial_1/a/c", "trial_10/x", "y", "ü/z"):
+        storage.put(key, b"1")
+    assert storage.folders() == ["trial_1", "trial_10", "ü"]
+    assert storage.child("trial_1").folders() == ["a"]
+    assert storage.child("nothing").folders() == []
+
+
 def test_deletes_one_object_or_a_folder(storage):
     for key in ("trial_1/a", "trial_1/b/c", "trial_10/x"):
         storage.put(key, b"1")
