@@ -6,66 +6,38 @@ soon as the cluster answers, and it goes on from its journal.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import secrets
 import shlex
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenacity import (
     RetryCallState,
     Retrying,
+    retry_if_exception,
     retry_if_exception_type,
     stop_after_attempt,
     stop_after_delay,
     wait_exponential,
 )
 
+from raysweep import cluster
 from raysweep.access import connect
-from raysweep.errors import BadInput, ClusterError
-from raysweep.flags import Flags, default_name, nearest
+from raysweep.errors import ClusterError
+from raysweep.flags import Flags, default_name
+from raysweep.job import Job, JobLost, exit_code, find, follow_job, jobs_of, listed, patiently, wait
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-DETACHED = 130  # what a shell reports for Ctrl-C
-POLL_SECONDS = 0.2
 SUBMISSIONS = 6
-CLUSTER_BACK_S = 300.0  # for a head that starts again
-# Of a job whose own process went with its node; Ray's other types of error would come again.
-NODE_LOST = "JOB_SUPERVISOR_ACTOR_DIED"
+AGENT_READY_S = 60.0  # a dashboard answers before it can start jobs
+UNREADY = (" 404:", " 500:", " 502:", " 503:", " 504:")  # in Ray's errors: status codes of what is not there yet
 NEVER_UPLOADED = ("/.raysweep/", "/runs/", "/.git/", "/.venv/")  # whatever .rayignore says
-
-
-class JobLost(ClusterError):
-    """The job ended with its head or was killed, not by itself."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One line of `raysweep status`. Times are Unix seconds; `exit_code` is None until the driver has ended."""
-
-    id: str
-    status: str
-    name: str
-    strategy: str
-    task: str
-    started: float
-    ended: float | None
-    exit_code: int | None
-    error_type: str | None
-
-    @property
-    def lost(self) -> bool:
-        """Whether it failed by no doing of its own."""
-        killed = self.exit_code is not None and not 0 <= self.exit_code <= 128  # by a signal, through a shell or not
-        return self.status == "FAILED" and (killed or self.error_type == NODE_LOST)
 
 
 def submit(
@@ -75,6 +47,7 @@ def submit(
     name: str | None = None,
     task: str | None = None,
     storage: str | None = None,
+    data: str | None = None,
     follow: bool = True,
 ) -> int:
     """Runs `python jobs/<strategy>.py` with these arguments as a job, with the project folder as its working_dir.
@@ -86,6 +59,7 @@ def submit(
         name: the sweep's --name, also part of the submission id.
         task: the job's --task.
         storage: the job's --storage; a relative folder is one of this machine's current folder.
+        data: the job's --data; the same, if the cluster is on this machine: elsewhere it may lie in the project.
         follow: print the job's log until its end; a job that is lost is submitted again, and resumes.
 
     Returns:
@@ -96,7 +70,9 @@ def submit(
         JobLost: SUBMISSIONS times.
     """
     name = name or default_name(task or Flags.task, strategy)
-    flags = {"--task": task, "--name": name, "--storage": absolute(storage)}
+    own = cluster.read(project)
+    here = absolute(data) if own and own.target == "local" else data
+    flags = {"--task": task, "--name": name, "--storage": absolute(storage), "--data": here}
     given = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
     command = ["python", f"jobs/{strategy}.py", *given, *arguments]
     about = {"strategy": strategy, "name": name, "task": task or ""}
@@ -107,24 +83,47 @@ def submit(
     for attempt in _again():
         with attempt:
             if attempt.retry_state.attempt_number > 1:
-                client = _reconnect(project)
+                client = patiently()(connect, project)
                 job = _send(client, project, [*command, "--resume", "auto"], about)
-            code = _follow(client, job)
+            code = follow_job(project, client, job)
     return code
 
 
 def _send(client: JobSubmissionClient, project: Path, command: Sequence[str], about: dict[str, str]) -> str:
+    """Submits once, however often it has to ask: an answer may be lost, and the job be there."""
+    job = _submission_id(about["strategy"], about["name"])
     try:
-        job = client.submit_job(
-            entrypoint=shlex.join(command),
-            submission_id=_submission_id(about["strategy"], about["name"]),
-            runtime_env=_runtime_env(project),
-            metadata=about,
-        )
+        for attempt in _until_ready():
+            with attempt:
+                if attempt.retry_state.attempt_number > 1 and listed(client, job):
+                    break
+                client.submit_job(
+                    entrypoint=shlex.join(command),
+                    submission_id=job,
+                    runtime_env=_runtime_env(project),
+                    metadata=about,
+                )
     except (RuntimeError, ValueError, OSError) as error:  # Ray's: too large a folder, a refusal, no answer
         raise ClusterError(f"the cluster did not take the job: {error}") from error
     print(f"submitted {job}", flush=True)
     return job
+
+
+def _until_ready() -> Retrying:
+    return Retrying(
+        retry=retry_if_exception(_unready),
+        stop=stop_after_delay(AGENT_READY_S),
+        wait=wait_exponential(max=5),
+        before_sleep=lambda _: print("the cluster cannot start jobs yet: trying again", file=sys.stderr, flush=True),
+        reraise=True,
+    )
+
+
+def _unready(error: BaseException) -> bool:
+    """Whether a cluster may answer better in a moment."""
+    if isinstance(error, RuntimeError):
+        return any(code in str(error) for code in UNREADY)
+    return isinstance(error, OSError)
 
 
 def _again() -> Retrying:
@@ -141,30 +140,20 @@ def _tell(state: RetryCallState) -> None:
     print(f"{state.outcome.exception()}: it is submitted again, and resumes", file=sys.stderr, flush=True)
 
 
-def _reconnect(project: Path) -> JobSubmissionClient:
-    patiently = Retrying(
-        retry=retry_if_exception_type(ClusterError),
-        stop=stop_after_delay(CLUSTER_BACK_S),
-        wait=wait_exponential(max=5),
-        reraise=True,
-    )
-    return patiently(connect, project)
-
-
 def jobs(project: Path, name: str | None = None) -> list[Job]:
     """The cluster's submitted jobs, newest first; only those of a sweep or submission id if `name` is given."""
-    found = _jobs(connect(project))
+    found = jobs_of(connect(project))
     return found if name is None else [job for job in found if name in (job.id, job.name)]
 
 
 def logs(project: Path, job: str, follow: bool = False) -> int:
     """Prints a job's log; with `follow`, until its end, and then returns its exit code as `submit` does."""
     client = connect(project)
-    found = _find(client, job)
-    if follow and found.ended is None:
-        return _follow(client, found.id)
+    found = find(client, job)
+    if follow and not found.over:
+        return follow_job(project, client, found.id)
     print(client.get_job_logs(found.id), end="", flush=True)
-    return _exit_code(found) if follow else 0
+    return exit_code(found) if follow else 0
 
 
 def stop(project: Path, job: str) -> tuple[Job, bool]:
@@ -177,10 +166,9 @@ def stop(project: Path, job: str) -> tuple[Job, bool]:
         BadInput: there is no such job (with the nearest match).
     """
     client = connect(project)
-    found = _find(client, job)
+    found = find(client, job)
     was_running = bool(client.stop_job(found.id))
-    _wait(client, found.id)
-    return _find(client, found.id), was_running
+    return wait(project, client, found.id), was_running
 
 
 def absolute(storage: str | None) -> str | None:
@@ -198,72 +186,3 @@ def _runtime_env(project: Path) -> dict[str, Any]:
 def _submission_id(strategy: str, name: str | None) -> str:
     words = "-".join(filter(None, (strategy, name, secrets.token_hex(3))))
     return re.sub(r"[^A-Za-z0-9_.-]", "-", words)
-
-
-def _jobs(client: JobSubmissionClient) -> list[Job]:
-    found = [_job(details) for details in client.list_jobs() if details.submission_id]
-    return sorted(found, key=lambda job: job.started, reverse=True)
-
-
-def _job(details: Any) -> Job:
-    about = details.metadata or {}
-    return Job(
-        id=details.submission_id,
-        status=str(details.status.value),
-        name=about.get("name", ""),
-        strategy=about.get("strategy", ""),
-        task=about.get("task", ""),
-        started=(details.start_time or 0) / 1000,
-        ended=details.end_time / 1000 if details.end_time else None,
-        exit_code=details.driver_exit_code,
-        error_type=details.error_type,
-    )
-
-
-def _find(client: JobSubmissionClient, job: str) -> Job:
-    """The job with this submission id, else the newest of the sweep with this name."""
-    found = _jobs(client)
-    for match in found:
-        if job in (match.id, match.name):
-            return match
-    known = [word for each in found for word in (each.id, each.name) if word]
-    raise BadInput(f"there is no job `{job}`{nearest(job, known)}: `raysweep status` lists them")
-
-
-def _follow(client: JobSubmissionClient, job: str) -> int:
-    try:
-        asyncio.run(_print_log(client, job))
-        _wait(client, job)
-    except KeyboardInterrupt:
-        print(f"\ndetached, {job} goes on; follow: raysweep logs {job} --follow; stop: raysweep stop {job}")
-        return DETACHED
-    ended = _find(client, job)
-    print(f"{job}: {ended.status}", flush=True)
-    if ended.lost:
-        raise JobLost(f"{job} was killed")
-    return _exit_code(ended)
-
-
-def _exit_code(ended: Job) -> int:
-    """The driver's; a job that was stopped, or never began, has none."""
-    if ended.exit_code is not None:
-        return ended.exit_code
-    return 0 if ended.status == "SUCCEEDED" else 1
-
-
-async def _print_log(client: JobSubmissionClient, job: str) -> None:
-    import aiohttp
-
-    try:
-        async for lines in client.tail_job_logs(job):
-            print(lines, end="", flush=True)
-    except (RuntimeError, OSError, aiohttp.ClientError) as error:
-        print(f"the log of {job} broke off ({error}); waiting for its end", file=sys.stderr)
-
-
-def _wait(client: JobSubmissionClient, job: str) -> None:
-    try:
-        while not client.get_job_status(job).is_terminal():
-            time.sleep(POLL_SECONDS)
-    except (OSError, RuntimeError) as error:  # no answer, or that there is no such job
-        raise JobLost(f"the cluster no longer knows {job}, so its end is not known: {error}") from error

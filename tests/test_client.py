@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from raysweep import client
+from raysweep import client, job
 from tests.ray_project import make_project
 from tests.test_cluster import LOOPBACK, listening
 
@@ -32,7 +32,7 @@ def runs(local_cluster, tmp_path_factory):
     other = make_project(tmp_path_factory.mktemp("other"))
     (other.folder / ".raysweep").mkdir()
     (other.folder / ".raysweep" / "token").write_text(local_cluster.token)
-    common = ("submit", "probe", "--task", "digits", "--storage", "here", "--code")
+    common = ("submit", "probe", "--task", "digits", "--storage", "here", "--data", "../pictures", "--code")
     plain = ("-m", "ray.scripts.scripts", "job", "submit", "--working-dir", ".", "--", "python", "jobs/probe.py")
     exports = local_cluster.ray_env
     with ThreadPoolExecutor() as pool:
@@ -53,7 +53,9 @@ def test_exit_codes_come_through(ended):
 
 def test_arguments_arrive_as_given(ended, local_cluster):
     storage = str(local_cluster.folder / "here")
-    expected = ["--task", "digits", "--name", "code-0", "--storage", storage, "--code", "0", AWKWARD]
+    pictures = str(local_cluster.folder / "../pictures")
+    given = ["--task", "digits", "--name", "code-0", "--storage", storage, "--data", pictures]
+    expected = [*given, "--code", "0", AWKWARD]
     assert seen(ended[0].stdout)["arguments"] == expected
 
 
@@ -104,7 +106,7 @@ def test_interrupt_detaches_and_stop_stops(local_cluster):
         assert {ip for ip, _ in listening(local_cluster.cluster.id)} <= LOOPBACK  # with a worker and a driver
         follower.send_signal(signal.SIGINT)
         rest = follower.stdout.read()
-    assert follower.returncode == client.DETACHED
+    assert follower.returncode == job.DETACHED
     assert "raysweep logs probe-held-" in rest
     assert "raysweep stop probe-held-" in rest
     assert "RUNNING" in local_cluster.run("status", "held").stdout

@@ -14,7 +14,8 @@ import ctypes, os, pathlib, signal, sys, time
 from raysweep import supervisor
 from raysweep.supervisor import Heart, Supervisor
 
-supervisor.HANG_S, supervisor.BEAT_S, supervisor.LONGEST_WAIT_S = 1.0, 0.01, 0.05
+supervisor.HANG_S, supervisor.ABORT_S = 1.0, 0.5
+supervisor.BEAT_S, supervisor.LONGEST_WAIT_S = 0.01, {wait}
 place = pathlib.Path(sys.argv[1])
 heart = Heart()
 
@@ -39,6 +40,13 @@ def sigterm():
     time.sleep(0.3)
     return len(stopped)
 
+def leave_a_child():
+    if os.fork() == 0:
+        os.closerange(0, 3)
+        time.sleep(30)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
 def lives(number):
     {lives}
 
@@ -52,13 +60,20 @@ def job(tmp_path):
     place, started = tmp_path / "lives", []
     place.mkdir()
 
-    def start(lives):
+    def start(lives, wait=0.05, own_group=False):
         script = tmp_path / "job.py"
-        script.write_text(DRIVER.replace("{lives}", lives))
+        script.write_text(DRIVER.replace("{lives}", lives).replace("{wait}", str(wait)))
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         pipe = subprocess.PIPE
         started.append(
-            subprocess.Popen([sys.executable, script, place], stdout=pipe, stderr=subprocess.STDOUT, text=True, env=env)
+            subprocess.Popen(
+                [sys.executable, script, place],
+                stdout=pipe,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=env,
+                start_new_session=own_group,
+            )
         )
         return started[0]
 
@@ -134,6 +149,36 @@ def test_a_signal_to_the_supervisor_alone_reaches_the_driver_once(job, sent):
     assert end(process)[0] == 1
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("to_all", [True, False])
+def test_a_driver_that_does_not_handle_the_request_to_stop_is_not_started_again(job, sent, to_all):
+    """As while data load, when nothing is there to save: Ray signals the whole process group."""
+    process = job("print('ready', flush=True); time.sleep(60)", own_group=True)
+    read_until(process, "ready")
+    (os.killpg if to_all else os.kill)(process.pid, sent)
+    code, log = end(process)
+    assert code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    assert "life" not in log
+
+
+def test_a_request_to_stop_ends_the_wait_before_the_next_life(job):
+    process = job("os.kill(os.getpid(), signal.SIGKILL)", wait=60)
+    for _ in range(3):  # the waits are 1, 2 and 4 s
+        read_until(process, "it starts again in")
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    code, log = end(process)
+    assert code == 128 + signal.SIGTERM
+    assert "life" not in log
+    assert time.monotonic() - began < 2
+
+
+def test_a_killed_driver_is_replaced_while_a_process_that_it_forked_lives_on(job):
+    code, log = end(job("leave_a_child() if number == 0 else None; return 3"))
+    assert code == 3
+    assert "SIGKILL ended the driver" in log
+
+
 def test_a_driver_whose_supervisor_was_killed_follows(job, tmp_path):
     process = job("return forever()")
     read_until(process, "life 0")
@@ -144,3 +189,16 @@ def test_a_driver_whose_supervisor_was_killed_follows(job, tmp_path):
     while os.path.exists(f"/proc/{driver}"):  # noqa: PTH110
         assert time.monotonic() < until, "it goes on alone"
         time.sleep(0.05)
+
+
+def test_lives_in_which_a_trial_ended_do_not_count(job):
+    ends = "heart.on_trial_complete(0, [], None) if number % 3 == 0 else None"
+    code, log = end(job(f"{ends}; os.kill(os.getpid(), 9 if number < 14 else 0); return 5"))
+    assert (code, log.count("life ")) == (5, 15)
+    assert "its sweep has come on" in log
+
+
+def test_a_driver_that_is_suspended_is_ended_for_good(job):
+    job_ = job("heart.on_step_begin(0, []); os.kill(os.getpid(), signal.SIGSTOP if number == 0 else 0); return 3")
+    code, log = end(job_)
+    assert (code, "ended by SIGKILL" in log) == (3, True), log
