@@ -17,7 +17,7 @@ from raysweep import client, cluster
 from raysweep.access import storage as place
 from raysweep.errors import BadInput, ClusterError, RaysweepError
 from raysweep.flags import nearest
-from raysweep.targets import TARGETS, Cluster, Options, load
+from raysweep.targets import TARGETS, Cluster, Options, load, parts
 from raysweep.targets.store import environment
 
 
@@ -72,14 +72,20 @@ def up(target: str, **options: Any) -> None:
     found, was_up = cluster.up(Path.cwd(), target, Options(**options))
     state = "is already up" if was_up else f"is up after {time.monotonic() - began:.1f} s"
     click.echo(f"the {found.target} cluster {state}\n{_addresses(found)}")
+    if was_up and (given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]):
+        click.echo(
+            f"{', '.join(given)}: changed nothing, since it was up; `make scale WORKERS=n` changes the number of"
+            " workers, everything else is for `make cluster-down` and `make cluster-up`"
+        )
 
 
 @cluster_group.command()
 @click.option("--volumes", is_flag=True, help="Remove what its S3 store holds, too.")
-def down(volumes: bool) -> None:
+@click.option("--forget", is_flag=True, help="Only drop the record of a cluster that can no longer be reached.")
+def down(volumes: bool, forget: bool) -> None:
     """Stop the cluster and whatever runs on it; harmless if there is none. The sweeps' storage stays."""
     began = time.monotonic()
-    ended = cluster.down(Path.cwd(), volumes)
+    ended = cluster.down(Path.cwd(), volumes, forget)
     if ended is None:
         click.echo("there is no cluster: nothing to do")
         return
@@ -109,9 +115,12 @@ def cluster_status() -> None:
     if found is None:
         click.echo("there is no cluster: start one with `make cluster-up`")
     elif not found[1]:
-        click.echo(f"the {found[0].target} cluster has died: `make cluster-up` replaces it")
+        restarts = "brings it up again" if load(found[0].target).LASTING else "replaces it"
+        click.echo(f"the {found[0].target} cluster has died: `make cluster-up TARGET={found[0].target}` {restarts}")
     else:
         click.echo(f"the {found[0].target} cluster is up\n{_addresses(found[0])}")
+    if found:
+        click.echo("".join(f"  {line}\n" for line in parts(found[0])), nl=False)
     sys.exit(0 if found and found[1] else 1)
 
 
@@ -120,6 +129,7 @@ def cluster_status() -> None:
 @click.option("--task", help="What is tuned: a file of tasks/, or your own module.")
 @click.option("--name", help="Name of the sweep in the storage, and of the job.")
 @click.option("--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
+@click.option("--data", help="The task's data: a folder or s3://bucket/prefix.")
 @click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
 def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str | None) -> None:
@@ -135,9 +145,14 @@ def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("strategy")
 @click.option("--name", required=True, help="Name of the sweep in the storage; it is continued if it exists.")
+@click.option("--storage", help="s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
 @click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
+@click.option("--queue", help="Of Kueue: wait there until there is room for all workers, which do not scale then.")
+@click.option("--deadline", type=click.IntRange(min=60), help="Seconds after which it is ended. Default: a week.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
-def rayjob(strategy: str, name: str, arguments: tuple[str, ...], follow: bool) -> None:
+def rayjob(
+    strategy: str, name: str, storage: str | None, arguments: tuple[str, ...], follow: bool, **asked: Any
+) -> None:
     """Run a strategy as a RayJob, on a Kubernetes cluster of its own that goes with it.
 
     Results and log stay in the storage. What fails is tried again on a new cluster, and continued.
@@ -146,8 +161,8 @@ def rayjob(strategy: str, name: str, arguments: tuple[str, ...], follow: bool) -
 
     _refuse_unknown(strategy)
     here = Path.cwd()
-    found, storage = cluster.existing(here), place(here)
-    sys.exit(rayjobs.run(here, found, strategy, name, arguments, storage, follow))
+    found, where = cluster.existing(here), place(here, storage)
+    sys.exit(rayjobs.run(here, found, strategy, name, arguments, where, follow, **asked))
 
 
 @cli.command()
@@ -155,7 +170,7 @@ def dashboard() -> None:
     """Print the dashboard's address and how to log in; brings it to this machine again if that has ended."""
     found = cluster.existing(Path.cwd())
     if not load(found.target).healthy(found):
-        raise ClusterError(f"the {found.target} cluster does not answer: `make cluster-up` replaces it")
+        raise ClusterError(f"the {found.target} cluster does not answer: see `make cluster-status`")
     click.echo(f"{found.dashboard}  log in: paste the token of {found.token_path}")
 
 
@@ -247,7 +262,8 @@ def upload(folder: Path, to: str | None, storage: str | None) -> None:
     """Copy a data set into the storage, where the cluster's jobs can read it."""
     from raysweep.dataset import upload
 
-    where = to or f"{place(Path.cwd(), storage)}/data/{folder.resolve().name}"
+    here = Path.cwd()
+    where = place(here, to) if to else f"{place(here, storage)}/data/{folder.resolve().name}"
     keys = upload(folder, where)
     click.echo(f"{len(keys)} files uploaded; give jobs `--data {where}`")
 

@@ -13,19 +13,23 @@ import functools
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from raysweep import targets
 from raysweep.errors import BadInput, ClusterError
-from raysweep.targets import Cluster, Options
+from raysweep.targets import Cluster, Options, processes
 
 FOLDER = ".raysweep"
 TOKEN_BYTES = 32
 
 
 def up(project: Path, target: str = "local", options: Options | None = None) -> tuple[Cluster, bool]:
-    """Brings up the project's cluster, or finds it up; what is left of a dead one is removed first.
+    """Brings up the project's cluster, or finds it up.
+
+    One that does not answer is revived where it holds what should outlive it (see `Target.revive`). Of the others what
+    is left is removed, and a new one started.
 
     Returns:
         The cluster, and whether it was up already.
@@ -38,28 +42,49 @@ def up(project: Path, target: str = "local", options: Options | None = None) -> 
     targets.refuse(target, targets.load(target), options)
     folder = _folder(project)
     with _locked(folder):
-        old = read(project)
-        if old and targets.load(old.target).healthy(old):
-            if old.target != target:
-                raise BadInput(f"`--target {target}`: the {old.target} cluster is up: `make cluster-down` first")
-            return old, True
-        if old:
-            _remove(project, old)
         record = functools.partial(_write, folder / "cluster.json")
+        if old := read(project):
+            if _answers(old):
+                _refuse_another(old, target, "is up")
+                return old, True
+            if revived := _revive(old, target, record):
+                return revived, False
+            _remove(project, old)
         try:
             return targets.load(target).start(project, ensure_token(folder), options, record), False
         except BaseException:  # Ctrl-C too: half a cluster is worse than none
             if half := read(project):
-                _remove(project, half)
+                with _said():
+                    _remove(project, half)
             raise
 
 
-def down(project: Path, volumes: bool = False) -> tuple[Cluster, str] | None:
+def _answers(cluster: Cluster) -> bool:
+    try:
+        return targets.load(cluster.target).healthy(cluster)
+    except ClusterError:  # that it does not answer now is no reason to remove it
+        return False
+
+
+def _revive(old: Cluster, target: str, record: Callable[[Cluster], None]) -> Cluster | None:
+    """None if nothing of it is worth keeping. An error removes nothing: that is for `down`."""
+    if old.target != target and targets.load(old.target).LASTING:
+        _refuse_another(old, target, "does not answer, and may hold sweeps")
+    return targets.load(old.target).revive(old, record) if old.target == target else None
+
+
+def _refuse_another(old: Cluster, target: str, state: str) -> None:
+    if old.target != target:
+        raise BadInput(f"`--target {target}`: the {old.target} cluster {state}: `make cluster-down` first")
+
+
+def down(project: Path, volumes: bool = False, forget: bool = False) -> tuple[Cluster, str] | None:
     """Takes the project's cluster down, dead or alive; harmless if there is none.
 
     Args:
         project: the project's folder.
         volumes: remove what the cluster stored, too; also what one stored that is down already.
+        forget: remove the record only, of a cluster that can no longer be reached.
 
     Returns:
         The cluster and what was ended, or None if there was no cluster.
@@ -71,6 +96,10 @@ def down(project: Path, volumes: bool = False) -> tuple[Cluster, str] | None:
         return None
     with _locked(_folder(project)):
         cluster = read(project)
+        if cluster and forget:
+            processes.end(cluster.id)  # of this machine; what is elsewhere stays
+            (project / FOLDER / "cluster.json").unlink()
+            return cluster, "nothing but its record and its processes here"
         ended = _remove(project, cluster, volumes) if cluster else ""
         if volumes:
             for name in targets.TARGETS:
@@ -107,7 +136,11 @@ def existing(project: Path) -> Cluster:
 
 
 def status(project: Path) -> tuple[Cluster, bool] | None:
-    """The project's cluster and whether it is healthy, or None if there is none."""
+    """The project's cluster and whether it is healthy, or None if there is none.
+
+    Raises:
+        Unreachable: what it runs on does not answer, so that nobody knows.
+    """
     cluster = read(project)
     return (cluster, targets.load(cluster.target).healthy(cluster)) if cluster else None
 
@@ -146,6 +179,15 @@ def _folder(project: Path) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o700)
     return folder
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    """What does not end must not hide why it was to end; its record stays, for `down`."""
+    try:
+        yield
+    except ClusterError as error:
+        print(f"what was started could not be removed: {error}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -13,9 +13,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from raysweep import access, cluster, targets
-from raysweep.errors import BadInput
+from raysweep import access, capacity, cluster, dataset, targets
+from raysweep.__main__ import cli
+from raysweep.errors import BadInput, ClusterError
 from raysweep.targets import Cluster, Options, docker, store
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +51,11 @@ def project(tmp_path):
     (tmp_path / "docker" / "compose.yaml").touch()
     (tmp_path / ".raysweep").mkdir()
     return tmp_path
+
+
+def cluster_of(folder: Path) -> Cluster:
+    """A cluster with these settings."""
+    return Cluster("docker", "x", "http://x", "", store.STORAGE, "token", settings=str(folder / "compose.env"))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +100,113 @@ def test_an_option_that_a_target_cannot_take_is_named_before_anything_starts(tmp
     assert not (tmp_path / ".raysweep").exists()
 
 
+def test_settings_without_a_flag_come_from_the_environment_and_stay(project, monkeypatch):
+    folder = project / ".raysweep"
+    assert docker._settings(project, folder, Options(), cpus=2)["RAYSWEEP_TMP"] == "2g"
+    monkeypatch.setenv("RAYSWEEP_TMP", "9g")
+    monkeypatch.setenv("RAYSWEEP_HEAD_MEMORY", "8g")
+    docker._write(folder / "compose.env", docker._settings(project, folder, Options(), cpus=2))
+    monkeypatch.setenv("RAYSWEEP_TMP", "3g")
+    monkeypatch.delenv("RAYSWEEP_HEAD_MEMORY")
+    again = docker._settings(project, folder, Options(), cpus=2)
+    assert (again["RAYSWEEP_TMP"], again["RAYSWEEP_HEAD_MEMORY"]) == ("3g", "8g")
+
+
+def test_compose_reads_the_settings_as_they_are_meant(tmp_path):
+    """Whatever characters the project's path has."""
+    folder = tmp_path / """a b#c $d ${e} 'f' "g" """.strip()
+    folder.mkdir()
+    settings = docker._settings(ROOT, folder, Options(), cpus=2)
+    docker._write(folder / "compose.env", settings)
+    assert docker._read(folder / "compose.env") == settings
+    program = Path(sys.executable).with_name("docker-compose")
+    command = [program, "--env-file", folder / "compose.env", "config", "--format=json"]
+    done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True)
+    made = json.loads(done.stdout)
+    assert made["name"] == settings["COMPOSE_PROJECT_NAME"]
+    assert made["secrets"]["ray_token"]["file"].replace("$$", "$") == f"{folder}/token"
+    assert made["services"]["head"]["volumes"][0]["source"].replace("$$", "$") == f"{folder}/nodes"
+
+
+def test_drivers_are_told_what_workers_there_should_be(project, engine, monkeypatch):
+    """Where `raysweep.capacity` looks, and anew after `scale`; the head alone sees it, and is not made anew for it."""
+    folder = project / ".raysweep"
+    up = []
+    monkeypatch.setattr(docker, "_up", lambda cluster, *arguments: up.append(arguments))
+    settings = docker._settings(project, folder, Options(num_cpus=2), cpus=8)
+    docker._write(folder / "compose.env", settings)
+    docker._write_nodes(folder, settings)
+    path = folder / "nodes" / capacity.FILE.name
+    assert json.loads(path.read_text()) == [{"count": 2, "CPU": 2}]
+    docker.scale(cluster_of(folder), 5)
+    assert json.loads(path.read_text()) == [{"count": 5, "CPU": 2}]
+    assert up == [("--no-recreate", "--no-deps", "worker")]
+    mounted = composed("compose.yaml")["services"]["head"]["volumes"][0]
+    assert (mounted["target"], mounted["read_only"]) == (str(capacity.FILE.parent), True)
+
+
+def test_gpus_are_for_one_worker_and_counted(project, engine, monkeypatch):
+    folder = project / ".raysweep"
+    monkeypatch.setattr(docker, "_gpus", lambda: 0)
+    with pytest.raises(BadInput) as refused:
+        docker._check(project, Options(gpus=True, workers=2))
+    several, none = refused.value.problems
+    assert several.startswith("`--workers 2` with `--gpus`: each worker is given all GPUs of this machine")
+    assert none.startswith("`--gpus`: `nvidia-smi -L` names no GPU")
+    monkeypatch.setattr(docker, "_gpus", lambda: 4)
+    assert docker._check(project, Options(gpus=True)) == 4
+    settings = docker._settings(project, folder, Options(gpus=True), cpus=8)
+    docker._write(folder / "compose.env", settings)
+    docker._write_nodes(folder, settings)
+    assert json.loads((folder / "nodes" / docker.NODES).read_text()) == [{"count": 1, "CPU": 8, "GPU": 4}]
+    with pytest.raises(BadInput, match="`--workers 2` with `--gpus`"):
+        docker.scale(cluster_of(folder), 2)
+
+
+def test_a_cluster_that_does_not_answer_is_revived_and_nothing_of_it_removed(project, monkeypatch):
+    folder = project / ".raysweep"
+    docker._write(folder / "compose.env", docker._settings(project, folder, Options(), cpus=2))
+    asked = []
+    monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: asked.append(arguments) or "")
+    monkeypatch.setattr(docker, "_create_bucket", lambda cluster: None)
+    cluster._write(folder / "cluster.json", cluster_of(folder))
+    monkeypatch.setattr(docker, "answers", lambda cluster: False)
+    found, was_up = cluster.up(project, "docker")
+    assert (found, was_up) == (cluster_of(folder), False)
+    assert [arguments[0] for arguments in asked] == ["up"]
+    assert "--no-recreate" in asked[0]
+
+
+def test_one_that_cannot_be_revived_stays_and_the_fix_is_named(project, monkeypatch):
+    folder = project / ".raysweep"
+    docker._write(folder / "compose.env", docker._settings(project, folder, Options(), cpus=2))
+
+    def ill(cluster, *arguments):
+        raise ClusterError("`docker compose up` failed: container head is unhealthy")
+
+    monkeypatch.setattr(docker, "_up", ill)
+    monkeypatch.setattr(docker, "answers", lambda cluster: False)
+    monkeypatch.setattr(docker, "stop", lambda *_: pytest.fail("it was removed"))
+    cluster._write(folder / "cluster.json", cluster_of(folder))
+    with pytest.raises(ClusterError, match=r"head is unhealthy\nsweeps may run on it: it stays; `make cluster-down`"):
+        cluster.up(project, "docker")
+    assert cluster.read(project) == cluster_of(folder)
+
+
+def test_the_parts_of_a_cluster_are_counted(project, monkeypatch):
+    folder = project / ".raysweep"
+    docker._write(folder / "compose.env", docker._settings(project, folder, Options(workers=3), cpus=3))
+    containers = [("head", "healthy"), ("worker", "healthy"), ("worker", "starting"), ("store", "healthy")]
+    rows = "".join(json.dumps({"Service": name, "Health": health}) + "\n" for name, health in containers)
+    monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: rows)
+    parts = targets.parts(cluster_of(folder))
+    assert [part.split() for part in parts] == [
+        ["head", "1", "of", "1", "healthy"],
+        ["worker", "1", "of", "3", "healthy"],
+        ["store", "1", "of", "1", "healthy"],
+    ]
+
+
 def test_settings_share_the_cpus_and_keep_the_volume(project):
     folder = project / ".raysweep"
     first = docker._settings(project, folder, Options(), cpus=8)
@@ -131,6 +245,23 @@ def test_keys_are_fresh_and_good_for_one_bucket():
     secret = identity["credentials"][0]["secretKey"]
     assert secret in first[store.CREDENTIALS]
     assert secret not in second[store.CREDENTIALS]
+
+
+@pytest.mark.parametrize(("to", "ours"), [("s3://raysweep/mine", True), ("elsewhere", False), (None, True)])
+def test_upload_reaches_the_clusters_store_as_every_command_does(tmp_path, monkeypatch, to, ours):
+    record(tmp_path, "http://127.0.0.1:8333")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "file").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    for name in store.environment("", Path()):
+        monkeypatch.setenv(name, "mine")
+    taken = []
+    monkeypatch.setattr(
+        dataset, "upload", lambda folder, where: taken.append((where, os.environ["AWS_ENDPOINT_URL"])) or []
+    )
+    done = CliRunner().invoke(cli, ["upload", "set", *(["--to", to] if to else [])])
+    assert done.exit_code == 0, done.output
+    assert taken == [(to or "s3://raysweep/data/set", "http://127.0.0.1:8333" if ours else "mine")]
 
 
 def record(project: Path, endpoint: str) -> None:
@@ -179,8 +310,7 @@ def test_compose_gives_gpus_to_workers_only():
 def test_settings_are_those_that_compose_asks_for():
     asked = set(re.findall(r"\$\{(\w+)", (DOCKER / "compose.yaml").read_text()))
     given = set(docker._settings(ROOT, ROOT / "docker", Options(), cpus=2))
-    assert given - asked == {"COMPOSE_PROJECT_NAME", "COMPOSE_FILE"}
-    assert asked - given == {"RAYSWEEP_TMP", "RAYSWEEP_HEAD_MEMORY"}, "what has a default and no flag"
+    assert given ^ asked == {"COMPOSE_PROJECT_NAME", "COMPOSE_FILE"}
 
 
 def test_the_base_is_pinned_in_one_place_and_has_the_cuda_of_the_lock():

@@ -1,11 +1,14 @@
 """The target `docker`: a head, workers and an S3 store in containers of this machine. See docker/compose.yaml.
 
 What it keeps is in `.raysweep/docker/`: `compose.env`, the settings that compose reads, and the secrets, which are
-mounted as files. The store's volume outlives the cluster until `cluster down --volumes`.
+mounted as files; `nodes/` tells drivers what workers there should be (see `raysweep.capacity`). The store's volume
+outlives the cluster until `cluster down --volumes`.
 """
 
 from __future__ import annotations
 
+import collections
+import json
 import os
 import secrets
 import shutil
@@ -19,11 +22,20 @@ from raysweep.targets import DASHBOARD_PORT, Cluster, Options, answers, ports, s
 from raysweep.targets.ports import HOST
 
 OPTIONS = frozenset({"dashboard_port", "num_cpus", "workers", "memory", "gpus", "s3_port"})
+LASTING = True
 WORKERS = 2
 START_SECONDS = 300
 LOG_LINES = 30
 IMAGES = {"RAYSWEEP_IMAGE": "raysweep:local", "RAYSWEEP_STORE_IMAGE": "raysweep-store:local"}
 IMAGE_UID = 10001  # the user of both images
+# What has no flag: from the environment, else as it was the last time.
+UNFLAGGED = {"RAYSWEEP_TMP": "2g", "RAYSWEEP_HEAD_MEMORY": "4g"}
+GPU_FILE = "compose.gpu.yaml"
+NODES = "RAYSWEEP_NODES"  # see raysweep.capacity, which needs Ray
+ONE_WORKER = (
+    "each worker is given all GPUs of this machine, and Ray would hand them out once for each: take one worker,"
+    " and share a GPU by --gpus-per-trial 0.5"
+)
 
 Settings = dict[str, str]
 
@@ -47,6 +59,7 @@ def start(project: Path, token: Path, options: Options, record: Callable[[Cluste
     )
     _write_secrets(folder, token.read_text())
     _write(Path(cluster.settings), settings)
+    _write_nodes(folder, settings)
     record(cluster)
     _up(cluster)
     _create_bucket(cluster)
@@ -60,6 +73,19 @@ def stop(cluster: Cluster, volumes: bool = False) -> str:
     return f"{count} containers"
 
 
+def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
+    """Starts what is missing of it, and leaves alone what runs: sweeps may. See `Target.revive`."""
+    if not Path(cluster.settings).exists():
+        return None
+    try:
+        _up(cluster, "--no-recreate")
+    except ClusterError as error:
+        fix = "sweeps may run on it: it stays; `make cluster-down` and `make cluster-up` replace it and keep its store"
+        raise ClusterError(f"{error}\n{fix}") from error
+    _create_bucket(cluster)
+    return cluster
+
+
 def healthy(cluster: Cluster) -> bool:
     """Whether the dashboard takes the token. See `Target.healthy`."""
     return answers(cluster)
@@ -70,8 +96,20 @@ def scale(cluster: Cluster, workers: int) -> None:
     if wrong := too_few({"--workers": workers}):
         raise BadInput(*wrong)
     path = Path(cluster.settings)
-    _write(path, _read(path) | {"RAYSWEEP_WORKERS": str(workers)})
+    settings = _read(path) | {"RAYSWEEP_WORKERS": str(workers)}
+    if workers > 1 and GPU_FILE in settings["COMPOSE_FILE"]:
+        raise BadInput(f"`--workers {workers}` with `--gpus`: {ONE_WORKER}")
+    _write(path, settings)
+    _write_nodes(path.parent, settings)
     _up(cluster, "--no-recreate", "--no-deps", "worker")
+
+
+def parts(cluster: Cluster) -> list[str]:
+    """One line for each service: how many of its containers are healthy. See `raysweep.targets.parts`."""
+    rows = [json.loads(row) for row in _compose(cluster, "ps", "--all", "--format=json").splitlines()]
+    well = collections.Counter(row["Service"] for row in rows if row["Health"] == "healthy")
+    asked = {"head": 1, "worker": int(_read(Path(cluster.settings))["RAYSWEEP_WORKERS"]), "store": 1}
+    return [f"{service:11} {well[service]} of {count} healthy" for service, count in asked.items()]
 
 
 def logs(cluster: Cluster, follow: bool) -> int:
@@ -99,6 +137,12 @@ def _check(project: Path, options: Options) -> int:
     problems = too_few({"--workers": options.workers, "--num-cpus": options.num_cpus})
     if (options.num_cpus or 0) > cpus:
         problems.append(f"`--num-cpus {options.num_cpus}`: the Docker engine has {cpus} CPUs: ask for at most that")
+    if options.gpus and (options.workers or 1) > 1:
+        problems.append(f"`--workers {options.workers}` with `--gpus`: {ONE_WORKER}")
+    if options.gpus and not _gpus():
+        problems.append(
+            "`--gpus`: `nvidia-smi -L` names no GPU of this machine: install NVIDIA's driver, or leave it out"
+        )
     problems += ports.problems({"--dashboard-port": options.dashboard_port or DASHBOARD_PORT,
                                 "--s3-port": options.s3_port or store.PORT})  # fmt: skip
     if not (project / "docker" / "compose.yaml").exists():
@@ -134,7 +178,7 @@ def _settings(project: Path, folder: Path, options: Options, cpus: int) -> Setti
     path = folder / "compose.env"
     known = _read(path) if path.exists() else {}
     workers = options.workers or (1 if options.gpus else WORKERS)
-    files = [project / "docker" / name for name in ("compose.yaml", *(["compose.gpu.yaml"] if options.gpus else []))]
+    files = [project / "docker" / name for name in ("compose.yaml", *([GPU_FILE] if options.gpus else []))]
     user, group = _user()
     return {
         "COMPOSE_PROJECT_NAME": known.get("COMPOSE_PROJECT_NAME", f"raysweep-{secrets.token_hex(4)}"),
@@ -147,6 +191,7 @@ def _settings(project: Path, folder: Path, options: Options, cpus: int) -> Setti
         "RAYSWEEP_WORKERS": str(workers),
         "RAYSWEEP_WORKER_CPUS": str(options.num_cpus or max(1, cpus // workers)),
         "RAYSWEEP_WORKER_MEMORY": options.memory or "4g",
+        **{name: os.environ.get(name) or known.get(name, default) for name, default in UNFLAGGED.items()},
         **_images(),
     }
 
@@ -169,11 +214,37 @@ def _write_secrets(folder: Path, token: str) -> None:
 
 
 def _read(path: Path) -> Settings:
-    return dict(line.split("=", 1) for line in path.read_text().splitlines())
+    settings = dict(line.split("=", 1) for line in path.read_text().splitlines())
+    return {name: value.removeprefix("'").removesuffix("'").replace("\\'", "'") for name, value in settings.items()}
 
 
 def _write(path: Path, settings: Settings) -> None:
-    path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    """In quotes that compose takes for nothing but the text, since a path may hold `#`, `$` and spaces."""
+    quoted = {name: value.replace("'", "\\'") for name, value in settings.items()}
+    path.write_text("".join(f"{name}='{value}'\n" for name, value in quoted.items()))
+
+
+def _write_nodes(folder: Path, settings: Settings) -> None:
+    """What workers there should be, for drivers that look while some are away. The head sees it change."""
+    workers = {"count": int(settings["RAYSWEEP_WORKERS"]), "CPU": int(settings["RAYSWEEP_WORKER_CPUS"])}
+    if GPU_FILE in settings["COMPOSE_FILE"]:
+        workers["GPU"] = _gpus()
+    seen = folder / "nodes"  # a folder, since a mounted file would stay the old one
+    seen.mkdir(exist_ok=True)
+    path = seen / NODES
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps([workers]) + "\n")
+    for each, mode in ((seen, 0o755), (temporary, 0o644)):  # whatever the umask, the containers' user may read it
+        each.chmod(mode)
+    temporary.replace(path)
+
+
+def _gpus() -> int:
+    """How many GPUs this machine has."""
+    try:
+        return _run(["nvidia-smi", "-L"]).stdout.count("GPU ")
+    except FileNotFoundError:
+        return 0
 
 
 def _create_bucket(cluster: Cluster) -> None:

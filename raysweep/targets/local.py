@@ -19,6 +19,7 @@ from raysweep.targets import DASHBOARD_PORT, Cluster, Options, answers, ports, p
 from raysweep.targets.ports import HOST
 
 OPTIONS = frozenset({"port", "dashboard_port", "num_cpus"})
+LASTING = False
 PORT = 6379
 START_SECONDS = 120.0
 LOG_LINES = 20
@@ -47,6 +48,10 @@ def stop(cluster: Cluster, volumes: bool = False) -> str:
     return f"{count} processes"
 
 
+def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> None:
+    """It holds nothing: it is started anew. See `Target.revive`."""
+
+
 def healthy(cluster: Cluster) -> bool:
     """Whether the head's own processes live and its dashboard takes the token. See `Target.healthy`."""
     alive = bool(cluster.pids) and all(processes.is_marked(pid, cluster.id) for pid in cluster.pids)
@@ -61,7 +66,7 @@ def scale(cluster: Cluster, workers: int) -> None:
 def logs(cluster: Cluster, follow: bool) -> int:
     """Prints the end of what Ray's own processes wrote. See `Target.logs`."""
     found = sorted((_ray_folder(cluster) / "session_latest" / "logs").glob("*.*"))
-    return subprocess.call(["tail", f"--lines={LOG_LINES}", *(["--follow"] if follow else []), *map(str, found)])
+    return subprocess.call(["tail", "-n", str(LOG_LINES), *(["-f"] if follow else []), *map(str, found)])
 
 
 def remove_volumes(project: Path) -> None:

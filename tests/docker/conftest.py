@@ -69,6 +69,17 @@ class DockerProject(Project):
             env=self.env | self.ray_env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
+    def make(self, target: str, *variables: str) -> str:
+        """What this repository's `make` prints in the project."""
+        raysweep = f"RAYSWEEP={sys.executable} -m raysweep"
+        made = ["make", f"--file={ROOT}/Makefile", "--old-file=.venv/.ready", raysweep, target, *variables]
+        env = {name: value for name, value in self.env.items() if name not in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES")}
+        done = subprocess.run(
+            made, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
     def sweep(self, name: str) -> Storage:
         """Where a sweep is in the cluster's own store."""
         return open_storage(f"{store.STORAGE}/{name}")
@@ -119,7 +130,7 @@ def docker_project(engine: None, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="session")
 def docker_cluster(docker_project: DockerProject) -> Iterator[DockerProject]:
     """The project with its cluster up: a head, two workers and the store, which this process may read."""
-    started = docker_project.up("--workers", "2")
+    started = docker_project.up("--workers", "2", "--num-cpus", "1")  # so a trial for each worker, on any machine
     assert started.returncode == 0, started.stdout
     own = docker_project.cluster
     os.environ |= store.environment(own.endpoint, Path(own.credentials_path))

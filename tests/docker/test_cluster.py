@@ -17,16 +17,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from raysweep import checkpoint
+from raysweep import capacity, checkpoint
 from raysweep.dashboard import Answer, ask
+from raysweep.state import SweepState
 from raysweep.sweep import strategies
 from raysweep.targets import docker as target
-from tests.docker.conftest import IMAGE, DockerProject, docker, log_of, state_of
+from tests.docker.conftest import IMAGE, DockerProject, docker, events_of, log_of, state_of, wait_for_results
 from tests.ray_project import free_ports
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
 RAY_PORTS = (6379, 8265, 10001, 52365)
 S3_PORT = 8333
+TRIAL = "(?!DashboardAgent|RuntimeEnvAgent|IDLE)"  # of Ray's processes on a worker
 TOGETHER = 2  # jobs at the same time: one for each worker
 CONNECT = """
 import socket, sys
@@ -37,17 +39,27 @@ for port in map(int, sys.argv[2:]):
     except OSError:
         pass
 """
-# In a container: the files that hold one of the secrets on standard input.
+# In a container: the files that hold one of the words on standard input, but for this process's own.
 LOOK = """
-import pathlib, sys
-secrets = [word.encode() for word in sys.stdin.read().split()]
-places = [*pathlib.Path("/tmp/ray").rglob("*"), *pathlib.Path("/proc").glob("[0-9]*/environ")]
-for place in [*places, *pathlib.Path("/proc").glob("[0-9]*/cmdline")]:
+import os, pathlib, sys
+words = [word.encode() for word in sys.stdin.read().split()]
+processes = [place for place in pathlib.Path("/proc").glob("[0-9]*") if place.name != str(os.getpid())]
+places = [*pathlib.Path("/tmp/ray").rglob("*"), *(each / name for each in processes for name in ("environ", "cmdline"))]
+for place in places:
     try:
         data = place.read_bytes()
+        title = (place.parent / "cmdline").read_bytes()[:40] if place.parent in processes else b""
     except OSError:
         continue
-    if any(secret in data for secret in secrets):
+    if any(word in data for word in words):
+        print(place, title)
+"""
+# In the head: signals its dashboard.
+DASHBOARD = """
+import os, pathlib, signal, sys
+for place in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    if place.parent.name != str(os.getpid()) and b"ray/dashboard/dashboard.py" in place.read_bytes():
+        os.kill(int(place.parent.name), getattr(signal, sys.argv[1]))
         print(place)
 """
 RAY_CLIENT = "import ray, sys; ray.init('ray://' + sys.argv[1], log_to_driver=False)"
@@ -71,6 +83,7 @@ def status_with_nodes(project: DockerProject, nodes: int) -> str:
     limit = time.monotonic() + 30
     while len(re.findall(r"^ 1 node_", status := project.execute("head", "ray", "status"), re.MULTILINE)) != nodes:
         assert time.monotonic() < limit, status
+        time.sleep(0.5)
     return status
 
 
@@ -102,6 +115,8 @@ def test_up_again_is_harmless_and_another_target_is_refused(docker_cluster: Dock
     before = [container["Id"] for container in docker_cluster.containers()]
     again = docker_cluster.up()
     assert (again.returncode, "already up" in again.stdout) == (0, True)
+    more = docker_cluster.up("--workers", "3")
+    assert (more.returncode, "--workers" in more.stdout, "`make scale WORKERS=n`" in more.stdout) == (0, True, True)
     assert [container["Id"] for container in docker_cluster.containers()] == before
     other = docker_cluster.run("cluster", "up", "--target", "local")
     assert (other.returncode, "the docker cluster is up" in other.stdout) == (2, True)
@@ -146,10 +161,48 @@ def test_the_host_gets_past_the_door_of_gcs_and_ray_client_with_the_token_only(
     docker_cluster: DockerProject, command: tuple[str, ...], port: int, refusal: str
 ) -> None:
     where = f"{address(docker_cluster.containers('head')[0])}:{port}"
-    for token, refused in ((docker_cluster.token, False), ("wrong", True)):
-        env = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
-        done = docker_cluster.python(*command, where, seconds=120, **env)
-        assert (refusal in done.stdout) is refused, done.stdout
+    right = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": docker_cluster.token}
+    wrong = right | {"RAY_AUTH_TOKEN": "wrong"}
+    none = {"RAY_AUTH_MODE": "disabled"}  # in the mode "token" a client without one does not even ask
+
+    def output(env: dict[str, str]) -> str:
+        return docker_cluster.python(*command, where, seconds=120, **env).stdout
+
+    with ThreadPoolExecutor() as pool:
+        seen = list(pool.map(output, (right, wrong, none)))
+    assert [refusal in each for each in seen] == [False, True, True], seen
+
+
+@pytest.mark.parametrize("service", ["head", "worker"])
+def test_the_agent_of_a_node_starts_jobs_with_the_token_only(docker_cluster: DockerProject, service: str) -> None:
+    agent = f"http://{address(docker_cluster.containers(service)[0])}:52365/api/job_agent/jobs/"
+    codes = []
+    for token in (None, "wrong", docker_cluster.token):
+        request = urllib.request.Request(agent, json.dumps({"entrypoint": 1}).encode())  # that cannot run
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=10)
+        codes.append(refused.value.code)
+        refused.value.close()
+    assert codes[:2] == [401, 403]
+    assert codes[2] in (400, 500), "with the token it got as far as being read"
+
+
+def test_up_over_a_cluster_that_is_silent_for_a_moment_ends_nothing(docker_cluster: DockerProject) -> None:
+    before = [(each["Id"], each["State"]["StartedAt"]) for each in docker_cluster.containers()]
+    assert docker_cluster.execute("head", "python", "-c", DASHBOARD, "SIGSTOP")
+    try:
+        status = docker_cluster.run("cluster", "status")
+        assert (status.returncode, "worker      2 of 2 healthy" in status.stdout) == (1, True), status.stdout
+        with ThreadPoolExecutor() as pool:
+            again = pool.submit(docker_cluster.up)
+            time.sleep(8)  # it asks for 4 s, then tells compose
+            assert docker_cluster.execute("head", "python", "-c", DASHBOARD, "SIGCONT")
+            assert again.result().returncode == 0, again.result().stdout
+    finally:
+        docker_cluster.execute("head", "python", "-c", DASHBOARD, "SIGCONT")
+    assert [(each["Id"], each["State"]["StartedAt"]) for each in docker_cluster.containers()] == before
 
 
 def test_the_store_refuses_without_keys(docker_cluster: DockerProject) -> None:
@@ -217,18 +270,54 @@ def test_a_folder_of_one_container_is_refused_with_the_fix(docker_cluster: Docke
     assert re.search(r"`--storage \S*sweeps`: .* use s3://bucket/prefix, or a folder that all nodes mount", log), log
 
 
+@pytest.mark.timeout(600)
+def test_the_command_line_submits_shows_stops_and_resumes(docker_cluster: DockerProject) -> None:
+    flags = ("submit", "random_search", "--name", "by-hand", "--task", "slow", "--samples", "12")
+    sent = docker_cluster.run(*flags, "--no-follow")
+    assert (sent.returncode, sent.stdout.startswith("submitted random_search-by-hand-")) == (0, True), sent.stdout
+    place = docker_cluster.sweep("by-hand")
+    wait_for_results(place, 3)
+    assert "RUNNING" in docker_cluster.run("status", "by-hand").stdout
+    assert "trial 00000" in docker_cluster.run("logs", "by-hand").stdout
+    stopped = docker_cluster.run("stop", "by-hand")
+    assert (stopped.returncode, "STOPPED" in stopped.stdout) == (0, True), stopped.stdout
+    before = events_of(place)
+    assert not all(trial.ended for trial in SweepState(before).trials.values())
+    again = docker_cluster.run(*flags, "--resume", "must", seconds=300)
+    assert again.returncode == 0, again.stdout
+    assert events_of(place)[: len(before)] == before
+    trials = state_of(place).trials.values()
+    assert len(trials) == 12
+    assert all(trial.status in ("finished", "stopped") for trial in trials)
+
+
 def test_more_workers_and_fewer(docker_cluster: DockerProject) -> None:
     before = {container["Id"] for container in docker_cluster.containers()}
     for workers in (3, 2):
-        scaled = docker_cluster.run("cluster", "scale", str(workers), seconds=300)
-        assert scaled.returncode == 0, scaled.stdout
+        docker_cluster.make("scale", f"WORKERS={workers}")
         assert len(docker_cluster.containers("worker")) == workers
+        assert f"worker      {workers} of {workers} healthy" in docker_cluster.make("cluster-status")
+        promised = json.loads(docker_cluster.execute("head", "cat", str(capacity.FILE)))
+        assert promised == [{"count": workers, "CPU": 1}]
         assert len(before & {container["Id"] for container in docker_cluster.containers()}) == len(before)
     assert docker_cluster.run("cluster", "scale", "0").returncode == 2
+    logs = docker_cluster.make("cluster-logs")
+    assert {"head", "worker", "store"} <= {re.split(r"-\d", line)[0] for line in logs.splitlines()}
 
 
 def test_no_secret_shows(docker_cluster: DockerProject) -> None:
-    """The last of this file, when sweeps have run: logs, environments, the settings and what compose makes of them."""
+    """During a sweep, after others: logs, environments, the settings and what compose makes of them."""
+    job = docker_cluster.submit("random_search", "--samples", "16", "--name", "looked-at")
+    try:
+        wait_for_results(docker_cluster.sweep("looked-at"), 4)
+        secrets = look_for_secrets(docker_cluster)
+        assert job.poll() is None, "nothing ran while it was looked"
+    finally:
+        log = log_of(job)
+    assert (job.returncode, [secret for secret in secrets if secret in log]) == (0, []), log
+
+
+def look_for_secrets(docker_cluster: DockerProject) -> list[str]:
     folder = Path(docker_cluster.cluster.settings).parent
     keys = re.findall(r"= (\S+)", (folder / "aws-credentials").read_text())
     secrets = [docker_cluster.token, *keys]
@@ -240,11 +329,24 @@ def test_no_secret_shows(docker_cluster: DockerProject) -> None:
     assert not [secret for secret in secrets for text in seen if secret in text]
     # In the containers: no log of Ray's, no environment and no command line of any process has one.
     for container in docker_cluster.containers("head") + docker_cluster.containers("worker"):
-        found = subprocess.run(
-            ["docker", "exec", "--interactive", container["Id"], "python", "-c", LOOK],
-            input="\n".join(secrets), capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert found.stdout == ""
+        assert look(container, *secrets) == ""
+    # The look finds what is there: trials, in their environment, and the sweep's name, in logs and on command lines.
+    (head, worker, *_) = docker_cluster.containers("head") + docker_cluster.containers("worker")
+    limit = time.monotonic() + 20
+    while not re.search(rf"/environ b'ray::{TRIAL}", shown := look(worker, "/run/secrets/ray_token")):
+        assert time.monotonic() < limit, shown
+    shown = look(head, "looked-at")
+    assert re.search(r"^/tmp/ray/\S+\.log ", shown, re.MULTILINE), shown
+    assert re.search(r"^/proc/\d+/cmdline b'python", shown, re.MULTILINE), shown
+    return secrets
+
+
+def look(container: dict, *words: str) -> str:
+    found = subprocess.run(
+        ["docker", "exec", "--interactive", container["Id"], "python", "-c", LOOK],
+        input="\n".join(words), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return found.stdout
 
 
 def test_bad_options_are_named_at_once(docker_project: DockerProject, tmp_path: Path) -> None:
