@@ -10,12 +10,12 @@ import pytest
 from raysweep.targets import Cluster, kube_secrets
 
 
-def made(folder: Path, endpoint: str = "") -> dict[str, dict[str, str]]:
+def made(folder: Path, endpoint: str = "", has_role: bool = False) -> dict[str, dict[str, str]]:
     (folder / "token").write_text("t0ken")
     cluster = Cluster("kind", "id", "", "", "s3://raysweep", str(folder / "token"), endpoint=endpoint)
     return {
         each["metadata"]["name"]: {key: base64.b64decode(value).decode() for key, value in each["data"].items()}
-        for each in kube_secrets.objects(folder, cluster)
+        for each in kube_secrets.objects(folder, cluster, has_role)
     }
 
 
@@ -41,6 +41,7 @@ def test_without_a_store_the_users_lasting_keys_are_taken(tmp_path: Path, monkey
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
     assert "aws_secret_access_key = s3cret" in made(tmp_path)["raysweep-s3"]["credentials"]
+    assert set(made(tmp_path, has_role=True)) == {"raysweep-token"}
 
 
 def test_short_lived_keys_are_not_put_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raysweep.errors import BadInput
+from raysweep.errors import BadInput, Unreachable
 from raysweep.targets.kubernetes import Kube, open_cluster, write_settings
 
 
@@ -41,6 +41,19 @@ def test_without_a_kubeconfig_the_fix_is_named(tmp_path: Path) -> None:
 
 def test_a_server_that_is_not_there_does_not_answer(kubeconfig: str) -> None:
     assert not Kube(kubeconfig, None).answers()
+
+
+def test_no_answer_is_not_taken_for_not_there(kubeconfig: str) -> None:
+    kube = Kube(kubeconfig, None)
+    for ask in (
+        lambda: kube.get("RayCluster", "raysweep"),
+        lambda: kube.names("RayJob"),
+        lambda: kube.delete("RayJob", "x"),
+        lambda: kube.pods(),
+        lambda: kube.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}}]),
+    ):
+        with pytest.raises(Unreachable, match="API server of context mine does not answer at https:"):
+            ask()
 
 
 def test_it_is_found_again_by_what_was_written_down(kubeconfig: str, tmp_path: Path) -> None:

@@ -48,9 +48,10 @@ def test_without_options_it_is_the_overlay(tmp_path: Path) -> None:
 
 
 def test_options_change_the_workers_and_nothing_else(tmp_path: Path) -> None:
-    options = Options(workers=7, num_cpus=3, memory="5Gi")
+    options = Options(num_cpus=3, memory="5Gi")
     added = plan.Plan(ROOT, tmp_path, KIND, options, 0).additions
-    asked, plain = cluster_of(rendered(tmp_path, added)), cluster_of(manifests.render(KIND))
+    rendered(tmp_path, added)
+    asked, plain = cluster_of(plan.resize(tmp_path, 7)), cluster_of(manifests.render(KIND))
     group = asked["workerGroupSpecs"][0]
     assert (group["minReplicas"], group["maxReplicas"], group["rayStartParams"]["num-cpus"]) == (1, 7, "3")
     resources = group["template"]["spec"]["containers"][0]["resources"]
@@ -83,6 +84,7 @@ def test_the_operator_of_another_source_has_the_same_settings(tmp_path: Path, mo
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: kuberay-operator}\n"
         f"spec: {{template: {{spec: {{containers: [{container}]}}}}}}\n"
     )
+    monkeypatch.delenv("KUBERAY_MANIFESTS", raising=False)
     assert manifests.write_operator(tmp_path / "x", ROOT) == ROOT / "k8s" / "operator"
     monkeypatch.setenv("KUBERAY_MANIFESTS", str(source))
     objects = manifests.render(manifests.write_operator(tmp_path / "made", ROOT))

@@ -6,11 +6,13 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from raysweep.errors import BadInput, ClusterError
 from raysweep.targets import Cluster, Options, minikube, raycluster
+from tests.s3 import free_ports
 
 ROOT = Path(__file__).parents[1]
 FAKE = """#!/usr/bin/env python3
@@ -20,6 +22,8 @@ with (here / "calls").open("a") as file:
     file.write(json.dumps([sys.argv[1:], os.environ["KUBECONFIG"]]) + "\\n")
 if "fail" in os.environ and os.environ["fail"] in sys.argv:
     sys.exit("no driver works")
+if "list" in sys.argv:
+    print(json.dumps({"valid": [{"Name": name} for name in os.environ.get("profiles", "").split()], "invalid": []}))
 """
 
 
@@ -37,7 +41,8 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def start(folder: Path, options: Options | None = None) -> tuple[Cluster, list[Cluster]]:
     records: list[Cluster] = []
-    asked = options or Options(dashboard_port=23457, s3_port=23458)
+    dashboard, s3 = free_ports(2)
+    asked = replace(options or Options(), dashboard_port=dashboard, s3_port=s3)
     return minikube.start(ROOT, folder / ".raysweep" / "token", asked, records.append), records
 
 
@@ -61,8 +66,22 @@ def test_it_starts_loads_and_deletes_a_profile_of_its_own(tmp_path: Path, calls:
     assert records[-1].endpoint == "http://there"
 
 
+def test_a_machine_that_stopped_is_started_again_and_never_deleted(
+    tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, _ = start(tmp_path)
+    monkeypatch.setattr(minikube, "open_cluster", lambda _: SimpleNamespace(answers=lambda: False))
+    monkeypatch.setattr(raycluster, "revive", lambda cluster, record: cluster)
+    assert minikube.revive(cluster, lambda _: None) is None  # there is no such profile
+    monkeypatch.setenv("profiles", cluster.id)
+    assert minikube.revive(cluster, lambda _: None) == cluster
+    said = [json.loads(line)[0] for line in calls.read_text().splitlines()]
+    assert said[-1] == [f"--profile={cluster.id}", "start", "--wait=all"]
+    assert not [words for words in said if "delete" in words]
+
+
 def test_gpus_are_asked_for(tmp_path: Path, calls: Path) -> None:
-    start(tmp_path, Options(dashboard_port=23457, s3_port=23458, gpus=True))
+    start(tmp_path, Options(gpus=True))
     assert "--gpus=all" in calls.read_text()
 
 

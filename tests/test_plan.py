@@ -6,7 +6,10 @@ import json
 import socket
 from pathlib import Path
 
-from raysweep.targets import Options, plan
+import pytest
+
+from raysweep.targets import Options, manifests, plan
+from tests.s3 import free_ports
 
 ROOT = Path(__file__).parents[1]
 KIND = ROOT / "k8s" / "overlays" / "kind"
@@ -27,7 +30,43 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_what_can_be_had_is_no_problem() -> None:
-    assert plan.check(ROOT, KIND, Options(workers=1, dashboard_port=23459, s3_port=23460)) == []
+    dashboard, s3 = free_ports(2)
+    assert plan.check(ROOT, KIND, Options(workers=1, dashboard_port=dashboard, s3_port=s3)) == []
+
+
+def test_a_folder_is_no_storage_of_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    dashboard, s3 = free_ports(2)
+    monkeypatch.setenv("RAYSWEEP_STORAGE", "runs")
+    [problem] = plan.check(ROOT, KIND, Options(dashboard_port=dashboard, s3_port=s3))
+    assert problem.startswith("`--storage runs`: a folder goes with the pod")
+    assert plan.folder_as_storage("s3://bucket/prefix") == plan.folder_as_storage(None) == []
+
+
+def test_another_most_of_workers_is_put_into_what_is_applied_and_told_to_drivers(tmp_path: Path) -> None:
+    manifests.write(tmp_path, KIND, manifests.Additions())
+    for workers in (5, 7):
+        objects = plan.resize(tmp_path, workers)
+    cluster = manifests.find(objects, "RayCluster")
+    assert cluster
+    group = cluster["spec"]["workerGroupSpecs"][0]
+    assert [group[key] for key in ("minReplicas", "replicas", "maxReplicas")] == [1, 1, 7]
+    settings = manifests.find(objects, "ConfigMap", "raysweep-settings")
+    assert settings
+    assert json.loads(settings["data"][plan.NODES]) == [{"count": 7, "CPU": 1}]
+    assert (tmp_path / "kustomization.yaml").read_text().count("maxReplicas") == 1  # not one more each time
+
+
+def test_workers_from_0_stay_so_and_without_an_autoscaler_all_come_at_once() -> None:
+    group = {"groupName": "workers", "minReplicas": 0, "replicas": 4, "maxReplicas": 9}
+    scaled = {"spec": {"enableInTreeAutoscaling": True, "workerGroupSpecs": [group]}}
+    fixed = {"spec": {"workerGroupSpecs": [group]}}
+
+    def counts(*asked: object, **how: bool) -> list[int]:
+        return [each["value"] for each in plan.resized(*asked, **how)[1:]]
+
+    assert counts(scaled, 5) == [5, 0, 0]
+    assert counts(scaled, 3, keep=True) == [3, 0, 3]
+    assert counts(fixed, 5, keep=True) == [5, 5, 5]
 
 
 def test_a_group_without_any_node_is_counted_as_such() -> None:

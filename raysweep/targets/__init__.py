@@ -79,9 +79,11 @@ class Target(Protocol):
 
     Attributes:
         OPTIONS: the fields of Options that it takes.
+        LASTING: whether a cluster that does not answer may hold what is to be kept: only `down` removes it.
     """
 
     OPTIONS: frozenset[str]
+    LASTING: bool
 
     def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
         """Starts a cluster and waits until it answers.
@@ -100,8 +102,22 @@ class Target(Protocol):
             What was ended, such as `18 processes`.
         """
 
+    def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
+        """Brings a cluster that does not answer up again, with what it holds and as it was asked for.
+
+        Returns:
+            The cluster, or None if there is nothing to keep of it: it is removed, and a new one started.
+
+        Raises:
+            ClusterError: it did not come up; nothing of it was removed.
+        """
+
     def healthy(self, cluster: Cluster) -> bool:
-        """Whether the cluster runs and answers."""
+        """Whether the cluster runs and answers.
+
+        Raises:
+            Unreachable: what it runs on does not answer, so that nobody knows.
+        """
 
     def scale(self, cluster: Cluster, workers: int) -> None:
         """Changes the number of nodes that run trials, and waits until it is so.
@@ -142,6 +158,12 @@ def too_few(wanted: dict[str, int | None]) -> list[str]:
     return [
         f"`{flag} {count}`: at least 1 is wanted" for flag, count in wanted.items() if count is not None and count < 1
     ]
+
+
+def parts(cluster: Cluster) -> list[str]:
+    """What a cluster consists of and how that does, a line each, as far as its target tells."""
+    tell = getattr(load(cluster.target), "parts", None)
+    return tell(cluster) if tell else []
 
 
 def answers(cluster: Cluster) -> bool:

@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -20,18 +20,14 @@ from raysweep.targets import DASHBOARD_PORT, Cluster, Options, answers, forward,
 from raysweep.targets.ports import HOST
 
 OPTIONS = frozenset({"dashboard_port"})
+LASTING = True
 DASHBOARD_SECONDS = 120
 
 
 def start(project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
     """Checks cluster.yaml, shows what it starts, asks, and runs `ray up`. See `Target.start`."""
     path, port = project / vm_config.FILE, options.dashboard_port or DASHBOARD_PORT
-    config = vm_config.read(path)
-    if problems := vm_config.problems(config) + ports.problems({"--dashboard-port": port}):
-        raise BadInput(*problems)
-    click.echo("\n".join(vm_config.summary(config)))
-    if not click.confirm("Start it? The head costs from now on", default=False):
-        raise BadInput("not started")
+    config = _checked(path, ports.problems({"--dashboard-port": port}))
     cluster = Cluster(
         target="aws",
         id=f"raysweep-{config['cluster_name']}",
@@ -42,8 +38,14 @@ def start(project: Path, token: Path, options: Options, record: Callable[[Cluste
         settings=str(path),
     )
     record(cluster)
-    _ray("up", "--yes", str(path))
-    _tunnel(cluster)
+    _up(cluster)
+    return cluster
+
+
+def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster:
+    """`ray up` again, which keeps the machines that there are; shown and asked as at first. See `Target.revive`."""
+    _checked(Path(cluster.settings))
+    _up(cluster)
     return cluster
 
 
@@ -75,6 +77,22 @@ def logs(cluster: Cluster, follow: bool) -> int:
 
 def remove_volumes(project: Path) -> None:
     """There are none: disks go with their machines, and the bucket is the user's own. See `Target.remove_volumes`."""
+
+
+def _checked(path: Path, problems: Sequence[str] = ()) -> vm_config.Config:
+    """The configuration, if there is nothing against it and the user agrees to what it starts."""
+    config = vm_config.read(path)
+    if found := [*vm_config.problems(config), *problems]:
+        raise BadInput(*found)
+    click.echo("\n".join(vm_config.summary(config)))
+    if not click.confirm("Start it? The head costs from now on", default=False):
+        raise BadInput("not started")
+    return config
+
+
+def _up(cluster: Cluster) -> None:
+    _ray("up", "--yes", cluster.settings)
+    _tunnel(cluster)
 
 
 def _command() -> list[str]:

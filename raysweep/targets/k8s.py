@@ -12,13 +12,13 @@ from raysweep.targets.kubernetes import Kube, open_cluster, write_settings
 from raysweep.targets.manifests import NAMESPACE
 from raysweep.targets.plan import OPTIONS as BASIC
 from raysweep.targets.plan import Plan, check
-from raysweep.targets.raycluster import healthy, logs, scale
+from raysweep.targets.raycluster import healthy, logs, revive, scale
 
-__all__ = ["OPTIONS", "healthy", "logs", "remove_volumes", "scale", "start", "stop"]
+__all__ = ["OPTIONS", "healthy", "logs", "remove_volumes", "revive", "scale", "start", "stop"]
 
 OPTIONS = BASIC | {"context", "overlay"}
 OVERLAY = "gpu"
-PATIENCE = 900.0  # seconds without a node: a cloud may take so long to make one
+LASTING = True
 
 
 def start(project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
@@ -26,7 +26,7 @@ def start(project: Path, token: Path, options: Options, record: Callable[[Cluste
     overlays = project / "k8s" / "overlays"
     named = options.overlay or OVERLAY
     overlay = Path(named).absolute() if "/" in named else overlays / named
-    plan = Plan(project, token.parent / "kubernetes", overlay, options, PATIENCE)
+    plan = Plan(project, token.parent / "kubernetes", overlay, options, raycluster.GROWING_PATIENCE)
     manifests.kubectl()
     if problems := check(project, overlay, options):
         raise BadInput(*problems)
@@ -34,7 +34,7 @@ def start(project: Path, token: Path, options: Options, record: Callable[[Cluste
     if not kube.answers():
         raise BadInput(f"the Kubernetes cluster of context {kube.context} does not answer at {kube.server}")
     cluster = raycluster.record_of("k8s", uuid.uuid4().hex, token, plan)
-    raycluster.refuse_foreign(kube)
+    raycluster.refuse_foreign(kube, raycluster.project_id(plan.folder))
     write_settings(Path(cluster.settings), kubeconfig=None, context=kube.context)
     record(cluster)
     cluster = raycluster.install(plan, cluster, kube)
@@ -54,7 +54,10 @@ def remove_volumes(project: Path) -> None:
     settings = project / FOLDER / "kubernetes" / "settings.json"
     if settings.exists():
         try:
-            open_cluster(str(settings)).delete("Namespace", NAMESPACE, "v1")
+            kube = open_cluster(str(settings))
+            kube.echo()
+            raycluster.refuse_foreign(kube, raycluster.project_id(settings.parent))
+            kube.delete("Namespace", NAMESPACE, "v1")
         except BadInput as error:
             raise ClusterError(f"what the store holds cannot be removed: {error}") from error
         settings.unlink()

@@ -12,23 +12,25 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import click
+
 from raysweep.errors import BadInput, ClusterError
 from raysweep.targets import Cluster, Options, forward, manifests, raycluster
-from raysweep.targets.kubernetes import Kube, write_settings
+from raysweep.targets.kubernetes import Kube, open_cluster, write_settings
 from raysweep.targets.plan import OPTIONS, Plan, check
 from raysweep.targets.raycluster import healthy, logs, scale
-from raysweep.targets.waiting import step
+from raysweep.targets.waiting import FIXED_PATIENCE, step, wait
 
-__all__ = ["OPTIONS", "healthy", "logs", "remove_volumes", "scale", "start", "stop"]
+__all__ = ["OPTIONS", "healthy", "logs", "remove_volumes", "revive", "scale", "start", "stop"]
 
-PATIENCE = 20.0  # seconds without a node: no further one will come
+LASTING = True
 CREATE_SECONDS = 300
 
 
 def start(project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
     """`kind create cluster`, the images into its node, operator and Ray cluster. See `Target.start`."""
     folder, overlay = token.parent / "kubernetes", project / "k8s" / "overlays" / "kind"
-    plan = Plan(project, folder, overlay, options, PATIENCE)
+    plan = Plan(project, folder, overlay, options, FIXED_PATIENCE)
     images = _check(plan)
     name = f"raysweep-{secrets.token_hex(3)}"
     kubeconfig = str(folder / "kubeconfig")
@@ -44,8 +46,21 @@ def start(project: Path, token: Path, options: Options, record: Callable[[Cluste
     return cluster
 
 
+def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
+    """Starts its node again if that has stopped; without a node there is nothing to keep. See `Target.revive`."""
+    nodes = _run(["kind", "get", "nodes", "--quiet", "--name", cluster.id]).split()
+    if not nodes:
+        return None
+    kube = open_cluster(cluster.settings)
+    if not kube.answers():
+        _run(["docker", "start", *nodes])
+        wait("the Kubernetes cluster", kube.answers, seconds=CREATE_SECONDS)
+    return raycluster.revive(cluster, record)
+
+
 def stop(cluster: Cluster, volumes: bool = False) -> str:
     """`kind delete cluster`, its store included: it lives in the node. See `Target.stop`."""
+    click.echo(f"context kind-{cluster.id}: the whole Kubernetes cluster, which the kit made, goes")
     forward.stop(cluster.id)
     kubeconfig = Path(cluster.settings).parent / "kubeconfig"
     _run(["kind", "delete", "cluster", "--name", cluster.id, "--kubeconfig", str(kubeconfig)])

@@ -10,12 +10,13 @@ from raysweep.targets.kubernetes import OURS
 from raysweep.targets.manifests import NAMESPACE, Object
 
 
-def objects(folder: Path, cluster: Cluster) -> list[Object]:
+def objects(folder: Path, cluster: Cluster, has_role: bool = False) -> list[Object]:
     """Token and keys, from files of this machine that are readable by their owner only.
 
     Args:
         folder: holds the keys of the store that the cluster brings along, if it has an endpoint.
         cluster: whose they are.
+        has_role: its pods have a role for S3, so that none of this user's own keys are for them.
     """
     found = [_secret("raysweep-token", {"auth_token": Path(cluster.token_path).read_text()})]
     if cluster.endpoint:
@@ -24,7 +25,7 @@ def objects(folder: Path, cluster: Cluster) -> list[Object]:
             _secret("raysweep-s3", {"credentials": keys[store.CREDENTIALS]}),
             _secret("raysweep-store", {"identities.json": keys[store.IDENTITIES]}),
         ]
-    elif text := _own_credentials():
+    elif not has_role and (text := _own_credentials()):
         found.append(_secret("raysweep-s3", {"credentials": text}))
     return found
 

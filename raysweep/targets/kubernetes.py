@@ -8,15 +8,20 @@ import functools
 import json
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from raysweep.errors import BadInput, ClusterError
+import click
+
+from raysweep.errors import BadInput, ClusterError, Unreachable
 from raysweep.targets.manifests import NAMESPACE, Object, kubectl
 from raysweep.targets.waiting import line, wait
 
 MANAGER = "raysweep"  # of the fields that it applies
+PASSING = (429, 500, 502, 503, 504)  # HTTP: an API server that starts, or has too much to do
+SECONDS = 30.0  # for each answer of the API server
 OURS = {"app.kubernetes.io/part-of": "raysweep"}
 
 
@@ -49,9 +54,19 @@ class Kube:
     @functools.cached_property
     def api(self) -> Any:
         """Kubernetes' own client."""
-        from kubernetes import config
+        from kubernetes import client, config
 
-        return config.new_client_from_config(config_file=self.kubeconfig, context=self.context)
+        settings = client.Configuration()
+        settings.retries = 1  # of urllib3, at once; who can wait does so himself
+        config.load_kube_config(config_file=self.kubeconfig, context=self.context, client_configuration=settings)
+        api = client.ApiClient(settings)
+        ask = api.rest_client.request
+
+        def request(*args: Any, _request_timeout: float | None = None, **kwargs: Any) -> Any:
+            return ask(*args, _request_timeout=_request_timeout or SECONDS, **kwargs)
+
+        api.rest_client.request = request  # its own default is to wait for ever
+        return api
 
     @property
     def core(self) -> Any:
@@ -72,8 +87,24 @@ class Kube:
         return [kubectl(), *where, f"--context={self.context}", f"--namespace={NAMESPACE}"]
 
     def answers(self) -> bool:
-        """Whether the API server does, within a few seconds."""
-        return self._try(lambda: self.core.read_namespace("default", _request_timeout=5)) is not None
+        """Whether the API server does, within a few seconds; one that has just begun refuses even its owner."""
+        from kubernetes import client
+        from kubernetes.client.exceptions import ApiException
+
+        try:
+            with self._answering():
+                client.VersionApi(self.api).get_code(_request_timeout=5)
+            return True
+        except ApiException as error:
+            if error.status == 401:
+                raise ClusterError(f"{self.server} does not know the user of context {self.context}") from error
+            return False
+        except Unreachable:
+            return False
+
+    def echo(self) -> None:
+        """Says which cluster is about to be changed."""
+        click.echo(f"context {self.context} ({self.server}), namespace {NAMESPACE}")
 
     def apply(self, objects: list[Object]) -> None:
         """Server-side apply, in this order.
@@ -82,7 +113,7 @@ class Kube:
             ClusterError: the API server refuses an object; its reason in one line.
         """
         for each in objects:
-            with _refusal(each):
+            with _refusal(each), self._answering():
                 kind = self._dynamic.resources.get(api_version=each["apiVersion"], kind=each["kind"])
                 self._dynamic.server_side_apply(kind, each, field_manager=MANAGER, force_conflicts=True)
 
@@ -97,31 +128,60 @@ class Kube:
 
     def patch(self, kind: str, name: str, operations: list[Object]) -> None:
         """JSON 6902 operations on one of KubeRay's objects; all of them, or none and a ClusterError."""
-        resource = self._dynamic.resources.get(api_version="ray.io/v1", kind=kind)
-        with _refusal({"kind": kind, "metadata": {"name": name}}):
+        with _refusal({"kind": kind, "metadata": {"name": name}}), self._answering():
+            resource = self._dynamic.resources.get(api_version="ray.io/v1", kind=kind)
             resource.patch(body=operations, name=name, namespace=NAMESPACE, content_type="application/json-patch+json")
 
     def api_addresses(self) -> list[tuple[list[str], list[int]]]:
         """Addresses and ports of the API server: those of its Service, and those behind it."""
         from kubernetes import client
 
-        service = self.core.read_namespaced_service("kubernetes", "default").spec
-        behind = client.DiscoveryV1Api(self.api).read_namespaced_endpoint_slice("kubernetes", "default")
+        with self._answering():
+            service = self.core.read_namespaced_service("kubernetes", "default").spec
+            behind = client.DiscoveryV1Api(self.api).read_namespaced_endpoint_slice("kubernetes", "default")
         return [
             ([service.cluster_ip], [port.port for port in service.ports]),
             ([ip for each in behind.endpoints for ip in each.addresses], [port.port for port in behind.ports]),
         ]
 
-    def delete(self, kind: str, name: str, api_version: str = "ray.io/v1", seconds: float = 180) -> None:
-        """Deletes an object and waits until it and what it owns are gone."""
+    def delete(
+        self, kind: str, name: str, api_version: str = "ray.io/v1", seconds: float = 180, alone: bool = False
+    ) -> None:
+        """Deletes an object and waits until it and what it owns are gone; or, `alone`, only it: the rest follows."""
+        policy = "Background" if alone else "Foreground"
 
         def remove() -> bool:
             resource = self._dynamic.resources.get(api_version=api_version, kind=kind)
-            resource.delete(name=name, namespace=NAMESPACE, body={"propagationPolicy": "Foreground"})
+            resource.delete(name=name, namespace=NAMESPACE, body={"propagationPolicy": policy})
             return True
 
         if self._try(remove):
             wait(f"the end of {kind} {name}", lambda: self.get(kind, name, api_version) is None, seconds=seconds)
+
+    def pods(self, namespace: str = NAMESPACE, selector: str = "") -> list[Any]:
+        """The pods of a namespace that bear these labels."""
+        return self._try(lambda: list(self.core.list_namespaced_pod(namespace, label_selector=selector).items)) or []
+
+    def namespaces_of(self, labels: dict[str, str]) -> list[str]:
+        """The namespaces that have pods with these labels."""
+        selector = ",".join(f"{label}={value}" for label, value in labels.items())
+        pods = self._if_allowed(lambda: self.core.list_pod_for_all_namespaces(label_selector=selector).items)
+        return sorted({pod.metadata.namespace for pod in pods})
+
+    def events(self, namespace: str = NAMESPACE) -> list[Any]:
+        """What has happened there lately."""
+        return self._try(lambda: list(self.core.list_namespaced_event(namespace).items)) or []
+
+    def allocatable(self) -> list[dict[str, str]]:
+        """What each node has for pods, such as {"cpu": "2", "memory": "8Gi"}; none if this user may not know it."""
+        return [dict(node.status.allocatable or {}) for node in self._if_allowed(lambda: self.core.list_node().items)]
+
+    def touch(self, selector: str) -> None:
+        """Has the kubelet look at pods of our namespace at once, and so at the files that they have of ConfigMaps."""
+        for pod in self.pods(selector=selector):
+            now = {"metadata": {"annotations": {"raysweep/looked-at": uuid.uuid4().hex[:8]}}}
+            with _refusal({"kind": "Pod", "metadata": {"name": pod.metadata.name}}), self._answering():
+                self.core.patch_namespaced_pod(pod.metadata.name, NAMESPACE, now)
 
     def names(self, kind: str) -> list[str]:
         """The objects of one of KubeRay's kinds in our namespace."""
@@ -141,22 +201,49 @@ class Kube:
         atexit.register(shutil.rmtree, cache, ignore_errors=True)
         return dynamic.DynamicClient(self.api, cache_file=str(cache / "kinds.json"))
 
+    def _if_allowed(self, call: Callable[[], list[Any]]) -> list[Any]:
+        """Nothing where only more powerful users may look."""
+        try:
+            return self._try(call) or []
+        except Unreachable:
+            raise
+        except ClusterError:
+            return []
+
     def _try(self, call: Callable[[], Any]) -> Any:
-        """None where there is nothing: neither the object nor its kind."""
+        """None where there is nothing: neither the object nor its kind.
+
+        Raises:
+            Unreachable: no answer, so that nobody knows whether there is something.
+            ClusterError: the API server refuses.
+        """
         from kubernetes.client.exceptions import ApiException
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
-        from urllib3.exceptions import HTTPError
 
         try:
-            return call()
+            with self._answering():
+                return call()
         except ResourceNotFoundError:
             return None
         except ApiException as error:
             if error.status == 404:
                 return None
             raise ClusterError(f"{self.server}: {_message(error)}") from error
-        except HTTPError:
-            return None
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        where = f"the API server of context {self.context} does not answer at {self.server}"
+        try:
+            yield
+        except ApiException as error:
+            if error.status not in PASSING:
+                raise
+            raise Unreachable(f"{where}: {_message(error)}") from error
+        except HTTPError as error:
+            raise Unreachable(f"{where}: {type(error).__name__}") from error
 
 
 @contextlib.contextmanager

@@ -77,6 +77,21 @@ def write(folder: Path, overlay: Path, added: Additions, components: Path = Path
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
+def amend(folder: Path, added: Additions) -> None:
+    """Adds patches to a kustomization that was written; one on the same paths of the same object is replaced."""
+    path = folder / "kustomization.yaml"
+    content = yaml.safe_load(path.read_text())
+    for (kind, name), operations in added.patches.items():
+        target, paths = {"kind": kind, "name": name}, [each["path"] for each in operations]
+        kept = [each for each in content["patches"] if each["target"] != target or _paths(each) != paths]
+        content["patches"] = [*kept, {"target": target, "patch": yaml.safe_dump(operations, sort_keys=False)}]
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def _paths(patch: Object) -> list[str]:
+    return [operation["path"] for operation in yaml.safe_load(patch["patch"])]
+
+
 def write_operator(folder: Path, project: Path) -> Path:
     """The folder to render the KubeRay operator from: k8s/operator, or KUBERAY_MANIFESTS with the same settings."""
     source = os.environ.get("KUBERAY_MANIFESTS")

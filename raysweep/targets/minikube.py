@@ -6,6 +6,7 @@ Written to minikube's documentation, https://minikube.sigs.k8s.io/docs/commands.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -13,18 +14,20 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import click
+
 from raysweep.errors import BadInput, ClusterError
 from raysweep.targets import Cluster, Options, forward, manifests, raycluster
-from raysweep.targets.kubernetes import Kube, write_settings
+from raysweep.targets.kubernetes import Kube, open_cluster, write_settings
 from raysweep.targets.plan import OPTIONS as BASIC
 from raysweep.targets.plan import Plan, check
 from raysweep.targets.raycluster import healthy, logs, scale
-from raysweep.targets.waiting import step
+from raysweep.targets.waiting import FIXED_PATIENCE, step
 
-__all__ = ["OPTIONS", "healthy", "logs", "remove_volumes", "scale", "start", "stop"]
+__all__ = ["OPTIONS", "healthy", "logs", "remove_volumes", "revive", "scale", "start", "stop"]
 
 OPTIONS = BASIC | {"gpus"}
-PATIENCE = 20.0  # seconds without a node: no further one will come
+LASTING = True
 CPUS, MEMORY, DISK = "max", "8g", "60g"  # the image takes 20 GB
 ADDONS = ("default-storageclass", "storage-provisioner")
 
@@ -32,7 +35,7 @@ ADDONS = ("default-storageclass", "storage-provisioner")
 def start(project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
     """`minikube start`, the images into its node, operator and Ray cluster. See `Target.start`."""
     folder, overlay = token.parent / "kubernetes", project / "k8s" / "overlays" / "minikube"
-    plan = Plan(project, folder, overlay, options, PATIENCE)
+    plan = Plan(project, folder, overlay, options, FIXED_PATIENCE)
     _check(plan)
     name = f"raysweep-{secrets.token_hex(3)}"
     kubeconfig = str(folder / "kubeconfig")
@@ -49,8 +52,20 @@ def start(project: Path, token: Path, options: Options, record: Callable[[Cluste
     return cluster
 
 
+def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
+    """`minikube start`, which starts its machine again; without one there is nothing to keep. See `Target.revive`."""
+    kubeconfig = str(Path(cluster.settings).parent / "kubeconfig")
+    listed = json.loads(_minikube(cluster.id, kubeconfig, "profile", "list", "--output=json"))
+    if cluster.id not in [each["Name"] for each in [*listed.get("valid", []), *listed.get("invalid", [])]]:
+        return None
+    if not open_cluster(cluster.settings).answers():
+        _minikube(cluster.id, kubeconfig, "start", "--wait=all")
+    return raycluster.revive(cluster, record)
+
+
 def stop(cluster: Cluster, volumes: bool = False) -> str:
     """`minikube delete`, its store included: it lives in the node. See `Target.stop`."""
+    click.echo(f"context {cluster.id}: the whole Kubernetes cluster, which the kit made, goes")
     forward.stop(cluster.id)
     folder = Path(cluster.settings).parent
     _minikube(cluster.id, str(folder / "kubeconfig"), "delete")
@@ -82,9 +97,10 @@ def _start(name: str, kubeconfig: str, gpus: bool) -> None:
         _minikube(name, kubeconfig, "addons", "enable", addon)
 
 
-def _minikube(name: str, kubeconfig: str, *arguments: str) -> None:
+def _minikube(name: str, kubeconfig: str, *arguments: str) -> str:
     command = ["minikube", f"--profile={name}", *arguments]
     environment = os.environ | {"KUBECONFIG": kubeconfig}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         raise ClusterError(f"`minikube {arguments[0]}` failed: {done.stderr.strip()}")
+    return done.stdout

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import secrets
 import shutil
 import subprocess
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
-
-from raysweep.errors import BadInput, ClusterError
+from raysweep.errors import BadInput, ClusterError, Unreachable
 from raysweep.targets import (
     DASHBOARD_PORT,
     Cluster,
@@ -31,15 +30,18 @@ from raysweep.targets import (
 )
 from raysweep.targets import plan as plans
 from raysweep.targets.kubernetes import OURS, Kube, open_cluster
-from raysweep.targets.manifests import NAMESPACE, WORKERS, Object, find, replace
+from raysweep.targets.manifests import NAMESPACE, Object, find
 from raysweep.targets.plan import NAME, Plan
 from raysweep.targets.ports import HOST
-from raysweep.targets.waiting import step, wait
+from raysweep.targets.waiting import Trouble, step, wait
 
 STORE = "raysweep-store"
+OPERATOR = ("kuberay", "kuberay-operator")  # its namespace, and its Deployment
+GROWING_PATIENCE = 900.0  # seconds without a node: a cloud may take so long to make one
 READY_SECONDS = 600
 FORWARD_SECONDS = 30
-HEAD_PATIENCE = 900  # seconds that a RayJob's head may find no node: others may be at work, or a cloud makes one
+OWNER = "raysweep/project"  # label of the namespace: whose it is
+SECRETS = ("raysweep-token", "raysweep-s3", "raysweep-store")  # made by kube_secrets
 REVIVE_SECONDS = 120  # a head that was deleted is back by then
 
 
@@ -65,42 +67,80 @@ def install(plan: Plan, cluster: Cluster, kube: Kube) -> Cluster:
     Raises:
         ClusterError: what is in the way, in one line.
     """
-    click.echo(f"context {kube.context} ({kube.server}), namespace {NAMESPACE}")
-    refuse_foreign(kube)
-    objects = plans.objects(plan, kube)
+    kube.echo()
+    project = project_id(plan.folder)
+    refuse_foreign(kube, project)
+    objects = plans.objects(plan, kube, {OWNER: project})
     cluster = _with_storage(plan, cluster, objects)
     with step("KubeRay operator"):
         _operator(plan, kube)
-    began = datetime.now(UTC).replace(microsecond=0)
+    _apply(cluster, kube, objects, plan.patience)
+    return cluster
+
+
+def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster:
+    """Applies what was applied once more, which changes nothing of what is there. See `Target.revive`."""
+    kube = open_cluster(cluster.settings)
+    kube.echo()
+    if not kube.answers():
+        raise Unreachable(f"the API server of context {kube.context} does not answer at {kube.server}")
+    folder = Path(cluster.settings).parent
+    refuse_foreign(kube, project_id(folder))
+    plans.readdress(folder, kube)
+    _apply(cluster, kube, manifests.render(folder), patience_of(cluster))
+    record(cluster)
+    return cluster
+
+
+def patience_of(cluster: Cluster) -> float:
+    """Seconds for which its pods may find no node."""
+    return GROWING_PATIENCE if cluster.target == "k8s" else waiting.FIXED_PATIENCE
+
+
+def _apply(cluster: Cluster, kube: Kube, objects: list[Object], patience: float) -> None:
+    """Namespace, Secrets and the rest; then waits until all of it runs and can be reached from here."""
     with step("objects applied"):
         kube.apply([each for each in objects if each["kind"] == "Namespace"])
-        kube.apply(kube_secrets.objects(plan.folder, cluster))
+        trouble = Trouble(kube, NAMESPACE, patience, grows=patience > waiting.FIXED_PATIENCE)
+        kube.apply(kube_secrets.objects(Path(cluster.settings).parent, cluster, own_role(objects)))
         kube.apply(objects)
     with step("Ray cluster ready"):
         wait(
             "the Ray cluster",
-            lambda: _provisioned(kube) and not waiting.state(kube.core, NAMESPACE),
-            seconds=max(READY_SECONDS, plan.patience),
-            trouble=lambda: waiting.trouble(kube.core, NAMESPACE, began, plan.patience),
-            state=lambda: waiting.state(kube.core, NAMESPACE),
+            lambda: _provisioned(kube) and not waiting.state(kube, NAMESPACE, NAME),
+            seconds=max(READY_SECONDS, patience),
+            trouble=lambda: trouble(NAME),
+            state=lambda: waiting.state(kube, NAMESPACE, NAME),
         )
     with step("ports forwarded"):
         _forward(cluster, kube)
         if cluster.endpoint:
             store.create_bucket(cluster.endpoint, Path(cluster.credentials_path))
-    return cluster
+
+
+def own_role(objects: list[Object]) -> bool:
+    """Whether the pods have a role of the cloud's for S3: then they read no file of keys."""
+    settings = find(objects, "ConfigMap", "raysweep-settings")
+    return settings is not None and "AWS_SHARED_CREDENTIALS_FILE" not in settings["data"]
 
 
 def healthy(cluster: Cluster) -> bool:
-    """Whether it answers; a forward that ended is begun again, and a head that is being replaced waited for."""
+    """Whether it answers; a forward that ended is begun again, and a head that is being replaced waited for.
+
+    See `Target.healthy`.
+    """
     try:
         kube = open_cluster(cluster.settings)
         if kube.get("RayCluster", NAME) is None:
             return False
         _forward(cluster, kube)
         wait("the dashboard", lambda: answers(cluster), seconds=REVIVE_SECONDS)
-    except (BadInput, ClusterError, OSError, ValueError):
+    except Unreachable:
+        raise
+    except (ClusterError, OSError, ValueError):
         return False
+    except BadInput as error:
+        raise Unreachable(f"{error}; or, if that cluster is gone, `raysweep cluster down --forget`") from error
     return True
 
 
@@ -109,22 +149,18 @@ def scale(cluster: Cluster, workers: int) -> None:
     if wrong := too_few({"--workers": workers}):
         raise BadInput(*wrong)
     kube = open_cluster(cluster.settings)
+    kube.echo()
     found = kube.get("RayCluster", NAME)
     if found is None:
         raise ClusterError(f"there is no RayCluster {NAME} in {kube.context}")
-    group = found["spec"]["workerGroupSpecs"][0]
-    fixed = not found["spec"].get("enableInTreeAutoscaling")
-    least = workers if fixed else min(group["minReplicas"], workers)
-    operations = [
-        {"op": "test", "path": f"{WORKERS}/groupName", "value": group["groupName"]},
-        replace(f"{WORKERS}/maxReplicas", workers),
-        replace(f"{WORKERS}/minReplicas", least),
-        replace(f"{WORKERS}/replicas", least if fixed else min(group["replicas"], workers)),
-    ]
-    kube.patch("RayCluster", NAME, operations)
-    group["maxReplicas"] = workers
-    told = {"data": {plans.NODES: plans.nodes(found)}}  # heads that are there have it in their environment
-    kube.core.patch_namespaced_config_map("raysweep-settings", NAMESPACE, told)
+    kube.patch("RayCluster", NAME, plans.resized(found, workers, keep=True))
+    folder = Path(cluster.settings).parent
+    objects = plans.resize(folder, workers)  # for RayJobs to come, and for `up`
+    told = find(objects, "ConfigMap", "raysweep-settings")
+    assert told is not None
+    kube.apply([told])
+    # The next look at the file would otherwise be up to a minute away, and the next job may be sooner.
+    kube.touch(f"ray.io/cluster={NAME},ray.io/node-type=head")
 
 
 def logs(cluster: Cluster, follow: bool) -> int:
@@ -136,9 +172,11 @@ def logs(cluster: Cluster, follow: bool) -> int:
 
 def remove(cluster: Cluster, volumes: bool) -> str:
     """Takes our objects away; the operator stays, and without `volumes` the namespace with the store's volume."""
-    forward.stop(cluster.id)
-    kube = open_cluster(cluster.settings)
+    kube = _reached(cluster)
+    kube.echo()
     folder = Path(cluster.settings).parent
+    refuse_foreign(kube, project_id(folder))
+    forward.stop(cluster.id)
     count = 0
     for kind in ("RayJob", "RayCluster"):
         for name in kube.names(kind):
@@ -150,7 +188,16 @@ def remove(cluster: Cluster, volumes: bool) -> str:
         if each["kind"] not in kept:
             kube.delete(each["kind"], each["metadata"]["name"], each["apiVersion"])
             count += 1
+    for name in SECRETS:
+        kube.delete("Secret", name, "v1")
     return f"{count} objects"
+
+
+def _reached(cluster: Cluster) -> Kube:
+    try:
+        return open_cluster(cluster.settings)
+    except (BadInput, OSError, ValueError) as error:
+        raise ClusterError(f"{error}; or, if that cluster is gone, `raysweep cluster down --forget`") from error
 
 
 def forget(cluster: Cluster) -> None:
@@ -160,13 +207,29 @@ def forget(cluster: Cluster) -> None:
         shutil.rmtree(each, ignore_errors=True)
 
 
-def refuse_foreign(kube: Kube) -> None:
-    """Raises BadInput if somebody else has a namespace of our name."""
+def project_id(folder: Path) -> str:
+    """What tells this project from other checkouts that use the same Kubernetes cluster; made once."""
+    path = folder.with_name("project")
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(secrets.token_hex(6))
+    return path.read_text().strip()
+
+
+def refuse_foreign(kube: Kube, project: str) -> None:
+    """Raises BadInput if somebody else, or another checkout of this project, has a namespace of our name."""
     found = kube.get("Namespace", NAMESPACE, "v1")
+    labels = (found or {}).get("metadata", {}).get("labels") or {}
     label, value = next(iter(OURS.items()))
-    if found and found["metadata"].get("labels", {}).get(label) != value:
+    if found and labels.get(label) != value:
         raise BadInput(
             f"namespace `{NAMESPACE}` of {kube.context} is not of this kit: it lacks the label {label}={value}"
+        )
+    if found and labels.get(OWNER) != project:
+        raise BadInput(
+            f"namespace `{NAMESPACE}` of {kube.context} is another project's ({OWNER}={labels.get(OWNER)}): it is left"
+            f" as it is; if it should be this one's: kubectl --context={kube.context} label --overwrite namespace"
+            f" {NAMESPACE} {OWNER}={project}"
         )
 
 
@@ -186,10 +249,10 @@ def _operator(plan: Plan, kube: Kube) -> None:
         kube.apply(manifests.render(manifests.write_operator(plan.folder / "operator", plan.project)))
         wait(
             "the KubeRay operator",
-            lambda: not waiting.state(kube.core, "kuberay") and bool(kube.core.list_namespaced_pod("kuberay").items),
+            lambda: not waiting.state(kube, *OPERATOR) and bool(kube.pods(OPERATOR[0])),
             seconds=READY_SECONDS,
-            trouble=partial(waiting.trouble, kube.core, "kuberay", datetime.now(UTC), plan.patience),
-            state=lambda: waiting.state(kube.core, "kuberay"),
+            trouble=partial(Trouble(kube, OPERATOR[0], plan.patience), OPERATOR[1]),
+            state=lambda: waiting.state(kube, *OPERATOR),
         )
 
 

@@ -10,33 +10,51 @@ import contextlib
 import hashlib
 import logging
 import re
+import secrets
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import click
 import yaml
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from raysweep.client import DETACHED, NEVER_UPLOADED
-from raysweep.errors import BadInput, ClusterError
+from raysweep.client import NEVER_UPLOADED
+from raysweep.errors import BadInput, ClusterError, StorageError, Unreachable
+from raysweep.job import DETACHED
 from raysweep.keep_log import exit_code
 from raysweep.storage import Storage, open_storage
 from raysweep.targets import Cluster, manifests, raycluster, waiting
 from raysweep.targets.kubernetes import Kube, open_cluster
 from raysweep.targets.manifests import NAMESPACE, Additions, Object, replace
+from raysweep.targets.plan import folder_as_storage
+from raysweep.targets.waiting import Trouble
+
+T = TypeVar("T")
 
 TARGETS = ("kind", "minikube", "k8s")
 POLL_SECONDS = 1.0
 MOST_LETTERS = 47  # of a RayJob's name, by KubeRay
 BAD_INPUT = 2  # an exit code that a further try does not change
+HEAD_PATIENCE = 900.0  # seconds that its pods may find no node: others may be at work, or a cloud makes one
+AWAY_SECONDS = 300.0  # for which the API server may not answer
+LOGS = "raysweep/logs"  # annotation: where in the sweep's storage this job's logs are
 
 
 def run(
-    project: Path, cluster: Cluster, strategy: str, name: str, arguments: Sequence[str], storage: str, follow: bool
+    project: Path,
+    cluster: Cluster,
+    strategy: str,
+    name: str,
+    arguments: Sequence[str],
+    storage: str,
+    follow: bool,
+    deadline: int | None = None,
+    queue: str | None = None,
 ) -> int:
     """Submits a strategy as a RayJob, follows it, and takes it away with its cluster; a running one is followed.
 
@@ -48,38 +66,40 @@ def run(
         arguments: the job's own flags.
         storage: where the sweep is kept; this process and the job both reach it.
         follow: print the job's log until its end.
+        deadline: seconds after which Kubernetes ends it, tries and queueing included; None for that of the manifests.
+        queue: of Kueue, in which the job waits until there is room for all of its cluster.
 
     Returns:
         The driver's exit code; 0 without `follow`; DETACHED after Ctrl-C, which leaves the job running.
 
     Raises:
-        BadInput: the target has no RayJobs.
+        BadInput: the target has no RayJobs, or the storage is a folder.
         ClusterError: it cannot run, in one line, and was taken away again.
     """
     if cluster.target not in TARGETS:
         raise BadInput(f"the target {cluster.target} has no RayJobs, only {', '.join(TARGETS)}: use `make submit`")
-    raycluster.healthy(cluster)  # its store is reached through it
+    if problems := folder_as_storage(storage):
+        raise BadInput(*problems)
     kube, place, job = open_cluster(cluster.settings), open_storage(storage).child(name), job_name(strategy, name)
-    seen = set(_logs(place))
-    began = datetime.now(UTC).replace(microsecond=0)
-    if kube.get("RayJob", job) is None:
-        code = upload_code(project, place)
-        kept = ["python", "-m", "raysweep.keep_log", place.child("logs").url]
+    kube.echo()
+    raycluster.healthy(cluster)  # its store is reached through it
+    trouble = Trouble(kube, NAMESPACE, HEAD_PATIENCE, grows=cluster.target == "k8s")
+    if (found := kube.get("RayJob", job)) is None:
+        code, logs = upload_code(project, place), f"logs/{secrets.token_hex(4)}"
+        kept = ["python", "-m", "raysweep.keep_log", place.child(logs).url]
         sweep = ["python", f"jobs/{strategy}.py", "--name", name, "--storage", storage, "--resume", "auto"]
-        entrypoint = shlex.join([*kept, *sweep, *arguments])
-        kube.apply([render(project, job, entrypoint, code)])
+        kube.apply([render(project, job, shlex.join([*kept, *sweep, *arguments]), code, {LOGS: logs}, deadline, queue)])
         click.echo(f"submitted rayjob {job}: storage {place.url}")
     else:
         click.echo(f"rayjob {job} is there already: following it")
-        seen = set()
+        logs = (found["metadata"].get("annotations") or {}).get(LOGS, "logs")
     if not follow:
         return 0
+    stop = shlex.join([*kube.command, "delete", "rayjob", job])
     try:
-        return _follow(kube, job, place, seen, began)
+        return _Follower(kube, job, _Printer(place, logs), trouble).follow()
     except KeyboardInterrupt:
-        click.echo(
-            f"\ndetached, {job} goes on; the same command follows it; stop: kubectl -n {NAMESPACE} delete rayjob {job}"
-        )
+        click.echo(f"\ndetached, {job} goes on; the same command follows it; stop: {stop}")
         return DETACHED
 
 
@@ -106,95 +126,167 @@ def upload_code(project: Path, place: Storage) -> str:
     return f"{place.url}/{key}"
 
 
-def render(project: Path, job: str, entrypoint: str, code: str) -> Object:
-    """The RayJob of the cluster that is applied: same images, same workers."""
+def render(
+    project: Path,
+    job: str,
+    entrypoint: str,
+    code: str,
+    annotations: dict[str, str] | None = None,
+    deadline: int | None = None,
+    queue: str | None = None,
+) -> Object:
+    """The RayJob of the cluster that is applied: same images, same workers. In a queue, all of these from the start."""
     from raysweep.cluster import FOLDER
 
-    added = Additions(components=("rayjob",))
+    added = Additions(components=("rayjob",) if queue is None else ("rayjob", "kueue"))
     added.patch(
         "RayJob",
         "sweep",
         replace("/metadata/name", job),
         replace("/spec/entrypoint", entrypoint),
         replace("/spec/runtimeEnvYAML", yaml.safe_dump({"working_dir": code})),
+        replace("/metadata/annotations", annotations or {}),
+        *([] if queue is None else [replace("/metadata/labels/kueue.x-k8s.io~1queue-name", queue)]),
+        *([] if deadline is None else [replace("/spec/activeDeadlineSeconds", deadline)]),
     )
-    folder = project / FOLDER / "rayjob"
+    folder = project / FOLDER / "rayjob" / job  # two may be submitted at the same time
     manifests.write(folder, project / FOLDER / "kubernetes", added, project / "k8s" / "components")
     found = manifests.find(manifests.render(folder), "RayJob", job)
     assert found is not None
+    if queue is not None:
+        _fix_size(found["spec"]["rayClusterSpec"])
     return found
 
 
-def _follow(kube: Kube, job: str, place: Storage, seen: set[str], began: datetime) -> int:
-    """Prints what the tries log, one after the other, until the last one's end; then takes the RayJob away."""
-    printer, shown = _Printer(place, seen), ""
-    while not (status := _status(kube, job)).get("ended"):
-        with _removed_on_error(kube, job):
-            _refuse_hopeless(kube, status, began)
-        if (now := status["line"]) != shown:
-            click.echo(f"  {now}")
-            shown = now
-        printer.print_new()
-        if printer.code == BAD_INPUT:
-            break
-        time.sleep(POLL_SECONDS)
-    printer.print_new()
-    kube.delete("RayJob", job)
-    succeeded = status.get("job") == "SUCCEEDED"
-    click.echo(f"rayjob {job}: {status.get('job') or status['line']}{'' if succeeded else status['message']}")
-    return printer.code if printer.code is not None else (0 if succeeded else 1)
+def _fix_size(cluster: Object) -> None:
+    """Kueue admits no cluster that scales itself: each group has its most workers."""
+    cluster.pop("enableInTreeAutoscaling", None)
+    cluster.pop("autoscalerOptions", None)
+    for group in cluster["workerGroupSpecs"]:
+        group["replicas"] = group["minReplicas"] = group["maxReplicas"]
 
 
-def _status(kube: Kube, job: str) -> dict[str, Any]:
-    found = kube.get("RayJob", job)
-    if found is None:
-        raise ClusterError(f"rayjob {job} was deleted by somebody else; its sweep can be continued by the same command")
-    status = found.get("status") or {}
-    state, tries = status.get("jobDeploymentStatus") or "New", int(status.get("failed") or 0)
-    message = status.get("message") or ""
-    return {
-        "ended": state in ("Complete", "Failed", "ValidationFailed"),
-        "job": status.get("jobStatus"),
-        "cluster": status.get("rayClusterName"),
-        "line": " ".join(filter(None, (state, f"(after {tries} failed tries)" if tries else ""))),
-        "message": f": {waiting.line(message)}" if message else "",
-    }
+class _Follower:
+    """Follows a RayJob until the end of its last try. What does not answer for a while is asked again."""
 
+    def __init__(self, kube: Kube, job: str, printer: _Printer, trouble: Trouble) -> None:
+        self._kube, self._job, self._printer, self._trouble = kube, job, printer, trouble
+        self._shown = ""
 
-def _refuse_hopeless(kube: Kube, status: dict[str, Any], began: datetime) -> None:
-    """A head that cannot start fails the job at once; workers that find no room only make it slower."""
-    if status["line"].startswith("Initializing") and status["cluster"]:
-        head = f"ray.io/cluster={status['cluster']},ray.io/node-type=head"
-        if reason := waiting.trouble(kube.core, NAMESPACE, began, raycluster.HEAD_PATIENCE, head):
+    def follow(self) -> int:
+        """Prints what the tries log, one after the other; then takes the RayJob away and returns the exit code."""
+        while not (status := self._patiently(self._status)).ended:
+            self._refuse_hopeless(status)
+            self._show(status)
+            self._printer.print_new()
+            if self._printer.code == BAD_INPUT:
+                break
+            time.sleep(POLL_SECONDS)
+        self._printer.print_last()
+        self._take_away()
+        succeeded = status.job == "SUCCEEDED"
+        click.echo(f"rayjob {self._job}: {status.job or status.line}{'' if succeeded else status.message}")
+        code = self._printer.code
+        return code if code is not None else (0 if succeeded else 1)
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        again = Retrying(
+            retry=retry_if_exception_type(Unreachable),
+            stop=stop_after_delay(AWAY_SECONDS),
+            wait=wait_random_exponential(max=5),
+            before_sleep=lambda state: self._say(str(state.outcome and state.outcome.exception())),
+            reraise=True,
+        )
+        return again(ask)
+
+    def _status(self) -> _Status:
+        found = self._kube.get("RayJob", self._job)
+        if found is None:
+            raise ClusterError(
+                f"rayjob {self._job} was deleted by somebody else; its sweep can be continued by the same command"
+            )
+        return _Status.of(found)
+
+    def _refuse_hopeless(self, status: _Status) -> None:
+        """Pods that can never start end the job; one whose place is only taken makes it slower."""
+        if status.cluster is None:
+            owners: tuple[str, ...] = (self._job,)
+        else:
+            owners = (self._job, status.cluster)
+        try:
+            reason = self._trouble(*owners)
+        except Unreachable as error:
+            self._say(str(error))
+            return
+        if reason:
+            self._say(f"it is taken away, since it can never run: {reason}")
+            self._take_away()
             raise ClusterError(f"rayjob: {reason}")
 
+    def _take_away(self) -> None:
+        """The job, without waiting for its pods: they go by themselves, and may take their minute of grace."""
+        self._patiently(lambda: self._kube.delete("RayJob", self._job, alone=True))
 
-@contextlib.contextmanager
-def _removed_on_error(kube: Kube, job: str) -> Iterator[None]:
-    try:
-        yield
-    except ClusterError:
-        kube.delete("RayJob", job)
-        raise
+    def _show(self, status: _Status) -> None:
+        waits = ""
+        with contextlib.suppress(Unreachable):
+            if status.cluster and not status.line.startswith("Running"):
+                waits = waiting.state(self._kube, NAMESPACE, status.cluster)
+        self._say(f"{status.line}{': ' if waits else ''}{waits}")
+
+    def _say(self, text: str) -> None:
+        if text != self._shown:
+            click.echo(f"  {text}")
+            self._shown = text
 
 
-def _logs(place: Storage) -> list[str]:
-    return place.list("logs")
+@dataclass(frozen=True)
+class _Status:
+    """What KubeRay says of a RayJob."""
+
+    ended: bool
+    job: str | None
+    cluster: str | None
+    line: str
+    message: str
+
+    @classmethod
+    def of(cls, found: Object) -> _Status:
+        status = found.get("status") or {}
+        state, tries = status.get("jobDeploymentStatus") or "New", int(status.get("failed") or 0)
+        message = status.get("message") or ""
+        return cls(
+            ended=state in ("Complete", "Failed", "ValidationFailed"),
+            job=status.get("jobStatus"),
+            cluster=status.get("rayClusterName"),
+            line=" ".join(filter(None, (state, f"(after {tries} failed tries)" if tries else ""))),
+            message=f": {waiting.line(message)}" if message else "",
+        )
 
 
 class _Printer:
-    """Prints what is new in the logs of a sweep that were not there before."""
+    """Prints what is new in the logs of a RayJob, one of each try."""
 
-    def __init__(self, place: Storage, seen: set[str]) -> None:
-        self._place, self._seen = place, seen
+    def __init__(self, place: Storage, logs: str) -> None:
+        self._place, self._logs = place, logs
         self._printed: dict[str, int] = {}
         self.code: int | None = None
 
     def print_new(self) -> None:
-        """Prints it; `code` is the exit code at the end of the newest log."""
-        for key in _logs(self._place):
-            if key not in self._seen:
-                text = self._place.get(key).decode(errors="replace")
-                click.echo(text[self._printed.get(key, 0) :], nl=False)
-                self._printed[key] = len(text)
-                self.code = exit_code(text)
+        """Prints it, unless the storage is away; `code` is the exit code at the end of the newest log."""
+        with contextlib.suppress(StorageError):
+            self._print(self._place)
+
+    def print_last(self) -> None:
+        """Prints the rest; a storage that is away is waited for, and what it then does not give is said."""
+        try:
+            self._print(self._place.patient())
+        except StorageError as error:
+            click.echo(f"  the end of the log cannot be read: {error}")
+
+    def _print(self, place: Storage) -> None:
+        for key in place.list(self._logs):
+            text = place.get(key).decode(errors="replace")
+            click.echo(text[self._printed.get(key, 0) :], nl=False)
+            self._printed[key] = len(text)
+            self.code = exit_code(text)

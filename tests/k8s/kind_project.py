@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raysweep import cluster, journal
+from raysweep import client, cluster, journal
 from raysweep.state import SweepState
 from raysweep.storage import open_storage
 from raysweep.targets import Cluster, store
@@ -50,7 +50,9 @@ class KindProject:
             command, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
-    def ray_job_submit(self, *arguments: str, wait: bool = True) -> subprocess.CompletedProcess[str]:
+    def ray_job_submit(
+        self, *arguments: str, wait: bool = True, job: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """The plain command, with the variables that `cluster up` prints."""
         env = self.env | {
             "RAY_API_SERVER_ADDRESS": self.cluster.dashboard,
@@ -58,7 +60,7 @@ class KindProject:
             "RAY_AUTH_TOKEN_PATH": self.cluster.token_path,
         }
         ray = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", "."]
-        flags = [] if wait else ["--no-wait"]
+        flags = [*([] if wait else ["--no-wait"]), *([f"--submission-id={job}"] if job else [])]
         return subprocess.run(
             [*ray, *flags, "--", "python", *arguments],
             cwd=self.folder,
@@ -67,6 +69,10 @@ class KindProject:
             text=True,
             timeout=900,
         )
+
+    def jobs(self) -> dict[str, client.Job]:
+        """What `raysweep status` lists, by submission id."""
+        return {job.id: job for job in client.jobs(self.folder)}
 
     @functools.cached_property
     def cluster(self) -> Cluster:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import urllib.error
 import urllib.request
-from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -27,18 +28,31 @@ def test_nothing_breaks_restricted(kind: KindProject) -> None:
         "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump_all(objects)
     )
     assert (applied.returncode, applied.stderr) == (0, "")
-    label = "pod-security.kubernetes.io/enforce=restricted"
     for namespace in ("raysweep", "kuberay"):
-        looked_at = kind.kubectl(
-            "label", "namespace", namespace, "--overwrite", "--dry-run=server", f"{label}", "looked-at=now"
-        )
-        assert (looked_at.returncode, looked_at.stderr) == (0, "")
-        assert (
-            json.loads(kind.kubectl("get", "namespace", namespace, "--output=json").stdout)["metadata"]["labels"][
-                label.split("=")[0]
-            ]
-            == "restricted"
-        )
+        assert looked_at(kind, namespace) == (0, "")
+        found = json.loads(kind.kubectl("get", "namespace", namespace, "--output=json").stdout)
+        assert found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def looked_at(kind: KindProject, namespace: str) -> tuple[int, str]:
+    """What the server has against a namespace's pods; it looks at them only if the policy changes."""
+    policy = "pod-security.kubernetes.io/enforce"
+    labels = [f"{policy}=restricted", f"{policy}-version=v1.34"]
+    done = kind.kubectl("label", "namespace", namespace, "--overwrite", "--dry-run=server", *labels)
+    return done.returncode, done.stderr
+
+
+def test_the_server_tells_what_breaks_restricted(kind: KindProject) -> None:
+    """Else its silence above would mean nothing."""
+    where = "--namespace=lax"
+    kind.kubectl("create", "namespace", "lax")
+    try:
+        kind.kubectl("run", "careless", "--image=raysweep-store:local", "--image-pull-policy=Never", where)
+        _, said = looked_at(kind, "lax")
+        assert "existing pods in namespace" in said
+        assert "careless" in said
+    finally:
+        kind.kubectl("delete", "namespace", "lax", "--wait=false")
 
 
 def test_a_privileged_pod_is_refused(kind: KindProject) -> None:
@@ -54,21 +68,6 @@ def test_the_operators_containers_are_as_closed_as_ours(kind: KindProject) -> No
         for container in containers:
             assert container["securityContext"]["readOnlyRootFilesystem"], container["name"]
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}, container["name"]
-
-
-def test_no_secret_is_in_the_environment_or_the_log_of_rays_processes(kind: KindProject) -> None:
-    secrets = [Path(kind.cluster.token_path).read_text().strip()]
-    secrets += [
-        line.split(" = ")[1].strip()
-        for line in Path(kind.cluster.credentials_path).read_text().splitlines()
-        if "secret" in line
-    ]
-    look = "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; cat /tmp/ray/session_latest/logs/* 2>/dev/null; true"
-    for pod in kind.pods("raysweep/role=ray"):
-        done = kind.kubectl("exec", pod["metadata"]["name"], "--container=ray", "--", "bash", "-c", look)
-        assert "RAY_AUTH_MODE=token" in done.stdout
-        printed = kind.kubectl("logs", pod["metadata"]["name"], "--all-containers").stdout
-        assert not [secret for secret in secrets if secret in done.stdout + printed]
 
 
 def test_the_dashboard_answers_on_this_machine_to_the_token_only(kind: KindProject) -> None:
@@ -93,6 +92,7 @@ def test_the_users_own_kubeconfig_is_not_touched(kind: KindProject) -> None:
 
 def test_a_forward_that_ends_is_begun_again(kind: KindProject) -> None:
     for process in processes.marked(kind.cluster.id):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # a loop's kubectl may end with it
+            process.kill()
     assert not answers(kind.cluster)
     assert raycluster.healthy(kind.cluster)

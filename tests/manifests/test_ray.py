@@ -119,7 +119,11 @@ def test_components_go_on_top_of_an_overlay(component: str, tmp_path: Path) -> N
         assert job["spec"]["suspend"] is True
         assert "enableInTreeAutoscaling" not in job["spec"]["rayClusterSpec"]
     else:
-        assert manifests.find(objects, "PodMonitor")
+        assert manifests.find(objects, "PodMonitor")["spec"]["podTargetLabels"] == ["ray.io/cluster"]
+        spec = manifests.find(objects, "RayCluster")["spec"]
+        templates = [spec["headGroupSpec"]["template"], *(group["template"] for group in spec["workerGroupSpecs"])]
+        scrape = {"prometheus.io/scrape": "true", "prometheus.io/port": "8080"}
+        assert [each["metadata"]["annotations"] for each in templates] == [scrape] * 3
         board = manifests.find(objects, "ConfigMap", "raysweep-dashboards")
         assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
 

@@ -36,7 +36,11 @@ def pods_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_checkov_finds_nothing(pods_folder: Path) -> None:
     uv = Path(sys.executable).with_name("uv")
     flags = ["--framework=kubernetes", "--quiet", "--compact", "--output=json", f"--skip-check={','.join(SKIPPED)}"]
-    command = [uv, "tool", "run", "--quiet", CHECKOV, "--directory", pods_folder, *flags]
+    there = subprocess.run([uv, "tool", "run", "--quiet", CHECKOV, "--version"], capture_output=True, text=True)
+    if there.returncode != 0 and "Failed to fetch" in there.stderr:
+        pytest.skip(f"{CHECKOV} CANNOT BE HAD HERE: {there.stderr.strip()}")
+    # It asks its maker's server for guidelines otherwise.
+    command = [uv, "tool", "run", "--quiet", CHECKOV, "--skip-download", "--directory", pods_folder, *flags]
     done = subprocess.run(command, capture_output=True, text=True)
     found = json.loads(done.stdout)
     assert found["summary"]["passed"] > 70 * len(OVERLAYS)

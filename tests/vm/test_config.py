@@ -89,6 +89,12 @@ def test_drivers_are_told_what_the_groups_may_grow_to(config: dict[str, Any]) ->
     assert json.loads(told[1]) == [{"count": each["max_workers"], **each["resources"]} for each in types]
 
 
+def test_the_image_has_the_user_that_containers_run_as(config: dict[str, Any]) -> None:
+    (user,) = re.findall(r"--user (\d+):\d+", " ".join(config["docker"]["run_options"]))
+    stage = (ROOT / "docker" / "Dockerfile").read_text().partition("FROM ray AS vm")[2]
+    assert f"getent passwd {user} || useradd --uid {user} " in stage
+
+
 def test_the_token_is_a_file_and_the_dashboard_is_on_loopback(config: dict[str, Any]) -> None:
     assert config["file_mounts"] == {"/tmp/raysweep/token": ".raysweep/token"}
     assert "--env RAY_AUTH_MODE=token" in config["docker"]["run_options"]

@@ -23,7 +23,7 @@ from ray._private.services import get_node_ip_address
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
 from raysweep.targets import processes, vm_config
-from tests.s3 import free_ports
+from tests.s3 import S3Server, free_ports
 
 ROOT = Path(__file__).parents[2]
 IDLE_MINUTES = 0.1
@@ -79,7 +79,7 @@ def settings(gcs: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+def environment(tmp_path: Path, s3_server: S3Server) -> Iterator[dict[str, str]]:
     """A head with the autoscaler; everything that it starts ends with the test."""
     marker, port = uuid.uuid4().hex, free_ports(1)[0]
     temp = tempfile.mkdtemp(prefix="rs-", dir="/tmp")
@@ -87,19 +87,23 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     (tmp_path / "token").write_text(uuid.uuid4().hex)
     told = re.search(r"RAYSWEEP_NODES='(.*?)'", " ".join(CONFIG["head_start_ray_commands"]))
     assert told
-    env = os.environ | {
-        processes.MARKER: marker,
-        "SPT_NOENV": "1",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"),
-        "RAY_FAKE_CLUSTER": "1",
-        "RAY_enable_autoscaler_v2": "1",
-        "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
-        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
-        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-        "RAYSWEEP_NODES": told[1],
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-    }
+    env = (
+        os.environ
+        | s3_server.env
+        | {
+            processes.MARKER: marker,
+            "SPT_NOENV": "1",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"),
+            "RAY_FAKE_CLUSTER": "1",
+            "RAY_enable_autoscaler_v2": "1",
+            "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
+            "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+            "RAYSWEEP_NODES": told[1],
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        }
+    )
     flags = ["--num-cpus=0", f"--port={port}", f"--temp-dir={temp}", "--include-dashboard=false"]
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head"]
     config = f"--autoscaling-config={tmp_path / 'config.json'}"
@@ -121,12 +125,14 @@ def wait_for(file: Path, count: int, seconds: float, log: Path) -> float:
 
 
 @pytest.mark.timeout(600)
-def test_a_sweep_grows_from_0_workers_to_the_most_and_back(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_sweep_grows_from_0_workers_to_the_most_and_back(
+    environment: dict[str, str], s3_server: S3Server, tmp_path: Path
+) -> None:
     (tmp_path / "slow.py").write_text(TASK)
     seen, log = tmp_path / "seen", tmp_path / "log"
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     sweep = [sys.executable, ROOT / "jobs" / "random_search.py", "--task", "slow", "--name", "grow"]
-    sweep += ["--samples", str(2 * MOST), "--gpus-per-trial", "1", "--storage", tmp_path / "runs"]
+    sweep += ["--samples", str(2 * MOST), "--gpus-per-trial", "1", "--storage", f"{s3_server.new_bucket()}/runs"]
     seen.touch()
     with contextlib.ExitStack() as ending:
 
