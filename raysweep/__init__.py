@@ -6,7 +6,8 @@ from raysweep.errors import BadInput, RaysweepError, StorageError, SweepFailed
 from raysweep.flags import Flags, knob
 
 if TYPE_CHECKING:
-    from raysweep.entry import main, run
+    from raysweep.entry import main
+    from raysweep.notebook import run
     from raysweep.optuna_search import OptunaSearch
     from raysweep.results import SweepResults
     from raysweep.sweep import Sweep
@@ -40,7 +41,7 @@ _LAZY = {
     "main": "raysweep.entry",
     "report": "raysweep.trial",
     "resume": "raysweep.trial",
-    "run": "raysweep.entry",
+    "run": "raysweep.notebook",
 }
 
 

@@ -1,4 +1,4 @@
-"""How a sweep is asked for: `main` for a job's command line, `run` for Python. Both check everything, then run."""
+"""A job's command line, and what it shares with `raysweep.run`: everything is checked, then the sweep runs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import click
+import ray
 from ray import tune
 from ray.tune import TuneError
 
-from raysweep import journal, local_ray, preflight, results
+from raysweep import dataset, journal, local_ray, preflight, results
 from raysweep import task as tasks
 from raysweep.errors import BadInput, RaysweepError
-from raysweep.flags import Flags, command, default_name, nearest
+from raysweep.flags import Flags, command, default_name
 from raysweep.lease import claim
-from raysweep.points import Point, parse
+from raysweep.points import Point
 from raysweep.points import read as read_points
 from raysweep.results import SweepResults
-from raysweep.runner import Runner
+from raysweep.runner import Runner, code_hash
 from raysweep.state import SweepState
 from raysweep.storage import Storage, open_storage
 from raysweep.supervisor import Supervisor
-from raysweep.sweep import NoKnobs, Strategy, Sweep, knobs_of, settle, strategy, strategy_of
+from raysweep.sweep import NoKnobs, Strategy, Sweep, settle, strategy_of
 from raysweep.task import Task
 from raysweep.variants import Variants
 
@@ -67,94 +68,49 @@ def _exit_code(work: Callable[[], Any]) -> int:
 def _from_flags(chosen: Strategy, flags: Flags, knobs: Any, problems: list[str]) -> SweepResults | None:
     try:
         task = tasks.load(flags.task)
+    except BadInput as error:
+        raise BadInput(*problems, *error.problems, *_without_task(chosen, flags)) from None
+    points: tuple[Point, ...] = ()
+    try:
         points = tuple(read_points(flags.points, task.space)) if flags.points else ()
     except BadInput as error:
-        raise BadInput(*problems, *error.problems) from None
-    return _run(chosen, flags, knobs, task, points, problems)
+        problems = [*problems, *error.problems]
+    return check_and_run(chosen, flags, knobs, task, points, problems)
 
 
-def run(
-    strategy_name: str,
-    task: str | Task | Callable[..., None],
-    space: dict[str, Any] | None = None,
-    *,
-    metric: str | None = None,
-    mode: str | None = None,
-    points: list[dict[str, Any]] | None = None,
-    data: Any = None,
-    mutable: tuple[str, ...] | None = None,
-    storage: str | Path | None = None,
-    knobs: dict[str, Any] | None = None,
-    **flags: Any,
-) -> SweepResults:
-    """Runs a sweep from Python or a notebook; the same as a job.
-
-    Args:
-        strategy_name: a file of jobs/, such as "asha".
-        task: the name of a task, or a training function `train(config)` or `train(config, data)`.
-        space: parameter -> Ray's domain; for a training function.
-        metric: what to optimise.
-        mode: "max" or "min".
-        points: configurations to try first, or `{"config": …, "value": …}` with a known value.
-        data: handed to each trial, through the object store; for a training function.
-        mutable: parameters that PBT may change; for a training function.
-        storage: folder or s3://bucket/prefix.
-        knobs: the strategy's own knobs.
-        **flags: the other flags of a job: samples, max_iterations, cpus_per_trial, gpus_per_trial, seed, name, …
-
-    Returns:
-        The results: `.best`, `.table` (a pandas DataFrame), `.load()` (the best trial's state).
-
-    Raises:
-        BadInput: something is wrong; nothing was started.
-        SweepFailed: trials failed beyond `max_failures`, or none reported.
-    """
-    chosen = strategy(strategy_name)
-    known = [field.name for field in dataclasses.fields(Flags)]
-    if wrong := [key for key in flags if key not in known]:
-        raise BadInput(*(f"`{key}` is not an argument of run{nearest(key, known)}" for key in wrong))
-    given = _task_of(task, space, metric, mode, flags, data, mutable)
-    place = str(storage) if storage is not None else None
-    asked = Flags(task=given.name, metric=metric, mode=mode, storage=place, **flags)
-    parsed = tuple(parse(points, given.space)) if points else ()
-    outcome = _run(chosen, asked, knobs_of(chosen, knobs or {}), given, parsed, [])
-    if outcome is None:
-        raise BadInput("`dry_run`: everything is right, nothing was started")
-    return outcome
+def _without_task(chosen: Strategy, flags: Flags) -> list[str]:
+    """What is wrong beside the task, which could not be loaded."""
+    nothing = Task(flags.task, lambda config: None, {}, flags.metric or "", flags.mode or "max", 1)
+    sweep = settle(flags, chosen.name, nothing, ())
+    problems = preflight.check_flags(flags, sweep)
+    found, unusable = _found(sweep, flags)
+    problems += unusable or preflight.check_name(sweep, flags, found.state if found else None)
+    return problems + _room(sweep, flags, usable=not unusable)
 
 
-def _task_of(
-    task: Any,
-    space: Any,
-    metric: str | None,
-    mode: str | None,
-    flags: dict[str, Any],
-    data: Any,
-    mutable: Any,
-) -> Task:
-    if isinstance(task, Task):
-        return task
-    if isinstance(task, str):
-        return tasks.load(task)
-    needed = {"space": space, "metric": metric, "mode": mode, "max_iterations": flags.get("max_iterations")}
-    if missing := [f"`{name}` is wanted with a training function" for name, value in needed.items() if value is None]:
-        raise BadInput(*missing)
-    assert metric is not None
-    assert mode is not None
-    load = (lambda root: data) if data is not None else None
-    return Task(task.__name__, task, space, metric, mode, flags["max_iterations"], mutable, load)
-
-
-def _run(
+def check_and_run(
     chosen: Strategy, flags: Flags, knobs: Any, task: Task, points: tuple[Point, ...], problems: list[str]
 ) -> SweepResults | None:
+    """Runs a sweep that has nothing wrong with it; None after a dry run.
+
+    Args:
+        chosen: the strategy.
+        flags: what is asked for.
+        knobs: the strategy's own.
+        task: what is tuned.
+        points: configurations to try first.
+        problems: what is known to be wrong already.
+
+    Raises:
+        BadInput: everything that is wrong; nothing was started.
+        SweepFailed: trials failed beyond `max_failures`, or none reported.
+    """
     sweep = settle(flags, chosen.name, task, points)
     config, refused = _tune_config(chosen, sweep, knobs)
-    stored = _check_place(sweep, flags)
-    problems = problems + refused + preflight.check_static(flags, sweep, config) + stored
-    connected = local_ray.connect() if local_ray.running() else False
-    problems += preflight.check_cluster(flags, sweep) if connected and not stored else []
-    problems += [] if connected else local_ray.check_machine(flags)
+    found, unusable = _found(sweep, flags)
+    problems = problems + refused + preflight.check_static(flags, sweep, config) + unusable
+    problems += [] if unusable else _mixed(sweep, flags, knobs, config, found)
+    problems += _room(sweep, flags, usable=not unusable)
     if problems:
         raise BadInput(*problems)
     assert config is not None
@@ -162,27 +118,57 @@ def _run(
     if flags.dry_run:
         click.echo(f"dry run: {chosen.name} on {task.name}, {sweep.samples} samples, to {place.url}: nothing started")
         return None
+    data = _shared_data(task, flags)
     with claim(place, click.echo) as lease:
         # Another driver may have been here since.
-        state = _state(place)
-        if problems := preflight.check_storage(sweep, flags, state):
+        found = _read(place)
+        if problems := _mixed(sweep, flags, knobs, config, found):
             raise BadInput(*problems)
-        if not connected:
-            local_ray.start()
-        return Runner(chosen, sweep, flags, knobs, config, place, lease, state).run()
+        if found and found.spec.get("code") != code_hash(task.train, chosen.tune_config):
+            click.echo(f"warning: the code of {task.name} or {chosen.name} has changed since {sweep.name} was begun")
+        state = found.state if found else None
+        return Runner(chosen, sweep, flags, knobs, config, place, lease, state, data).run()
 
 
-def _check_place(sweep: Sweep, flags: Flags) -> list[str]:
-    """What is wrong with the storage and the name there."""
-    problems = preflight.probe(sweep.storage) + preflight.name_problems(flags.name)
-    if problems:
+def _shared_data(task: Task, flags: Flags) -> ray.ObjectRef | None:
+    """The task's data, in the object store of a Ray that runs from here on.
+
+    Loaded first of all: while something is wrong with them, nothing has begun and the sweep's name is free.
+    """
+    data = None
+    if task.load_data is not None and task.takes_data:
+        with dataset.folder(flags.data) as folder:
+            data = task.load_data(folder)
+    if not ray.is_initialized():
+        local_ray.start()
+    return None if data is None else ray.put(data)
+
+
+def _found(sweep: Sweep, flags: Flags) -> tuple[SweepResults | None, list[str]]:
+    """The sweep that bears the name already, and what is wrong with the storage itself."""
+    problems = preflight.probe(sweep.storage)
+    if problems or preflight.name_problems(flags.name):
+        return None, problems
+    return _read(open_storage(sweep.storage).child(sweep.name)), []
+
+
+def _read(place: Storage) -> SweepResults | None:
+    spec = results.read_spec(place)
+    return None if spec is None else SweepResults(place.url, spec, SweepState(journal.read(place)))
+
+
+def _mixed(sweep: Sweep, flags: Flags, knobs: Any, config: Any, found: SweepResults | None) -> list[str]:
+    """What would mix two sweeps under one name."""
+    if problems := preflight.check_name(sweep, flags, found.state if found else None):
         return problems
-    return preflight.check_storage(sweep, flags, _state(open_storage(sweep.storage).child(sweep.name)))
+    return preflight.check_same(sweep, found.spec, knobs, config) if found else []
 
 
-def _state(place: Storage) -> SweepState | None:
-    """The sweep that bears the name already."""
-    return SweepState(journal.read(place)) if results.read_spec(place) is not None else None
+def _room(sweep: Sweep, flags: Flags, usable: bool) -> list[str]:
+    """What the cluster, or this machine, can never give; the cluster is joined."""
+    if not local_ray.running():
+        return local_ray.check_machine(flags)
+    return local_ray.connect() or (preflight.check_cluster(flags, sweep) if usable else [])
 
 
 def _tune_config(chosen: Strategy, sweep: Sweep, knobs: Any) -> tuple[tune.TuneConfig | None, list[str]]:

@@ -4,6 +4,7 @@ RaysweepError
 ├── BadInput            what was asked cannot be done: nothing was started            exit 2
 ├── SweepFailed         the sweep ran, and trials failed beyond what was allowed      exit 1
 ├── ClusterError        the Ray cluster could not be started, reached or stopped      exit 1
+│   └── Unreachable     it does not answer now; whether it is there, and how it is, is not known
 └── StorageError        the storage refused, or is not reachable                      exit 1
     ├── Unavailable     it does not answer now, and may do so later
     ├── NotFound        there is nothing under that key
@@ -37,6 +38,10 @@ class SweepFailed(RaysweepError):
 
 class ClusterError(RaysweepError):
     """The Ray cluster could not be started, reached or stopped."""
+
+
+class Unreachable(ClusterError):
+    """It does not answer now: whether it is there, and how it is, is not known. It may answer later."""
 
 
 class StorageError(RaysweepError):

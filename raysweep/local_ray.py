@@ -8,8 +8,10 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import secrets
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +19,15 @@ from typing import TYPE_CHECKING
 import ray
 from ray._private import ray_constants
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+from ray._private.utils import get_num_cpus
+from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ignore[attr-defined]
+from ray.exceptions import AuthenticationError
 
 if TYPE_CHECKING:
     from raysweep.flags import Flags
+
+ANSWER_SECONDS = 3.0
 
 
 def running() -> bool:
@@ -28,15 +35,43 @@ def running() -> bool:
     return bool(ray.is_initialized() or os.environ.get("RAY_ADDRESS"))
 
 
-def connect() -> bool:
-    """Joins the cluster of RAY_ADDRESS, unless this process has joined one; True.
+def connect() -> list[str]:
+    """Joins the cluster of RAY_ADDRESS, unless this process has joined one; what is wrong if it cannot.
 
-    Raises:
-        RuntimeError: Ray's own, when the cluster refuses or does not answer.
+    Ray itself tries twenty times to get in with a wrong token, and waits without end where nothing listens.
     """
-    if not ray.is_initialized():
-        ray.init(logging_level=logging.WARNING, log_to_driver=True)
-    return True
+    if ray.is_initialized():
+        return []
+    if problems := _refusal(os.environ["RAY_ADDRESS"]):
+        return problems
+    ray.init(logging_level=logging.WARNING, log_to_driver=True)
+    return []
+
+
+def _refusal(address: str) -> list[str]:
+    """Why a cluster at host:port does not let this process in; other kinds of addresses are left to Ray."""
+    if not (place := re.fullmatch(r"([^:/]+):(\d+)", address)):
+        return []
+    try:
+        socket.create_connection((place[1], int(place[2])), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        return [f"`RAY_ADDRESS={address}`: no Ray cluster answers there ({error}): correct it, or unset it"]
+    try:
+        ensure_token_if_auth_enabled(None, create_token_if_missing=False)  # without one, GcsClient aborts
+        GcsClient(address=address)
+    except AuthenticationError:
+        return [f"`RAY_ADDRESS={address}`: the cluster refuses this process's token: {_token_fix()}"]
+    return []
+
+
+def _token_fix() -> str:
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return "set RAY_AUTH_MODE to token, and RAY_AUTH_TOKEN_PATH to the cluster's token file"
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "RAY_AUTH_TOKEN is another one; correct it, or unset it and set RAY_AUTH_TOKEN_PATH"
+    return (
+        f"set RAY_AUTH_TOKEN_PATH, now {os.environ.get('RAY_AUTH_TOKEN_PATH') or 'unset'}, to the cluster's token file"
+    )
 
 
 def start() -> None:
@@ -66,12 +101,12 @@ def _end(folder: Path) -> None:
 def check_machine(flags: Flags) -> list[str]:
     """What a private Ray on this machine can never give."""
     have = {
-        "CPU": os.cpu_count() or 1,
+        "CPU": get_num_cpus(override_docker_cpu_warning=True),  # as Ray counts, which knows of cgroups
         "GPU": NvidiaGPUAcceleratorManager.get_current_node_num_accelerators(),
     }
     wanted = {"CPU": flags.cpus_per_trial, "GPU": flags.gpus_per_trial}
     return [
-        f"`--{kind.lower()}s-per-trial {wanted[kind]:g}`: this machine has {have[kind]} {kind}: ask for at most that"
+        f"`--{kind.lower()}s-per-trial {wanted[kind]:g}`: this machine has {have[kind]:g} {kind}: ask for at most that"
         for kind in have
         if wanted[kind] > have[kind]
     ]

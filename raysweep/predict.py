@@ -27,10 +27,12 @@ def predict(found: SweepResults, image: Path | None, array: Path | None) -> list
     """What the best trial's checkpoint says of a picture, or of each input of an .npy file.
 
     Raises:
-        BadInput: the file is unreadable or of the wrong shape, or the task cannot predict.
+        BadInput: both or none are given, the file is unreadable or of the wrong shape, or the task cannot predict.
         NotFound: the sweep has no checkpoint of a best trial.
         Corrupt: the checkpoint is not what was saved.
     """
+    if image is not None and array is not None:
+        raise BadInput(f"`--image {image}` and `--array {array}`: one at a time: leave one of them out")
     task = tasks.load(found.spec["task"])
     if task.predict is None:
         raise BadInput(f"task {task.name} has no predict(config, state, inputs): define it beside train")

@@ -1,11 +1,13 @@
 """Preflight: everything that can be known to be wrong before a trial starts, told at once.
 
-`check_static` needs neither a cluster nor the data, `check_storage` talks to the storage and `check_cluster` to Ray.
+`check_static` needs neither a cluster nor the data, `probe` talks to the storage and `check_cluster` to Ray.
 Each returns problems, one sentence each: the argument in backticks, the value, the rule and the fix.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import re
 import uuid
@@ -21,7 +23,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raysweep import capacity
 from raysweep.errors import BadInput, StorageError
 from raysweep.flags import Flags
-from raysweep.results import read_spec
 from raysweep.space import describe
 from raysweep.state import SweepState
 from raysweep.storage import FolderStorage, open_storage
@@ -37,10 +38,16 @@ SYNCHRONOUS = (PopulationBasedTraining, HyperBandScheduler)
 def check_static(flags: Flags, sweep: Sweep, config: Any) -> list[str]:
     """What is wrong with the flags, the task and the strategy's TuneConfig, which is None if it could not be made."""
     read = reports(sweep.task.train)
-    problems = _numbers(flags, sweep) + _metric(sweep, read) + _pickles(sweep)
+    problems = check_flags(flags, sweep) + _metric(sweep, read) + _pickles(sweep)
+    return problems + (_pair(flags, sweep, config, read) if config is not None else [])
+
+
+def check_flags(flags: Flags, sweep: Sweep) -> list[str]:
+    """What is wrong with the flags, whatever the task is."""
+    problems = _numbers(flags, sweep) + name_problems(flags.name)
     if flags.name is None and flags.resume != "never":
         problems.append(f"`--resume {flags.resume}` needs `--name`: name the sweep to continue")
-    return problems + (_pair(flags, sweep, config, read) if config is not None else [])
+    return problems
 
 
 def _numbers(flags: Flags, sweep: Sweep) -> list[str]:
@@ -57,9 +64,18 @@ def _numbers(flags: Flags, sweep: Sweep) -> list[str]:
         for flag, (value, least) in wanted.items()
         if value is not None and not least <= value < math.inf
     ]
-    for flag, seconds in (("--trial-timeout", flags.trial_timeout), ("--time-budget", flags.time_budget)):
+    limits = {
+        "trial_timeout": flags.trial_timeout,
+        "report_timeout": flags.report_timeout,
+        "time_budget": flags.time_budget,
+    }
+    for flag, seconds in ((f"--{name.replace('_', '-')}", seconds) for name, seconds in limits.items()):
         if seconds is not None and not seconds > 0:
             problems.append(f"`{flag} {seconds}`: more than 0 seconds are wanted")
+    if 0 < sweep.samples < (tried := sum(point.value is None for point in sweep.points)):
+        problems.append(
+            f"`--samples {sweep.samples}`: there are {tried} points to try: take --samples {tried}, or fewer --points"
+        )
     if not 0 <= sweep.seed < 2**32:
         problems.append(f"`--seed {sweep.seed}`: 0 to 4294967295 is wanted, since numpy takes no other")
     if flags.cpus_per_trial == flags.gpus_per_trial == 0:
@@ -136,32 +152,46 @@ def name_problems(name: str | None) -> list[str]:
     return [f"`--name {name}`: a name is one folder of the storage: use letters, digits, - and _"]
 
 
-def check_storage(sweep: Sweep, flags: Flags, state: SweepState | None) -> list[str]:
-    """What is wrong with the sweep's name there; `state` is its journal if it has one. The probe comes first."""
+def check_name(sweep: Sweep, flags: Flags, state: SweepState | None) -> list[str]:
+    """Whether the sweep's name may be used; `state` is the journal of the sweep that has it. The probe comes first."""
     if state is None:
         missing = f"`--resume must`: there is no sweep `{sweep.name}` in {sweep.storage}: check --name and --storage"
         return [missing] if flags.resume == "must" else []
-    if flags.resume == "never":
-        done, total = state.count("finished", "stopped"), len(state.trials)
-        return [
-            f"sweep `{sweep.name}` exists in {sweep.storage} ({total} trials, {done} finished):"
-            " continue it with --resume must, or choose another --name"
-        ]
-    spec = read_spec(open_storage(sweep.storage).child(sweep.name)) or {}
+    if flags.resume != "never":
+        return []
+    done, total = state.count("finished", "stopped"), len(state.trials)
+    return [
+        f"sweep `{sweep.name}` exists in {sweep.storage} ({total} trials, {done} finished):"
+        " continue it with --resume must, or choose another --name"
+    ]
+
+
+def check_same(sweep: Sweep, spec: dict[str, Any], knobs: Any, config: Any) -> list[str]:
+    """What a sweep that is continued was begun with, and is not asked for with now; `spec` is its sweep.json."""
     asked = {
         "strategy": sweep.strategy,
         "task": sweep.task.name,
         "seed": sweep.seed,
+        "max_iterations": sweep.max_iterations,
         # What a strategy adds to the first metric and mode is a knob of its own.
         "metrics": [sweep.metric, *spec.get("metrics", [])[1:]],
         "modes": [sweep.mode, *spec.get("modes", [])[1:]],
         "space": describe(sweep.space),
     }
+    begun = {key: spec.get(key) for key in asked}
+    if spec.get("strategy") == sweep.strategy:
+        now, then = json.loads(json.dumps(dataclasses.asdict(knobs))), spec.get("knobs", {})
+        asked |= {f"--{key.replace('_', '-')}": value for key, value in now.items()}
+        begun |= {f"--{key.replace('_', '-')}": then.get(key, value) for key, value in now.items()}
+    together = isinstance(getattr(config, "scheduler", None), SYNCHRONOUS) and spec["samples"] != sweep.samples
     return [
-        f"sweep `{sweep.name}` was begun with {key} {spec.get(key)}, not {value}:"
-        f" a sweep keeps its {key}: give another --name"
+        f"sweep `{sweep.name}` was begun with {key} {begun[key]}, not {value}:"
+        f" a sweep keeps its {key}: give the same again, or another --name"
         for key, value in asked.items()
-        if spec.get(key) != value
+        if begun[key] != value
+    ] + together * [
+        f"sweep `{sweep.name}` was begun with samples {spec['samples']}, not {sweep.samples}: {sweep.strategy} decides"
+        " over all its trials together, and newcomers would only meet each other: give the same, or another --name"
     ]
 
 
@@ -189,6 +219,12 @@ def check_cluster(flags: Flags, sweep: Sweep) -> list[str]:
             problems.append(
                 f"`{flag} {wanted:g}`: the largest node of the cluster has {most:g} {kind}: ask for at most that"
             )
+    cpus, gpus = flags.cpus_per_trial, flags.gpus_per_trial
+    if not problems and not capacity.node_for(cpus, gpus):
+        problems.append(
+            f"`--cpus-per-trial {cpus:g} --gpus-per-trial {gpus:g}`: no node of the cluster has both: there are, or may"
+            f" be, nodes with {capacity.described()}: ask for what one of them has"
+        )
     return problems + _shared(sweep, nodes)
 
 
@@ -197,6 +233,11 @@ def _shared(sweep: Sweep, nodes: list[dict[str, Any]]) -> list[str]:
     storage = open_storage(sweep.storage)
     here = ray.get_runtime_context().get_node_id()
     others = [node["NodeID"] for node in nodes if node["NodeID"] != here and node["Resources"].get("CPU", 0) > 0]
+    if isinstance(storage, FolderStorage) and not others and capacity.groups():
+        return [
+            f"`--storage {sweep.storage}`: a folder of this node, which the nodes that the cluster grows by will not"
+            " see: use s3://bucket/prefix"
+        ]
     if not isinstance(storage, FolderStorage) or not others:
         return []
     key = f".shared-{uuid.uuid4().hex}"

@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ class Task:
         predict: `predict(config, state, inputs) -> probabilities` of shape (n, classes), for `raysweep predict`.
         prepare_image: `prepare_image(picture) -> inputs`, from a PIL image.
         input_shape: shape of one input of `predict`.
+        reuse_actors: whether the next trial may run in the process of the last one; False for a task that leaves
+            something behind there, at the price of a new process for each trial.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Task:
     predict: Callable[..., Any] | None = None
     prepare_image: Callable[..., Any] | None = None
     input_shape: tuple[int, ...] | None = None
+    reuse_actors: bool = True
 
     @property
     def takes_data(self) -> bool:
@@ -62,7 +66,8 @@ def load(name: str) -> Task:
     """The task of that name.
 
     Raises:
-        BadInput: there is no such module (with the nearest match), or it lacks a part of the protocol.
+        BadInput: there is no such module (with the nearest match), it cannot be imported, or it lacks a part of the
+            protocol.
     """
     return of_module(_module(name), name)
 
@@ -84,6 +89,7 @@ def of_module(module: ModuleType, name: str) -> Task:
         predict=getattr(module, "predict", None),
         prepare_image=getattr(module, "prepare_image", None),
         input_shape=getattr(module, "INPUT_SHAPE", None),
+        reuse_actors=getattr(module, "REUSE_ACTORS", True),
     )
 
 
@@ -93,8 +99,17 @@ def _module(name: str) -> ModuleType:
         sys.path.append(str(Path.cwd()))
     for path in [name] if "." in name else [f"tasks.{name}", name]:
         if _exists(path):
-            return importlib.import_module(path)
+            return _imported(path, name)
     raise BadInput(f"`--task {name}`: there is no such module, in tasks/ or elsewhere{nearest(name, catalogue())}")
+
+
+def _imported(path: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(path)
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{frame.filename}, line {frame.lineno}"
+        raise BadInput(f"`--task {name}`: it cannot be imported: {type(error).__name__}: {error} ({place})") from error
 
 
 def _exists(path: str) -> bool:

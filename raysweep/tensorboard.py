@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from ray.tune.result import TRAINING_ITERATION
 
 from raysweep.points import flat
 from raysweep.record import NotSaved, metrics_of
-from raysweep.state import is_number
+from raysweep.state import SweepState, is_number
 from raysweep.storage import Storage
 
 FOLDER = "tensorboard"
@@ -24,17 +25,46 @@ class TensorBoard(NotSaved, tune.Callback):
     """Writes each result as scalars, and each trial's configuration as hyperparameters.
 
     Into a folder it writes in place; for an object store it writes into a temporary folder and puts a trial's
-    file when the trial ends.
+    file when the trial ends. What a killed driver had not written or put is made again from the journal.
 
     Args:
         storage: the sweep's own folder or prefix.
         metric: the metric shown beside the hyperparameters.
+        state: the sweep as the journal has it; it grows while the sweep runs.
     """
 
-    def __init__(self, storage: Storage, metric: str) -> None:
+    def __init__(self, storage: Storage, metric: str, state: SweepState | None = None) -> None:
         self._storage, self._metric = storage, metric
+        self._state = state or SweepState()
+        self._resumed = frozenset(id for id, trial in self._state.trials.items() if trial.results)
         self._temporary: Path | None = None
         self._writers: dict[str, Any] = {}
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        """Called by Tune before the first trial."""
+        self._make_missing(ended=True)
+
+    def _make_missing(self, ended: bool) -> None:
+        """Files of trials that an earlier life had results of, and put no file; only of those that have ended."""
+        if not self._resumed:
+            return
+        there = {key.split("/")[1] for key in self._storage.list(FOLDER)}
+        for trial_id in sorted(self._resumed - there):
+            trial = self._state.trials[trial_id]
+            if trial.last and (trial.ended or not ended):
+                self._open(trial_id, before=math.inf)
+                self._finish(trial_id, trial.last.config, trial.last.metrics)
+
+    def _open(self, trial_id: str, before: float) -> Any:
+        """A trial's writer; an earlier life's results, which come before this iteration, stand in its file already."""
+        if trial_id in self._resumed:
+            self._storage.delete_tree(f"{FOLDER}/{trial_id}")
+        writer = self._writers[trial_id] = _writer(self._folder(trial_id))
+        if trial_id in self._resumed:
+            for iteration, result in sorted(self._state.trials[trial_id].results.items()):
+                if iteration < before:
+                    _add(writer, result.metrics, iteration)
+        return writer
 
     def _folder(self, trial_id: str) -> Path:
         in_place = self._storage.local_path(f"{FOLDER}/{trial_id}")
@@ -47,13 +77,9 @@ class TensorBoard(NotSaved, tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         """Called by Tune with each result."""
-        writer = self._writers.get(trial.trial_id)
-        if writer is None:
-            writer = self._writers[trial.trial_id] = _writer(self._folder(trial.trial_id))
         step = result[TRAINING_ITERATION]
-        for key, value in metrics_of(result).items():
-            if is_number(value):
-                writer.add_scalar(key, value, step)
+        writer = self._writers.get(trial.trial_id) or self._open(trial.trial_id, before=step)
+        _add(writer, metrics_of(result), step)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Called by Tune when a trial ended."""
@@ -82,8 +108,15 @@ class TensorBoard(NotSaved, tune.Callback):
         """Closes what is still open; a sweep that was interrupted has running trials."""
         for trial_id in list(self._writers):
             self._finish(trial_id, {}, {})
+        self._make_missing(ended=False)
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def _add(writer: Any, metrics: dict[str, Any], step: int) -> None:
+    for key, value in metrics.items():
+        if is_number(value):
+            writer.add_scalar(key, value, step)
 
 
 def _writer(folder: Path) -> Any:

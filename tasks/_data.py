@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,8 @@ class Data:
 
 def hold_out(part: Part, share: float) -> tuple[Part, Part]:
     """The rest, and a stratified share; the seed is not the trial's, so that all trials compare alike."""
+    from sklearn.model_selection import train_test_split
+
     rest_x, share_x, rest_y, share_y = train_test_split(
         part.inputs, part.labels, test_size=share, stratify=part.labels, random_state=0
     )

@@ -14,17 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from ray import tune
-from sklearn.datasets import load_digits
-from torch import nn
 
 import raysweep
 from tasks._data import Data, Part, hold_out
-from tasks._tensors import Scale, accuracy, batches, device, probabilities, restore, saved, tensors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import nn
 
 SPACE = {
     "lr": tune.loguniform(1e-3, 1.0),
@@ -40,6 +37,8 @@ INPUT_SHAPE = (64,)  # of `predict`
 
 def load_data(root: Path | None) -> Data:
     """The three parts; runs once a sweep. `root`, the folder of --data, is not needed here."""
+    from sklearn.datasets import load_digits
+
     pixels, labels = load_digits(return_X_y=True)
     rest, test = hold_out(Part(pixels.astype(np.float32), labels), 0.2)
     return Data(*hold_out(rest, 0.25), test)
@@ -47,6 +46,12 @@ def load_data(root: Path | None) -> Data:
 
 def train(config: dict[str, Any], data: Data) -> None:
     """One trial; an iteration is an epoch."""
+    # Imported where it is used: the driver needs no torch, and what is wrong with its command is told sooner.
+    import torch
+    from torch import nn
+
+    from tasks._tensors import accuracy, batches, device, restore, saved, tensors
+
     seed = config.get("seed", 0)
     torch.manual_seed(seed)
     model = _network(config).to(device())
@@ -66,13 +71,19 @@ def train(config: dict[str, Any], data: Data) -> None:
         )
 
 
-def _network(config: dict[str, Any]) -> nn.Module:
+def _network(config: dict[str, Any]) -> "nn.Module":
+    from torch import nn
+
+    from tasks._tensors import Scale
+
     width = config["width"]
     return nn.Sequential(Scale(4.9, 6.0), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
 
 
 def predict(config: dict[str, Any], state: Any, inputs: np.ndarray) -> np.ndarray:
     """Class probabilities of pictures, one a row of 64 pixels from 0 to 16."""
+    from tasks._tensors import probabilities
+
     return probabilities(_network(config), state, inputs)
 
 

@@ -5,7 +5,8 @@
 Tuned: learning rate and momentum of SGD, and the sizes of two hidden layers.
 Data: DIR holds the four idx files, gzipped or not, or what torchvision keeps (DIR/MNIST/raw, then
 DIR/FashionMNIST/raw); the files say what the data are. Without --data, torchvision downloads MNIST to the
-user's cache. One twelfth of the training files (5000 pictures) is the validation part.
+user's cache; `--task fashion_mnist` is this task with Fashion-MNIST downloaded. One twelfth of the training files
+(5000 pictures) is the validation part.
 Metric: accuracy on the validation part; that on the test files is reported, and chooses nothing.
 
 A trial reads pixels as bytes from Ray's shared memory (55 MB a machine, not a trial) and converts them
@@ -16,17 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from ray import tune
-from torch import nn
 
 import raysweep
 from tasks._data import Data, Part, hold_out
 from tasks._mnist_files import downloaded, read
-from tasks._tensors import Scale, accuracy, batches, device, probabilities, restore, saved, tensors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import nn
 
 SPACE = {
     "lr": tune.uniform(1e-4, 0.1),
@@ -47,12 +46,23 @@ def load_data(root: Path | None) -> Data:
     Raises:
         BadInput: the files are not there, not readable, or cannot be downloaded.
     """
-    train_x, train_y, test_x, test_y = read(root or downloaded())
+    return parts(root or downloaded("MNIST"))
+
+
+def parts(folder: Path) -> Data:
+    """The three parts of the files in a folder."""
+    train_x, train_y, test_x, test_y = read(folder)
     return Data(*hold_out(Part(train_x.reshape(-1, 784), train_y), 1 / 12), Part(test_x.reshape(-1, 784), test_y))
 
 
 def train(config: dict[str, Any], data: Data) -> None:
     """One trial; an iteration is an epoch."""
+    # Imported where it is used: the driver needs no torch, and what is wrong with its command is told sooner.
+    import torch
+    from torch import nn
+
+    from tasks._tensors import accuracy, batches, device, restore, saved, tensors
+
     seed = config.get("seed", 0)
     torch.manual_seed(seed)
     model = _network(config).to(device())
@@ -72,7 +82,11 @@ def train(config: dict[str, Any], data: Data) -> None:
         )
 
 
-def _network(config: dict[str, Any]) -> nn.Module:
+def _network(config: dict[str, Any]) -> "nn.Module":
+    from torch import nn
+
+    from tasks._tensors import Scale
+
     l1, l2 = config["l1"], config["l2"]
     return nn.Sequential(
         Scale(0.0, 255.0), nn.Linear(784, l1), nn.ReLU(), nn.Linear(l1, l2), nn.ReLU(), nn.Linear(l2, 10)
@@ -81,6 +95,8 @@ def _network(config: dict[str, Any]) -> nn.Module:
 
 def predict(config: dict[str, Any], state: Any, inputs: np.ndarray) -> np.ndarray:
     """Class probabilities of pictures, one a row of 784 pixels from 0 to 255."""
+    from tasks._tensors import probabilities
+
     return probabilities(_network(config), state, inputs)
 
 

@@ -40,12 +40,20 @@ MODULES = {
         "    return tune.TuneConfig(search_alg=search, scheduler=pbt)\n"
         "if __name__ == '__main__':\n    raysweep.main(tune_config)\n"
     ),
+    "broken.py": "import nothing_of_that_name\n",
     "points.yaml": "- {x: 0.5, y: 1.0, pace: 0.5}\n- {x: 99, yy: 1.0}\n- 3\n",
 }
+SECONDS = 5.0
 QUADRATIC = ("--task", "quadratic")
 ROWS: dict[str, tuple[str, tuple[str, ...], list[str]]] = {
     "wrong metric": ("asha", (*QUADRATIC, "--metric", "accuracy"), ["`--metric accuracy`", "loss"]),
     "unknown task": ("asha", ("--task", "digit"), ["`--task digit`", "did you mean `digits`"]),
+    "unknown task and all else": (
+        "asha",
+        ("--task", "digit", "--samples", "0", "--name", "a/b", "--storage", "/sys/raysweep", "--cpus-per-trial", "999"),
+        ["did you mean `digits`", "`--samples 0`", "`--name a/b`", "/sys/raysweep", "`--cpus-per-trial 999`"],
+    ),
+    "a task that cannot be imported": ("asha", ("--task", "broken"), ["`--task broken`", "nothing_of_that_name"]),
     "unknown flag": ("asha", (*QUADRATIC, "--sampels", "3"), ["`--sampels`", "did you mean `--samples`"]),
     "half a task": ("asha", ("--task", "half"), ["SPACE, MODE, MAX_ITERATIONS, train"]),
     "grid over a continuous domain": ("grid", QUADRATIC, ["`x` is continuous", "`y` is continuous", "--resolution"]),
@@ -67,6 +75,13 @@ ROWS: dict[str, tuple[str, tuple[str, ...], list[str]]] = {
         (*QUADRATIC, "--points", "points.yaml"),
         ["points.yaml`: line 2: `x` is 99", "line 2: `yy`", "did you mean `y`", "line 3"],
     ),
+    "malformed points and all else": (
+        "tpe",
+        (*QUADRATIC, "--points", "points.yaml", "--samples", "0", "--metric", "nope", "--storage", "/sys/raysweep"),
+        ["line 2: `x` is 99", "`--samples 0`", "`--metric nope`", "/sys/raysweep"],
+    ),
+    "more points than samples": ("tpe", (*QUADRATIC, "--points", "two.yaml", "--samples", "1"), ["`--samples 1`", "2 points", "--points"]),
+    "more points than random draws": ("asha", (*QUADRATIC, "--points", "two.yaml", "--samples", "1"), ["`--samples 1`", "2 points"]),
     "points for a grid": ("grid", (*QUADRATIC, "--resolution", "2", "--points", "one.yaml"), ["`grid` cannot use"]),
     "known values for random search": ("asha", (*QUADRATIC, "--points", "known.yaml"), ["`asha` cannot use known values"]),
     "PBT with a searcher": ("paired.py", QUADRATIC, ["PopulationBasedTraining with OptunaSearch"]),
@@ -87,35 +102,68 @@ def folder(tmp_path: Path) -> Path:
     for name, text in MODULES.items():
         (tmp_path / name).write_text(text.replace("import *", "import *\nfrom ray import tune"))
     (tmp_path / "one.yaml").write_text("- {x: 0.5}\n")
+    (tmp_path / "two.yaml").write_text("- {x: 0.5}\n- {x: 0.7}\n")
     (tmp_path / "known.yaml").write_text("- config: {x: 0.5, y: 1.0, pace: 0.5}\n  value: 3.0\n")
     return tmp_path
 
 
-def run(folder: Path, job: str, *flags: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, job: str, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
     path = folder / job if job.endswith(".py") else ROOT / "jobs" / f"{job}.py"
     endpoint = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     return subprocess.run(
-        [sys.executable, str(path), *flags], cwd=folder, env=clean_environment(folder, **endpoint),
+        [sys.executable, str(path), *flags], cwd=folder, env=clean_environment(folder, **endpoint, **environment),
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
 
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
+
+
+def check_refused(
+    folder: Path, job: str, flags: tuple[str, ...], parts: list[str], within: float = SECONDS, **environment: str
+) -> None:
+    """Exit code 2 with these words, nothing else said or left behind, in time: a busy machine has a second try."""
+    before, seconds = files(folder), []
+    while not seconds or (seconds[-1] > within and len(seconds) < 2):
+        began = time.monotonic()
+        done = run(folder, job, *flags, **environment)
+        seconds.append(time.monotonic() - began)
+        assert done.returncode == 2, done.stdout + done.stderr
+        for part in parts:
+            assert part in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+        assert files(folder) - before <= {folder / "runs"}, "something was left behind"
+    assert min(seconds) < within
+
+
 @pytest.mark.parametrize("row", ROWS)
-def test_bad_input_is_told_and_starts_nothing(row: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    job, flags, parts = ROWS[row]
-    before = {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
-    began = time.monotonic()
-    done = run(folder, job, *flags)
-    with capsys.disabled():
-        print(f" [{time.monotonic() - began:.1f} s]", end="")
-    assert done.returncode == 2, done.stdout + done.stderr
-    for part in parts:
-        assert part in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    after = {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
-    assert after - before <= {folder / "runs"}, "something was left behind"
-    assert not list((folder / "runs").glob("*"))
+def test_bad_input_is_told_and_starts_nothing(row: str, folder: Path) -> None:
+    check_refused(folder, *ROWS[row])
+
+
+def test_mnist_without_files_and_network(folder: Path) -> None:
+    no_network = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    told = ["MNIST is not in", "cannot be downloaded", "`--data DIR`"]
+    cache = {"XDG_CACHE_HOME": str(folder / "cache")}
+    # torchvision knows the mirrors: its import, and the wait for one of them, are in this row alone.
+    check_refused(folder, "asha", ("--task", "mnist"), told, within=SECONDS + 10, **cache, **no_network)
+
+
+def test_mnist_with_a_folder_that_has_no_files(folder: Path) -> None:
+    check_refused(
+        folder, "asha", ("--task", "mnist", "--data", str(folder)), [f"`--data {folder}`", "no four idx files"]
+    )
+
+
+def test_an_existing_name_and_what_would_mix_two_sweeps(folder: Path) -> None:
+    begun = ("--name", "again", "--samples", "2", "--max-iterations", "3")
+    assert run(folder, "asha", *QUADRATIC, *begun).returncode == 0
+    check_refused(folder, "asha", (*QUADRATIC, *begun), ["sweep `again` exists in", "(2 trials, ", "--resume must"])
+    other = ("--resume", "must", "--reduction-factor", "2", "--seed", "4", "--max-iterations", "4")
+    told = ["--reduction-factor 3.0, not 2.0", "seed 0, not 4", "max_iterations 3, not 4"]
+    check_refused(folder, "asha", (*QUADRATIC, *begun, *other), told)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,22 @@
 """Preflight without a cluster: what is wrong with flags, task, strategy and storage is known before anything starts."""
 
-import json
 import math
 import threading
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import optuna
 import pytest
+import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, PopulationBasedTraining
 
 import raysweep
-from raysweep import preflight
+from raysweep import capacity, preflight
 from raysweep.flags import Flags
 from raysweep.optuna_search import OptunaSearch
 from raysweep.space import describe
 from raysweep.state import SweepState
-from raysweep.storage import FolderStorage
 from raysweep.sweep import settle
 from raysweep.task import Task
 from raysweep.variants import Variants
@@ -194,35 +195,43 @@ def test_everything_wrong_is_told_at_once():
     assert len(problems) == 8
 
 
-def begun(tmp_path, strategy="asha", **flags):
-    """The problems of asking for a sweep that stands in the storage, begun as asha on task mine."""
-    task = Task("mine", train, SPACE, "loss", "min", 10)
-    spec = {
-        "strategy": "asha",
-        "task": "mine",
-        "seed": 0,
-        "metrics": ["loss"],
-        "modes": ["min"],
-        "space": describe(SPACE),
-    }
-    FolderStorage(str(tmp_path)).put("old/sweep.json", json.dumps(spec).encode())
+@dataclass(frozen=True)
+class Knobs:
+    eta: float = 3.0
+    rungs: tuple[int, ...] = (1, 3)
+
+
+SPEC = {
+    "strategy": "asha",
+    "task": "mine",
+    "seed": 0,
+    "metrics": ["loss"],
+    "modes": ["min"],
+    "max_iterations": 10,
+    "samples": 20,
+    "knobs": {"eta": 3.0, "rungs": [1, 3]},
+    "space": describe(SPACE),
+}
+
+
+def begun(strategy="asha", space=SPACE, knobs=None, config=None, **flags):
+    """The problems of continuing a sweep that was begun as asha on task mine."""
+    asked = Flags(**{"name": "old", "resume": "must", **flags})
+    sweep = settle(asked, strategy, Task("mine", train, space, "loss", "min", 10), ())
+    return preflight.check_same(sweep, SPEC, knobs or Knobs(), config)
+
+
+@pytest.mark.parametrize(("resume", "problems"), [("never", 1), ("auto", 0), ("must", 0)])
+def test_a_name_that_exists(resume, problems):
     events = [{"seq": n, "type": "suggest", "trial": str(n), "config": {}} for n in (1, 2, 3)]
     events += [{"seq": 4, "type": "complete", "trial": "1", "status": "finished"}]
-    asked = Flags(**{"name": "old", "storage": str(tmp_path), "resume": "must", **flags})
-    return preflight.check_storage(settle(asked, strategy, task, ()), asked, SweepState(events))
-
-
-def test_a_sweep_that_exists_is_not_mixed_with_another(tmp_path):
-    [problem] = begun(tmp_path, resume="never")
-    assert problem == (
-        f"sweep `old` exists in {tmp_path} (3 trials, 1 finished):"
-        " continue it with --resume must, or choose another --name"
+    asked = Flags(name="old", storage="/runs", resume=resume)
+    sweep = settle(asked, "asha", Task("mine", train, SPACE, "loss", "min", 10), ())
+    found = preflight.check_name(sweep, asked, SweepState(events))
+    told = (
+        "sweep `old` exists in /runs (3 trials, 1 finished): continue it with --resume must, or choose another --name"
     )
-
-
-@pytest.mark.parametrize("resume", ["auto", "must"])
-def test_a_sweep_that_exists_can_be_resumed(tmp_path, resume):
-    assert begun(tmp_path, resume=resume) == []
+    assert found == [told] * problems
 
 
 @pytest.mark.parametrize(
@@ -232,26 +241,38 @@ def test_a_sweep_that_exists_can_be_resumed(tmp_path, resume):
         ({"strategy": "tpe"}, "begun with strategy asha, not tpe"),
         ({"metric": "accuracy"}, "begun with metrics ['loss'], not ['accuracy']"),
         ({"mode": "max"}, "begun with modes ['min'], not ['max']"),
+        ({"max_iterations": 20}, "begun with max_iterations 10, not 20: a sweep keeps its max_iterations"),
+        ({"knobs": Knobs(eta=2.0)}, "begun with --eta 3.0, not 2.0: a sweep keeps its --eta"),
+        ({"space": {"lr": tune.uniform(0.0, 2.0)}}, "space"),
     ],
 )
-def test_a_resumed_sweep_keeps_what_it_was_begun_with(tmp_path, change, told):
-    [problem] = begun(tmp_path, **change)
+def test_a_continued_sweep_keeps_what_it_was_begun_with(change, told):
+    assert begun() == []
+    [problem] = begun(**change)
     assert told in problem
+    assert problem.endswith("give the same again, or another --name")
 
 
-def test_a_resumed_sweep_keeps_its_space(tmp_path):
-    assert begun(tmp_path) == []
-    task = Task("mine", train, {"lr": tune.uniform(0.0, 2.0)}, "loss", "min", 10)
-    asked = Flags(name="old", storage=str(tmp_path), resume="must")
-    [problem] = preflight.check_storage(settle(asked, "asha", task, ()), asked, SweepState())
-    assert "space" in problem
+@pytest.mark.parametrize("scheduler", [pbt(), HyperBandScheduler()], ids=lambda scheduler: type(scheduler).__name__)
+@pytest.mark.parametrize("samples", [10, 40])
+def test_trials_that_are_decided_over_together_stay_as_many(scheduler, samples):
+    config = tune.TuneConfig(scheduler=scheduler)
+    assert begun(config=config) == []
+    [problem] = begun(config=config, samples=samples)
+    assert f"begun with samples 20, not {samples}: asha decides over all its trials together" in problem
+    assert begun(config=tune.TuneConfig(scheduler=ASHAScheduler()), samples=samples) == []
+
+
+def test_a_knob_that_a_sweep_did_not_know_is_not_compared(monkeypatch):
+    monkeypatch.setitem(SPEC, "knobs", {"eta": 3.0})
+    assert begun() == []
 
 
 @pytest.mark.parametrize(("resume", "problems"), [("never", 0), ("auto", 0), ("must", 1)])
 def test_a_new_name(tmp_path, resume, problems):
     asked = Flags(name="new", storage=str(tmp_path), resume=resume)
     sweep = settle(asked, "asha", Task("mine", train, SPACE, "loss", "min", 10), ())
-    found = preflight.check_storage(sweep, asked, None)
+    found = preflight.check_name(sweep, asked, None)
     assert len(found) == problems
     assert all("there is no sweep `new`" in problem for problem in found)
 
@@ -265,3 +286,37 @@ def test_the_storage_is_tried_out(tmp_path):
     assert "a file stands where a folder should be" in problem
     [problem] = preflight.probe("ftp://host/runs")
     assert "it must be a folder or s3://bucket/prefix" in problem
+
+
+def on_cluster(monkeypatch, tmp_path, storage="s3://bucket/sweeps", **flags):
+    """Preflight on a head without CPUs whose groups are CPU 4, and CPU 2 with a GPU."""
+    monkeypatch.setattr(capacity, "FILE", tmp_path / "none")
+    monkeypatch.setenv(capacity.NODES, '[{"count": 9, "CPU": 4}, {"count": 9, "CPU": 2, "GPU": 1}]')
+    head = {"NodeID": "head", "Alive": True, "Resources": {"memory": 1.0}}
+    monkeypatch.setattr(ray, "nodes", lambda: [head])
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "head"))
+    asked = Flags(storage=storage, **flags)
+    return preflight.check_cluster(asked, settle(asked, "asha", Task("mine", train, SPACE, "loss", "min", 10), ()))
+
+
+@pytest.mark.parametrize(("cpus", "gpus"), [(4, 0), (2, 1), (0.5, 0.2), (0, 1)])
+def test_what_one_node_may_have_is_not_refused(monkeypatch, tmp_path, cpus, gpus):
+    assert on_cluster(monkeypatch, tmp_path, cpus_per_trial=cpus, gpus_per_trial=gpus) == []
+
+
+def test_cpus_and_gpus_have_to_be_on_one_node(monkeypatch, tmp_path):
+    [problem] = on_cluster(monkeypatch, tmp_path, cpus_per_trial=4.0, gpus_per_trial=1.0)
+    assert problem == (
+        "`--cpus-per-trial 4 --gpus-per-trial 1`: no node of the cluster has both: there are, or may be, nodes with"
+        " CPU 4 | CPU 2, GPU 1: ask for what one of them has"
+    )
+
+
+def test_more_than_any_node_has_is_told_by_its_flag(monkeypatch, tmp_path):
+    problems = on_cluster(monkeypatch, tmp_path, cpus_per_trial=8.0, gpus_per_trial=2.0)
+    assert [problem.split(":")[0] for problem in problems] == ["`--cpus-per-trial 8`", "`--gpus-per-trial 2`"]
+
+
+def test_a_folder_is_refused_where_nodes_come_that_do_not_see_it(monkeypatch, tmp_path):
+    [problem] = on_cluster(monkeypatch, tmp_path, storage=str(tmp_path))
+    assert problem.startswith(f"`--storage {tmp_path}`: a folder of this node, which the nodes that the cluster grows")

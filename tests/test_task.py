@@ -60,6 +60,21 @@ def test_a_module_of_the_working_folder_needs_no_package(folder):
     assert load("mypkg").max_iterations == 7
 
 
+def test_a_module_may_want_a_process_for_each_trial(folder):
+    (folder / "mypkg.py").write_text(WHOLE + "REUSE_ACTORS = False\n")
+    assert not load("mypkg").reuse_actors
+    assert load("quadratic").reuse_actors
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("import nowhere", "nowhere"), ("def (", "SyntaxError"), ("1 / 0", "line 1")]
+)
+def test_a_module_that_cannot_be_imported_says_why(folder, text, told):
+    (folder / "mypkg.py").write_text(text)
+    with pytest.raises(BadInput, match=f"`--task mypkg`: it cannot be imported.*{told}"):
+        load("mypkg")
+
+
 def test_a_file_of_tasks_goes_before_a_module_of_the_same_name(folder):
     (folder / "quadratic.py").write_text(WHOLE)
     assert load("quadratic").train.__module__ == "tasks.quadratic"

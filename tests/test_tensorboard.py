@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from raysweep.state import SweepState
 from raysweep.storage import FolderStorage
 from raysweep.tensorboard import TensorBoard
 
@@ -24,6 +25,9 @@ class NoPath(FolderStorage):
 
     def list(self, prefix=""):
         return FolderStorage(self.url).list(prefix)
+
+    def delete_tree(self, prefix):
+        FolderStorage(self.url).delete_tree(prefix)
 
     def local_path(self, key):
         return None
@@ -76,6 +80,46 @@ def test_metrics_are_scalars_over_iterations(tmp_path, events, kind):
     assert events("00001")["loss"] == [(1, 4.0)]
 
 
+def journalled(*losses, ended=False):
+    """A sweep of which the journal has these results of trial 00000."""
+    events = [{"type": "suggest", "trial": "00000", "config": CONFIG}]
+    events += [
+        {"type": "result", "trial": "00000", "iteration": n, "metrics": {"loss": loss}, "checkpoint": None, "node": ""}
+        for n, loss in enumerate(losses, start=1)
+    ]
+    events += [{"type": "complete", "trial": "00000", "status": "finished"}] if ended else []
+    return SweepState({**event, "seq": n} for n, event in enumerate(events, start=1))
+
+
+@pytest.mark.parametrize("kind", [FolderStorage, NoPath])
+def test_a_trial_that_goes_on_has_all_its_events_once(tmp_path, events, kind):
+    killed = TensorBoard(kind(str(tmp_path)), "loss")
+    report(killed, 0.5, 0.25)  # and never closed
+    board = TensorBoard(kind(str(tmp_path)), "loss", journalled(0.5, 0.25))
+    board.setup()
+    board.on_trial_result(0, [], trial(), result(3, loss=0.125))
+    board.on_trial_complete(0, [], trial(loss=0.125))
+    board.close()
+    assert events()["loss"] == [(1, 0.5), (2, 0.25), (3, 0.125)]
+
+
+def test_a_trial_that_goes_back_has_its_newest_events(tmp_path, events):
+    board = TensorBoard(NoPath(str(tmp_path)), "loss", journalled(0.5, 0.25, 0.75))
+    board.on_trial_result(0, [], trial(), result(2, loss=0.375))
+    board.close()
+    assert events()["loss"] == [(1, 0.5), (2, 0.375)]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_trial_whose_file_was_not_put_has_one_after_a_resume(tmp_path, events, ended):
+    board = TensorBoard(NoPath(str(tmp_path)), "loss", journalled(0.5, 0.25, ended=ended))
+    board.setup()
+    assert (tmp_path / "tensorboard" / "00000").exists() == ended
+    board.close()
+    assert events()["loss"] == [(1, 0.5), (2, 0.25)]
+    assert [step for step, _ in events()["loss"]] == [1, 2]
+
+
 def test_what_is_no_number_is_left_out(tmp_path, events):
     board = TensorBoard(FolderStorage(str(tmp_path)), "loss")
     report(board, float("nan"), 0.25, float("inf"))
@@ -125,6 +169,7 @@ def test_torch_is_not_imported_for_it(tmp_path):
     script = f"""
 import sys
 from types import SimpleNamespace
+from raysweep.state import SweepState
 from raysweep.storage import FolderStorage
 from raysweep.tensorboard import TensorBoard
 before = "torch" in sys.modules

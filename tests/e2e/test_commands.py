@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from raysweep.results import read
 from tests.e2e.sweeps import submit
 from tests.ray_project import Project
+from tests.tasks.test_mnist import DEBIAN, needs_debians_files
 
 SAMPLES = 4
 
@@ -46,6 +48,9 @@ def test_predict_reads_digits(local_cluster: Project, storage: str, tmp_path: Pa
     one = local_cluster.run(*predict, "--image", str(tmp_path / "digit.png"))
     many = local_cluster.run(*predict, "--array", str(tmp_path / "digits.npy"))
     assert (one.returncode, many.returncode) == (0, 0), one.stdout + many.stdout
+    both = local_cluster.run(*predict, "--image", str(tmp_path / "digit.png"), "--array", str(tmp_path / "digits.npy"))
+    assert both.returncode == 2
+    assert "one at a time" in both.stdout
     classes = [int(line.split()[1]) for line in many.stdout.splitlines()]
     assert np.mean(classes == labels[:50]) > 0.8
     assert one.stdout.startswith(f"class {classes[0]}  probability 0.")
@@ -57,3 +62,16 @@ def test_a_missing_name_is_told_with_the_nearest_one(command: str, local_cluster
     assert missing.returncode == 2
     assert missing.stdout.startswith(f"error: there is no sweep `digtis` in {storage} (did you mean `digits`?)")
     assert len(missing.stdout.splitlines()) == 1
+
+
+@needs_debians_files
+def test_real_fashion_mnist_as_a_job(local_cluster: Project, tmp_path: Path) -> None:
+    done = submit(
+        local_cluster, "random_search", "--task", "fashion_mnist", "--data", str(DEBIAN), "--storage", str(tmp_path),
+        "--name", "clothes", "--samples", "2", "--max-iterations", "1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    found = read("clothes", str(tmp_path))
+    assert found.state.count("finished") == 2
+    assert found.best is not None
+    assert found.best["val_accuracy"] > 0.75

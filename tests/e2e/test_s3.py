@@ -140,7 +140,7 @@ def test_a_failing_store_loses_no_checkpoint(
     proxy.refuse("PutObject", key="journal/", nth=2, status=503)
     proxy.refuse("GetObject", key="state.pkl", nth=2, status=503)
     proxy.refuse("UploadPart", key="state.pkl", nth=4, status=403)  # this save fails, and so does the trial
-    proxy.lose("UploadPart", key="state.pkl", nth=9, keep=1000)  # this one looks well: only reading it back tells
+    proxy.lose("UploadPart", key="state.pkl", nth=9, keep=1000)  # this one looks well, and what is made of it is not
     faults = list(proxy.faults)
     done = submit(
         project, "random_search", "--task", "heavy", "--storage", storage, "--name", "heavy",

@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import pytest
 from raysweep.results import read
 from raysweep.targets import processes
 from tests.e2e.sweeps import DEADLINE_S, add_task, events_of, start, wait_for
-from tests.ray_project import Project
+from tests.ray_project import Project, free_ports
 from tests.test_cluster import LOOPBACK, RAY_INIT
 
 # Its state is all that a trial sees of its environment; the second iteration waits until the test has looked around.
@@ -177,6 +178,38 @@ def test_the_private_ray_of_run_is_closed_too(local_cluster: Project, tmp_path: 
     assert token not in log[0]
     assert not path.parent.exists()
     check_seen_by_trial(tmp_path, "private", token, str(path))
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "set RAY_AUTH_MODE to token, and RAY_AUTH_TOKEN_PATH to the cluster's token file"),
+        ({"RAY_AUTH_MODE": "token"}, "set RAY_AUTH_TOKEN_PATH, now unset, to the cluster's token file"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "wrong"}, "set RAY_AUTH_TOKEN_PATH, now wrong, to"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}, "RAY_AUTH_TOKEN is another one"),
+    ],
+)
+def test_a_job_outside_of_the_cluster_is_refused_at_once(
+    environment: dict[str, str], told: str, local_cluster: Project, tmp_path: Path
+) -> None:
+    (local_cluster.folder / "wrong").write_text("0" * 64)
+    job = ("jobs/asha.py", "--task", "quadratic", "--storage", str(tmp_path / "runs"), "--samples", "0")
+    address = {"RAY_ADDRESS": local_cluster.cluster.address, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    began = time.monotonic()
+    refused = local_cluster.python(*job, **address, **environment)
+    assert time.monotonic() - began < 30
+    assert refused.returncode == 2, refused.stdout
+    assert f"RAY_ADDRESS={local_cluster.cluster.address}`: the cluster refuses this process's token" in refused.stdout
+    assert told in refused.stdout
+    assert "`--samples 0`" in refused.stdout
+    assert "Traceback" not in refused.stdout
+
+
+def test_an_address_where_nothing_listens_is_told_at_once(local_cluster: Project, tmp_path: Path) -> None:
+    job = ("jobs/asha.py", "--task", "quadratic", "--storage", str(tmp_path / "runs"))
+    silent = local_cluster.python(*job, RAY_ADDRESS=f"127.0.0.1:{free_ports(1)[0]}", seconds=20)
+    assert silent.returncode == 2, silent.stdout
+    assert "no Ray cluster answers there" in silent.stdout
 
 
 def gcs_port(process: psutil.Process) -> int | None:

@@ -6,16 +6,20 @@ import ast
 import csv
 import io
 import json
+import math
 import os
+import pickle
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+import torch
 from ray import tune
 
 import raysweep
+from jobs import tpe_asha
 from raysweep import checkpoint, journal
 from raysweep.points import Point
 from raysweep.results import SweepResults, read
@@ -23,6 +27,8 @@ from raysweep.state import SweepState
 from raysweep.storage import open_storage
 from raysweep.sweep import Sweep, strategies, strategy
 from raysweep.task import load
+from tasks import digits
+from tests.tasks.session import Session
 
 # A continuous axis has no grid of its own: two points on each keep it small.
 KNOBS: dict[str, dict[str, Any]] = {"grid": {"resolution": 2}}
@@ -41,7 +47,7 @@ def place(private_ray: None, tmp_path_factory: pytest.TempPathFactory) -> str:
 def sweep_of(name: str, task: str, place: str) -> SweepResults:
     """One run of a strategy, shared by the tests that look at it."""
     samples = None if name == "grid" else SAMPLES
-    iterations = 4 if task == "digits" else 9
+    iterations = 6 if task == "digits" and name == "pbt" else 4 if task == "digits" else 9
     return raysweep.run(
         name, task, storage=place, name=f"{task}-{name}", samples=samples, max_iterations=iterations,
         knobs=KNOBS.get(name),
@@ -112,6 +118,28 @@ def test_real_data_is_learnt(name: str, place: str) -> None:
     assert found.load(best["checkpoint"]) is not None
 
 
+TOGETHER = ("hyperband", "pb2", "pbt", "successive_halving")
+
+
+@every_strategy
+def test_a_finished_sweep_can_be_extended_or_says_why_not(name: str, place: str) -> None:
+    asked = {"storage": place, "name": f"extended-{name}", "max_iterations": 3, "knobs": KNOBS.get(name)}
+    grid = name == "grid"
+    first = raysweep.run(name, "quadratic", samples=1 if grid else 3, **asked)
+    before = journal.read(open_storage(first.url))
+    more = {"samples": 2 if grid else 5, "resume": "must", **asked}
+    if name in TOGETHER:
+        with pytest.raises(raysweep.BadInput, match=f"samples 3, not 5: {name} decides over all its trials together"):
+            raysweep.run(name, "quadratic", **more)
+        assert journal.read(open_storage(first.url)) == before
+        return
+    found = raysweep.run(name, "quadratic", **more)
+    added = journal.read(open_storage(found.url))[len(before) :]
+    assert len(found.state.trials) == (24 if grid else 5)
+    assert {trial.status for trial in found.state.trials.values()} <= {"finished", "stopped"}
+    assert {event["trial"] for event in added if "trial" in event} == set(found.state.trials) - set(first.state.trials)
+
+
 @every_strategy
 def test_it_returns_rays_own_tune_config(name: str) -> None:
     config = strategy(name).tune_config(_asked(name), strategy(name).knobs(**KNOBS.get(name, {})))
@@ -153,30 +181,126 @@ def _asked(name: str, points: tuple[Point, ...] = ()) -> Sweep:
     return Sweep("s", name, task, task.space, task.metric, task.mode, SAMPLES, 9, points, 0, "unused")
 
 
-def test_pbt_exploits_take_over_the_donors_state_and_change_what_may_change(place: str) -> None:
-    found = sweep_of("pbt", "quadratic", place)
-    events = journal.read(open_storage(found.url))
-    exploits = [event for event in events if event["type"] == "exploit"]
+@pytest.mark.parametrize("task", ["quadratic", "digits"])
+def test_pbt_exploits_go_from_the_bottom_quantile_to_the_top_one(task: str, place: str) -> None:
+    found = sweep_of("pbt", task, place)
+    sign = 1 if found.objective.modes == ("max",) else -1
+    exploits, by_the_rule = exploits_of(found), 0
     assert exploits
-    for event in exploits:
-        _check_exploit(event, events, open_storage(found.url))
+    for event, before, _ in exploits:
+        scores = population_scores(before, found.objective.metrics[0], event["trial"])
+        ranked = sorted(scores, key=lambda trial: sign * scores[trial])
+        size = min(math.ceil(len(ranked) * QUANTILE), len(ranked) // 2)
+        worst, best = scores[ranked[size - 1]], scores[ranked[-size]]
+        assert sign * scores[event["trial"]] < sign * scores[event["donor"]]
+        # Out of step, the scores that PBT had in mind may be newer or older by one than those of the journal here.
+        by_the_rule += sign * scores[event["trial"]] <= sign * worst and sign * scores[event["donor"]] >= sign * best
+        changed = {key for key in event["after"] if event["after"][key] != event["before"][key]}
+        assert changed & set(load(task).mutable or ())
+        donor = SweepState(before).trials[event["donor"]]
+        assert event["checkpoint"]["sha256"] in [r.checkpoint.sha256 for r in donor.results.values() if r.checkpoint]
+    assert by_the_rule >= len(exploits) / 2
 
 
-def _check_exploit(event: dict[str, Any], events: list[dict[str, Any]], folder: Any) -> None:
-    before = SweepState([earlier for earlier in events if earlier["seq"] < event["seq"]])
-    donor = before.trials[event["donor"]]
-    assert event["checkpoint"]["sha256"] in [r.checkpoint.sha256 for r in donor.results.values() if r.checkpoint]
-    scores = {t.id: t.last.metrics["loss"] for t in before.trials.values() if t.last}
-    assert scores[event["donor"]] < scores[event["trial"]]
-    assert {key for key in event["after"] if event["after"][key] != event["before"][key]} & {"x", "y"}
-    # The donor's path is the beginning of the path that the trial saved next.
-    taken = checkpoint.load(folder, checkpoint.Checkpoint.from_dict(event["checkpoint"]))
-    following = next(
-        e for e in events if e["seq"] > event["seq"] and e["type"] == "result" and e["trial"] == event["trial"]
-    )
-    assert following["iteration"] == event["checkpoint"]["iteration"] + 1
-    continued = checkpoint.load(folder, checkpoint.Checkpoint.from_dict(following["checkpoint"]))
-    assert continued["path"][: len(taken["path"])] == taken["path"]
+QUANTILE, INTERVAL = 0.25, 2  # what jobs/pbt.py has
+
+
+def exploits_of(found: SweepResults) -> list[tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]]:
+    """Each exploit, with the journal up to the result that decided it, and the first result after it."""
+    events, exploits = journal.read(open_storage(found.url)), []
+    for place, event in enumerate(events):
+        if event["type"] == "exploit":
+            results = [n for n, e in enumerate(events) if e["type"] == "result" and e["trial"] == event["trial"]]
+            decided = max(n for n in results if n < place)
+            following = events[min(n for n in results if n > place)]
+            exploits.append((event, events[: decided + 1], following))
+    return exploits
+
+
+def population_scores(events: list[dict[str, Any]], metric: str, exploiting: str) -> dict[str, float]:
+    """The score that each trial had when it last had a chance to exploit; those that have ended are out."""
+    scores: dict[str, float] = {}
+    chance: dict[str, int] = {}
+    for event in events:
+        trial = event.get("trial")
+        if event["type"] == "result" and event["iteration"] - chance.get(trial, 0) >= INTERVAL:
+            scores[trial], chance[trial] = event["metrics"][metric], event["iteration"]
+        elif event["type"] == "complete":
+            scores.pop(trial, None)
+    assert exploiting in scores
+    return scores
+
+
+def test_pbt_continues_the_donors_path(place: str) -> None:
+    found = sweep_of("pbt", "quadratic", place)
+    folder = open_storage(found.url)
+    for event, _, following in exploits_of(found):
+        taken = checkpoint.load(folder, checkpoint.Checkpoint.from_dict(event["checkpoint"]))
+        assert following["iteration"] == event["checkpoint"]["iteration"] + 1
+        continued = checkpoint.load(folder, checkpoint.Checkpoint.from_dict(following["checkpoint"]))
+        assert continued["path"][: len(taken["path"])] == taken["path"]
+
+
+def test_pbt_trains_the_donors_weights_with_the_perturbed_parameters(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The epoch after each exploit, made again here from the donor's checkpoint, gives the trial's next checkpoint."""
+    found = sweep_of("pbt", "digits", place)
+    folder, data = open_storage(found.url), digits.load_data(None)
+    exploits = exploits_of(found)
+    assert exploits
+    torch.set_num_threads(1)
+    for event, before, following in exploits:
+        taken = checkpoint.load(folder, checkpoint.Checkpoint.from_dict(event["checkpoint"]))
+        saved = checkpoint.load(folder, checkpoint.Checkpoint.from_dict(following["checkpoint"]))
+        assert weights(epoch_after(monkeypatch, taken, event, event["after"], data)) == weights(saved)
+        kept = event["after"] | {key: event["before"][key] for key in digits.MUTABLE}
+        assert weights(epoch_after(monkeypatch, taken, event, kept, data)) != weights(saved)
+        own = SweepState(before).trials[event["trial"]].checkpoint
+        assert own is not None
+        assert own.sha256 != event["checkpoint"]["sha256"]
+
+
+def epoch_after(
+    monkeypatch: pytest.MonkeyPatch, state: Any, event: dict[str, Any], config: dict[str, Any], data: Any
+) -> Any:
+    """What `digits` saves after one more epoch from a state."""
+    session = Session(monkeypatch)
+    session.saved, session.reports = pickle.dumps(state), [{}] * event["checkpoint"]["iteration"]
+    session.run(digits, config, data, iterations=event["checkpoint"]["iteration"] + 1)
+    monkeypatch.undo()
+    return session.state
+
+
+def weights(state: Any) -> dict[str, Any]:
+    return {name: tensor.tolist() for name, tensor in state["model"].items()}
+
+
+def test_the_study_of_the_search_itself_is_told_pruned(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the study that is written afterwards: the one that TPE learns from while the sweep runs."""
+    chosen, searches = tpe_asha.tune_config, []
+
+    def kept(sweep: Sweep, knobs: Any) -> tune.TuneConfig:
+        config = chosen(sweep, knobs)
+        searches.append(config.search_alg)
+        return config
+
+    monkeypatch.setattr(tpe_asha, "tune_config", kept)
+    found = raysweep.run("tpe_asha", "digits", storage=place, name="studied", samples=10, max_iterations=4)
+    [search] = searches
+    names = {"finished": "COMPLETE", "stopped": "PRUNED"}
+    trials = list(found.state.trials.values())
+    assert [trial.state.name for trial in search.study.trials] == [names[trial.status] for trial in trials]
+    assert {trial.state.name for trial in search.study.trials} == {"COMPLETE", "PRUNED"}
+    for told, trial in zip(search.study.trials, trials, strict=True):
+        last = trial.last
+        assert last is not None
+        if told.state is optuna.trial.TrialState.PRUNED:
+            assert max(told.intermediate_values) == last.iteration
+            assert told.intermediate_values[last.iteration] == last.metrics["val_accuracy"]
+        else:
+            assert told.value == last.metrics["val_accuracy"]
+        assert told.params == {key: trial.config[key] for key in told.params}
 
 
 def test_asha_stops_by_its_rule(place: str) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import MNIST
+from torchvision.datasets import MNIST, FashionMNIST
 
 from raysweep.errors import BadInput
-from tasks import _mnist_files, mnist
+from tasks import _mnist_files, fashion_mnist, mnist
 from tests.tasks.session import overlap, read_only
 
 CONFIG = {"lr": 0.1, "momentum": 0.8, "l1": 256, "l2": 16}
@@ -117,9 +117,13 @@ def test_predict_takes_a_prepared_image(session, data):
     assert np.array_equal(mnist.predict(CONFIG, session.state, picture.astype(np.float32)), probabilities)
 
 
+needs_debians_files = pytest.mark.skipif(
+    not DEBIAN.is_dir(), reason=f"no real Fashion-MNIST in {DEBIAN}: apt-get install dataset-fashion-mnist"
+)
+
+
+@needs_debians_files
 def test_real_fashion_mnist():
-    if not DEBIAN.is_dir():
-        return  # the tiny files above cover the same lines
     data = mnist.load_data(DEBIAN)
 
     assert data.train.inputs.shape == (55000, 784)
@@ -148,9 +152,9 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache" / "raysweep"
 
 
-def refusal() -> str:
+def refusal(task=mnist) -> str:
     with pytest.raises(BadInput) as caught:
-        mnist.load_data(None)
+        task.load_data(None)
     return str(caught.value)
 
 
@@ -178,14 +182,25 @@ class _Files(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+def test_fashion_mnist_is_asked_for_by_its_own_name(cache, monkeypatch):
+    monkeypatch.setattr(FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
+
+    assert refusal(fashion_mnist).startswith(
+        f"FashionMNIST is not in {cache}, and cannot be downloaded (no answer from"
+    )
+
+
 @pytest.fixture
 def mirror(tmp_path, contents, monkeypatch) -> Path:
     """A folder that torchvision downloads MNIST from."""
     folder = write(tmp_path / "mirror", contents, gz=True)
     files = [folder / f"{name}.gz" for name in _mnist_files.FILES]
-    monkeypatch.setattr(MNIST, "resources", [(f.name, hashlib.md5(f.read_bytes()).hexdigest()) for f in files])
+    resources = [(f.name, hashlib.md5(f.read_bytes()).hexdigest()) for f in files]
+    for source in (MNIST, FashionMNIST):
+        monkeypatch.setattr(source, "resources", resources)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Files, directory=folder)) as server:
-        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        for source in (MNIST, FashionMNIST):
+            monkeypatch.setattr(source, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield folder
         server.shutdown()
@@ -199,6 +214,15 @@ def test_downloads_once_into_the_cache(cache, mirror, data, monkeypatch):
     assert np.array_equal(first.test.inputs, data.test.inputs)
     assert np.array_equal(second.test.inputs, data.test.inputs)
     assert [path.name for path in cache.iterdir()] == ["MNIST"]
+
+
+def test_each_data_set_is_downloaded_to_a_folder_of_its_own(cache, mirror, data):
+    clothes = fashion_mnist.load_data(None)
+    assert [path.name for path in cache.iterdir()] == ["FashionMNIST"]  # not taken for MNIST
+    mnist.load_data(None)
+
+    assert np.array_equal(clothes.test.inputs, data.test.inputs)
+    assert sorted(path.name for path in cache.iterdir()) == ["FashionMNIST", "MNIST"]
 
 
 def test_download_cut_short_leaves_nothing_behind(cache, mirror):
