@@ -1,0 +1,53 @@
+"""What a result costs the driver: the journal, the folded state and the checkpoints' bookkeeping.
+
+    python benchmarks/journal.py                      a folder
+    python benchmarks/journal.py s3://bucket/prefix   a store, which gets one object a second
+
+Prints milliseconds a result: the median and the 99th percentile of TURNS turns of RESULTS results each.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from types import SimpleNamespace
+
+from raysweep.journal import Journal
+from raysweep.record import Recorder
+from raysweep.state import SweepState
+from raysweep.storage import open_storage
+
+TURNS, RESULTS = 5, 2000
+
+
+def turn(url: str, number: int) -> list[float]:
+    """Milliseconds of each result."""
+    place = open_storage(url).child(f"journal-cost-{number}")
+    log = Journal(place, term=1)
+    recorder = Recorder(place, log, SweepState(), "loss", "min")
+    recorder.suggested("00000", {"lr": 0.1, "width": 64}, {})
+    trial, spent = SimpleNamespace(trial_id="00000"), []
+    for iteration in range(1, RESULTS + 1):
+        result = {"loss": 1.0 / iteration, "accuracy": 0.5, "training_iteration": iteration, "done": False}
+        result |= {"config": {"lr": 0.1, "width": 64}, "time_total_s": 1.0, "hostname": "node"}
+        began = time.perf_counter()
+        recorder.on_trial_result(0, [], trial, result)
+        spent.append((time.perf_counter() - began) * 1000)
+    recorder.close()
+    log.close()
+    return spent
+
+
+def main() -> None:
+    """Runs the turns, and prints what they took."""
+    with tempfile.TemporaryDirectory() as folder:
+        url = sys.argv[1] if len(sys.argv) > 1 else folder
+        for number in range(TURNS):
+            spent = sorted(turn(url, number))
+            print(f"median {statistics.median(spent):.4f} ms, 99% {spent[int(len(spent) * 0.99)]:.4f} ms a result")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Makes docs/faults.md of what the cells wrote.
+
+python -m tests.chaos.report CELLS.jsonl PLAIN.jsonl DATE HARDWARE > docs/faults.md
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.cell import STRATEGIES
+
+WHAT = {
+    "trial-killed": "a trial's process is killed",
+    "trial-memory": "a trial runs out of memory (`MemoryError`)",
+    "nan": "a metric becomes nan",
+    "trial-hung": "a trial hangs in C, `--report-timeout 8`",
+    "exception": "a trial raises, `--max-failures 1`",
+    "exception-charged": "a trial raises, `--max-failures 0`",
+    "driver-killed": "the driver is killed, twice in a row",
+    "driver-hung": "the driver is suspended, and another one takes over",
+    "state-damaged": "the job is killed; half a journal line, half the last checkpoints",
+    "submitted-twice": "the same sweep is submitted twice",
+    "stopped": "SIGTERM, then the same command",
+    "disk-full": "the disk is full",
+    "s3-503": "the store answers 503 for 60 s",
+    "s3-hangs": "the store does not answer for 40 s",
+    "s3-resets": "the store breaks every 7th connection, after it took the object",
+    "s3-refuses": "the store refuses every 7th object",
+    "s3-loses": "the store answers 200 and keeps nothing, every 7th time",
+    "node-killed": "a worker's container is killed",
+    "node-sigterm": "a worker gets SIGTERM",
+    "node-cut": "a worker's network is cut until it is missed",
+    "node-memory": "a trial takes all memory of its worker",
+    "head-killed": "the head is killed twice: a part of the journal just stored, in an upload",
+}
+INTRO = """# What dies, and what is lost
+
+Written by `make chaos` ({date}, {hardware}). A cell is a sweep of 8 trials under one fault, which comes at the n-th journalled
+event, never after a time. Whether a cell passes is read from the journal, the storage and the steps that trials note, never
+from a summary. `make chaos LIST=1` names the faults; `make chaos FAULT=driver-killed STRATEGY=asha,pbt` runs some cells.
+
+I1 a trial that has ended runs no step again · I2 a running one repeats at most one checkpoint interval a fault · I3 a serial,
+seeded sweep ends with the table of an undisturbed one · I4 every checkpoint that counts can be loaded, and its path has
+no gap · I5 exit code 0 only if all trials are accounted for · I6 progress within 60 s after the fault · I7 no process and no
+lease is left · I8 no secret in any log · I9 the journal only grows.
+
+{total}
+
+| fault | {strategies} | runs | failures charged | steps repeated at most | s to the next result | plain Ray Tune |
+|---|{lines}---|---|---|---|---|
+{rows}
+
+`·`: passed. Plain Ray Tune: ASHA on the same bowl, 8 trials, with a checkpoint in each iteration and `Tuner.restore`
+after a death of the driver, by `python -m tests.chaos.plain`; a dash: that fault was not tried with it.
+"""
+
+
+def read(path: str) -> list[dict[str, Any]]:
+    """The lines of a file of JSON."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def page(cells: list[dict[str, Any]], plain: list[dict[str, Any]], date: str, hardware: str) -> str:
+    """The page."""
+    by_fault: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for cell in cells:
+        by_fault[cell["fault"]].append(cell)
+    outcomes = {line["fault"]: told(line) for line in plain}
+    rows = [row(fault, by_fault[fault], outcomes.get(fault, "—")) for fault in WHAT if by_fault[fault]]
+    passed = sum(not cell["problems"] for cell in cells)
+    return INTRO.format(
+        date=date,
+        hardware=hardware,
+        total=f"Cells: **{passed} passed / {len(cells)} run**.",
+        strategies=" | ".join(f"`{name}`" for name in STRATEGIES),
+        lines="---|" * len(STRATEGIES),
+        rows="\n".join(rows),
+    )
+
+
+def row(fault: str, cells: list[dict[str, Any]], plain: str) -> str:
+    """One fault."""
+    marks = []
+    for strategy in STRATEGIES:
+        mine = [cell for cell in cells if cell["strategy"] == strategy]
+        failed = [problem.split(" ")[0] for cell in mine for problem in cell["problems"]]
+        marks.append(" ".join(sorted(set(failed))) or ("·" if mine else ""))
+    recovered = [cell["recovery_s"] for cell in cells if cell["recovery_s"] is not None]
+    seconds = f"{min(recovered):g} to {max(recovered):g}" if recovered else ""
+    charged = sum(cell["charged"] for cell in cells)
+    most = max(cell["repeated"] for cell in cells)
+    return f"| {WHAT[fault]} | {' | '.join(marks)} | {len(cells)} | {charged} | {most} | {seconds} | {plain} |"
+
+
+def told(line: dict[str, Any]) -> str:
+    """What plain Ray did, in words."""
+    ended = f"exit {line['exit']}" if isinstance(line["exit"], int) else line["exit"]
+    errors = f", {line['errors']} with an error" if line.get("errors") else ""
+    second = f"; the second: exit {line['second']}" if "second" in line else ""
+    return f"{ended}, {line['trials']} trials began{errors}, {line['repeated']} steps repeated{second}"
+
+
+if __name__ == "__main__":
+    _, cells_path, plain_path, when, machine = sys.argv
+    print(page(read(cells_path), read(plain_path), when, machine), end="")

@@ -1,0 +1,72 @@
+"""The task of the chaos cells: a bowl at a steady pace, which can break in the middle of an iteration.
+
+Copied into a project's tasks/. FOLDER/<fault> arms a fault: the first trial that begins iteration AT of its own takes
+the file away and breaks. FOLDER/steps says who began which iteration, and when: what a journal cannot know.
+"""
+
+import ctypes
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import raysweep
+from raysweep import trial as trials
+from raysweep.storage import open_storage
+from tasks.quadratic import METRIC, MODE, MUTABLE, SPACE
+
+MAX_ITERATIONS = 9
+AT = 3
+FOLDER = Path("@FOLDER@")
+PACE_S = float("@PACE@")
+GATE = "@GATE@"  # object of the storage without which no trial begins iteration AT, so that all sweeps meet a fault
+
+__all__ = ["MAX_ITERATIONS", "METRIC", "MODE", "MUTABLE", "SPACE", "train"]
+
+
+def train(config: dict[str, Any]) -> None:
+    """One trial; its state is the height, and all iterations that led to it."""
+    state = raysweep.resume() or {"height": 1.0, "path": []}
+    height, path = state["height"], list(state["path"])
+    for iteration in raysweep.iterations():
+        _note(iteration)
+        while GATE and iteration == AT and not open_storage(os.environ["RAYSWEEP_STORAGE"]).exists(GATE):
+            time.sleep(0.2)
+        time.sleep(PACE_S)
+        height *= config["pace"]
+        path.append(iteration)
+        loss = (config["x"] - 1) ** 2 + (config["y"] + 2) ** 2 + height
+        raysweep.report({"loss": _broken(iteration, loss)}, state={"height": height, "path": path})
+
+
+def _note(iteration: int) -> None:
+    session = trials._session
+    assert session is not None
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "steps").open("a") as file:
+        file.write(f"{session.trial} {iteration} {time.time()} {os.getpid()}\n")
+
+
+def _broken(iteration: int, loss: float) -> float:
+    if _armed("eat"):
+        eaten = []
+        while True:
+            eaten.append(bytearray(os.urandom(1 << 20)) * 64)  # touched, so that it counts
+            time.sleep(0.1)  # the monitor looks four times a second
+    if iteration != AT:
+        return loss
+    if _armed("raise"):
+        raise ValueError("the data is upside down")
+    if _armed("memory"):
+        bytearray(1 << 60)  # more than any machine has: a real MemoryError
+    if _armed("hang"):
+        ctypes.PyDLL(None).sleep(3600)  # keeps the interpreter's lock: no thread and no signal handler of Python runs
+    return float("nan") if _armed("nan") else loss
+
+
+def _armed(fault: str) -> bool:
+    try:
+        (FOLDER / fault).unlink()
+    except FileNotFoundError:
+        return False
+    return True

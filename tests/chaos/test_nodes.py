@@ -1,0 +1,189 @@
+"""Faults of nodes, a worker's and the head's, on the cluster of containers; `raysweep submit` follows each sweep."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from raysweep.checkpoint import MARKER, STATE
+from raysweep.state import SweepState
+from raysweep.storage import open_storage
+from raysweep.targets import store
+from tests.chaos.cell import TOGETHER, Cell, Verdict, chosen, until
+from tests.chaos.test_processes import Judge
+from tests.docker.conftest import DockerProject, docker, docker_cluster, docker_project, engine
+
+__all__ = ["docker_cluster", "docker_project", "engine"]  # the cluster of tests/docker, as fixtures of this file
+SIDE_BY_SIDE = 3
+BEFORE = 2  # results of each sweep, whose trials then wait at a gate for the other sweeps
+BACK_S = 240.0
+
+
+class NodeCell(Cell):
+    """A sweep on the cluster of containers, whose steps are not seen from here: the results stand for them."""
+
+    def start(self, *more: str) -> NodeCell:
+        """Begins it as a job, and follows it in the background."""
+        concurrency = () if self.strategy in TOGETHER else ("--concurrency", "2")
+        flags = ("--samples", "8", "--cpus-per-trial", "0.25", *concurrency, *self.flags, *more)
+        self.output = self.folder / f"log-{time.monotonic_ns()}"
+        with self.output.open("w") as file:
+            self.process = subprocess.Popen(
+                self.project.command("submit", self.strategy, "--task", self.task, "--name", self.name, *flags),
+                cwd=self.project.folder, env=self.project.env, stdout=file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        return self
+
+    def steps(self) -> list[tuple[str, int, float, int]]:
+        """The results, as they were journalled."""
+        results = [event for event in self.events if event["type"] == "result"]
+        return [(event["trial"], event["iteration"], event["time"], 0) for event in results]
+
+    def busy(self, project: DockerProject) -> dict[str, object] | None:
+        """A worker's container in which a trial runs that has reported."""
+        trials = SweepState(self.events).trials.values()
+        nodes = {trial.last.node for trial in trials if trial.last and not trial.ended}
+        found = [each for each in project.containers("worker") if each["Config"]["Hostname"] in nodes]
+        return found[0] if found else None
+
+
+MakeNode = Callable[..., NodeCell]
+
+
+@pytest.fixture
+def make(docker_cluster: DockerProject, tmp_path: Path, request: pytest.FixtureRequest) -> MakeNode:
+    fault = request.node.get_closest_marker("fault").args[0]
+
+    def cell(strategy: str, **more: object) -> NodeCell:
+        folder = tmp_path / uuid.uuid4().hex[:6]
+        gate = f"gates/{tmp_path.name}-{chosen().index(strategy) // SIDE_BY_SIDE}"
+        made = NodeCell(docker_cluster, fault, strategy, store.STORAGE, folder, pace=0.5, gate=gate, **more)
+        task = docker_cluster.folder / "tasks" / f"{made.task}.py"
+        task.write_text(task.read_text().replace(f'Path("{folder}")', f'Path("/tmp/{made.task}")'))
+        return made
+
+    return cell
+
+
+def in_groups(
+    cells: Sequence[NodeCell], fault: Callable[[list[NodeCell]], None], ends: tuple[str, ...] = ("finished", "stopped")
+) -> list[Verdict]:
+    """Some sweeps at a time meet the same fault, when each has some results."""
+    verdicts = []
+    for start in range(0, len(cells), SIDE_BY_SIDE):
+        group = list(cells[start : start + SIDE_BY_SIDE])
+        for cell in group:
+            cell.start()
+        for cell in group:
+            cell.after(BEFORE)
+        open_storage(store.STORAGE).put(group[0].gate, b"")
+        fault(group)
+        for cell in group:
+            cell.heal()
+        verdicts += [cell.finish().verdict(ends=ends) for cell in group]
+    return verdicts
+
+
+def send(container: dict, number: signal.Signals) -> None:
+    """To the container's first process: not by `docker kill`, after which the engine restarts nothing."""
+    os.kill(container["State"]["Pid"], number)
+
+
+def healthy(project: DockerProject) -> None:
+    def all_are() -> bool:
+        return all(c["State"].get("Health", {}).get("Status") == "healthy" for c in project.containers())
+
+    until("all containers are healthy", all_are, BACK_S)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGKILL, marks=pytest.mark.fault("node-killed")),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.fault("node-sigterm")),
+    ],
+)
+def test_a_worker_is_killed_or_taken_back(
+    make: MakeNode, judge: Judge, docker_cluster: DockerProject, number: signal.Signals
+) -> None:
+    def fault(group: list[NodeCell]) -> None:
+        send(until("a worker that trains", lambda: group[0].busy(docker_cluster)), number)
+
+    judge(in_groups([make(strategy) for strategy in chosen()], fault))
+    healthy(docker_cluster)
+
+
+@pytest.mark.fault("node-cut")
+def test_a_worker_is_cut_off(make: MakeNode, judge: Judge, docker_cluster: DockerProject) -> None:
+    """Until the cluster has noticed; then it comes back."""
+
+    def fault(group: list[NodeCell]) -> None:
+        victim = until("a worker that trains", lambda: group[0].busy(docker_cluster))
+        (network,) = victim["NetworkSettings"]["Networks"]
+        docker("network", "disconnect", network, victim["Id"])
+        try:
+            until("a trial is missed", lambda: any(cell.count("failure") for cell in group))
+        finally:
+            docker("network", "connect", "--alias", "worker", network, victim["Id"])
+
+    judge(in_groups([make(strategy) for strategy in chosen()], fault))
+    healthy(docker_cluster)
+
+
+@pytest.mark.fault("head-killed")
+def test_the_head_is_killed_twice(make: MakeNode, judge: Judge, docker_cluster: DockerProject) -> None:
+    """Once when a part of the journal has just been stored, once in the middle of an upload; both with all its jobs."""
+
+    def fault(group: list[NodeCell]) -> None:
+        kill_head(docker_cluster, lambda: segment(group[0]))
+        for cell in group:
+            cell.after(cell.count("result") + 4)
+        kill_head(docker_cluster, lambda: upload(group[0]))
+
+    judge(in_groups([make(strategy, faults=2) for strategy in chosen()], fault))
+    healthy(docker_cluster)
+
+
+def kill_head(project: DockerProject, moment: Callable[[], bool]) -> None:
+    (head,) = project.containers("head")
+    until("the moment to kill the head", moment)
+    send(head, signal.SIGKILL)
+
+
+def segment(cell: NodeCell) -> bool:
+    """A new part of the journal is there."""
+    before = len(cell.place.list("journal"))
+    until("the journal grows", lambda: len(cell.place.list("journal")) > before)
+    return True
+
+
+def upload(cell: NodeCell) -> bool:
+    """A checkpoint's state is there, and its marker is not."""
+    keys = cell.place.list("checkpoints")
+    complete = {key.removesuffix(MARKER) for key in keys if key.endswith(MARKER)}
+    return any(key.endswith(STATE) and key.removesuffix(STATE) not in complete for key in keys)
+
+
+@pytest.mark.fault("node-memory")
+def test_a_trial_takes_all_memory_of_its_worker(make: MakeNode, judge: Judge, docker_cluster: DockerProject) -> None:
+    """Ray's monitor ends it, the worker has no larger share to give: the trial is infeasible, and the sweep goes on."""
+
+    def fault(group: list[NodeCell]) -> None:
+        for cell in group:
+            for worker in docker_cluster.containers("worker"):
+                docker("exec", worker["Id"], "touch", f"/tmp/{cell.task}/eat")
+
+    cells = [make(strategy, flags=("--cpus-per-trial", "1")) for strategy in chosen()]
+    verdicts = in_groups(cells, fault, ends=("finished", "stopped", "infeasible"))
+    for cell, verdict in zip(cells, verdicts, strict=True):
+        kinds = {event["kind"] for event in cell.events if event["type"] == "failure"}
+        if not SweepState(cell.events).count("infeasible") or "memory" not in kinds:
+            verdict.problems.append(f"no trial is infeasible: {kinds}")
+    judge(verdicts)
