@@ -13,6 +13,11 @@ TASK ?= digits
 NAME ?=
 JOB ?= $(NAME)
 ARGS ?=
+FAULT ?=
+TENTH ?=
+LIST ?=
+# Not the default of STRATEGY: without one, chaos takes them all.
+STRATEGY_ASKED := $(if $(filter default,$(origin STRATEGY)),,$(if $(filter file,$(origin STRATEGY)),,$(STRATEGY)))
 WORKERS ?=
 # The images that clusters in containers run, and what they are built from (empty: docker/Dockerfile's own base).
 export RAYSWEEP_IMAGE ?= raysweep:local
@@ -53,9 +58,10 @@ $(READY): uv.lock pyproject.toml
 	@touch $@
 
 .PHONY: demo
+# A cluster that was up before is used, and stays up.
 demo: $(READY) ## Cluster up, an ASHA sweep of 20 trials on digits, its results, cluster down
 	@name=demo-$$(date +%Y%m%d-%H%M%S); code=0; \
-	trap '$(RAYSWEEP) cluster down' EXIT; \
+	$(RAYSWEEP) cluster status >/dev/null 2>&1 || trap '$(RAYSWEEP) cluster down' EXIT; \
 	$(RAYSWEEP) cluster up --target $(TARGET); \
 	$(RAYSWEEP) submit asha --task digits --samples 20 --name "$$name" || code=$$?; \
 	$(RAYSWEEP) results "$$name" || true; \
@@ -84,6 +90,7 @@ scale: $(READY) ## WORKERS=3: so many nodes that run trials; those that stay go 
 .PHONY: image image-test
 image: ## Build the image of all clusters in containers, and that of their S3 store
 	@$(docker)
+	@$(ca-bundle)
 	@$(docker-build) --target ray --tag $(RAYSWEEP_IMAGE) .
 	@$(docker-build) --target store --tag $(RAYSWEEP_STORE_IMAGE) .
 
@@ -96,7 +103,10 @@ image-test: ## Versions, user, tools, Ray and a Tune trial in the image, closed 
 docker = command -v docker >/dev/null || \
   { echo "error: \`docker\` is not installed: see https://docs.docker.com/engine/install" >&2; exit 2; }
 docker-build = DOCKER_BUILDKIT=1 docker build --file docker/Dockerfile \
-  $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) $(if $(wildcard $(CA_BUNDLE)),--secret id=ca$(comma)src=$(CA_BUNDLE))
+  $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
+  $(if $(strip $(CA_BUNDLE)),--secret $(call quote,id=ca$(comma)src=$(CA_BUNDLE)))
+ca-bundle = [ -z $(call quote,$(CA_BUNDLE)) ] || [ -r $(call quote,$(CA_BUNDLE)) ] || \
+  { echo "error: CA_BUNDLE or SSL_CERT_FILE is "$(call quote,$(CA_BUNDLE))", and there is no such file" >&2; exit 2; }
 comma := ,
 
 ##@ Run
@@ -130,17 +140,25 @@ list: $(READY) ## The strategies and the tasks
 
 ##@ Develop
 
-.PHONY: test test-docker test-kind lint format bench clean
+.PHONY: test test-docker test-kind chaos lint format bench clean
 # Four processes: the strategies share a private Ray, others start clusters, and none sees the other's settings.
 test: $(READY) ## All tests, or ARGS="tests/test_cli.py -k help"
 	@code=0; run() { $(BIN)/pytest "$$@" || code=1; }; \
 	if [ -n "$(strip $(value ARGS))" ]; then run $(ARGS); else \
-	  run $(addprefix --ignore tests/,jobs e2e vm docker k8s); run tests/jobs; run tests/e2e; run tests/vm; fi; \
+	  run $(addprefix --ignore tests/,jobs e2e vm docker k8s chaos); run tests/jobs; run tests/e2e; run tests/vm; fi; \
 	exit $$code
 
 test-docker: $(READY) ## The images and the docker target on a real engine; needs `make image`
 	@$(docker)
 	@$(BIN)/pytest tests/docker $(ARGS)
+
+chaos: $(READY) ## Every fault into every strategy [FAULT=driver-killed STRATEGY=asha,pbt | TENTH=1 | LIST=1]
+	@if [ -n "$(LIST)" ]; then \
+	  grep -rhoP 'mark.fault\("\K[^"]+' tests/chaos | sort; \
+	else \
+	  CHAOS_FAULT=$(call quote,$(FAULT)) CHAOS_STRATEGY=$(call quote,$(STRATEGY_ASKED)) CHAOS_TENTH=$(TENTH) \
+	    $(BIN)/pytest tests/chaos $(ARGS); \
+	fi
 
 test-kind: $(READY) ## The Kubernetes targets on a real kind cluster; needs `make image`; KIND_FULL=1 for all of it
 	@$(BIN)/pytest tests/k8s $(ARGS)
@@ -154,7 +172,7 @@ lint: $(READY) ## ruff, mypy, layers, YAML, shell and Dockerfiles
 	run $(BIN)/lint-imports --no-cache; \
 	run $(BIN)/hadolint docker/Dockerfile; \
 	mapfile -t yaml < <($(call files,*.yaml *.yml)); \
-	mapfile -t scripts < <($(call files,*.sh)); \
+	mapfile -t scripts < <($(call files,*.sh .ci/run)); \
 	[ $${#yaml[@]} = 0 ] || run $(BIN)/yamllint --strict -d "$(YAML_RULES)" "$${yaml[@]}"; \
 	[ $${#scripts[@]} = 0 ] || run $(BIN)/shellcheck "$${scripts[@]}"; \
 	exit $$code
