@@ -185,7 +185,7 @@ files = git ls-files --cached --others --exclude-standard -- $(patsubst %,'%',$(
 format: $(READY) ## Format and fix what ruff can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-bench: $(READY) ## Both benchmarks; ARGS="--data DIR" for the tutorial's, with Fashion-MNIST files there
+bench: $(READY) ## The benchmarks; ARGS="--data DIR" for the tutorial's, with Fashion-MNIST files there
 	@$(BIN)/python benchmarks/noop.py
 	@$(BIN)/python benchmarks/tutorial.py $(ARGS)
 
