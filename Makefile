@@ -187,6 +187,7 @@ format: $(READY) ## Format and fix what ruff can
 
 bench: $(READY) ## The benchmarks; ARGS="--data DIR" for the tutorial's, with Fashion-MNIST files there
 	@$(BIN)/python benchmarks/noop.py
+	@$(BIN)/python benchmarks/epoch.py $(ARGS)
 	@$(BIN)/python benchmarks/tutorial.py $(ARGS)
 
 clean: cluster-down ## Cluster down, caches away; runs/, .raysweep/token and .venv stay
