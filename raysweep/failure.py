@@ -166,7 +166,8 @@ class RecoveringTrial(Trial):
         if self.kind is Kind.REFUSED:
             self.refusals += 1
             self.refused = str(getattr(exc, "cause", exc)) if self.refusals > MOST_REFUSALS else None
-        if not self._charged():
+        self.infeasible = self.kind in OUT_OF_MEMORY and not self._can_grow()
+        if not self._counts(self.kind):
             self.run_metadata.num_failures = counted
         self.silent = False
 
@@ -176,14 +177,12 @@ class RecoveringTrial(Trial):
             return Kind.HANG
         return Kind.TIMEOUT if kind is Kind.LOST and self._time_is_up() else kind
 
-    def _charged(self) -> bool:
-        if self.kind in OUT_OF_MEMORY:
-            self.infeasible = not self._can_grow()
-            return False
-        if self.kind in FORGIVEN and self.losses < MOST_LOSSES:
+    def _counts(self, kind: Kind) -> bool:
+        """Whether an end of this kind is one more failure."""
+        if kind in FORGIVEN and self.losses < MOST_LOSSES:
             self.losses += 1
             return False
-        return self.kind not in NEVER_COUNTED
+        return kind not in NEVER_COUNTED and kind not in OUT_OF_MEMORY
 
     def should_recover(self) -> bool:
         """Asked by Ray after `handle_error`: whether the trial starts again."""
@@ -211,10 +210,7 @@ class RecoveringTrial(Trial):
         for kind in map(Kind, kinds):
             if kind in OUT_OF_MEMORY:
                 self.grow(kind)
-            elif kind in FORGIVEN and self.losses < MOST_LOSSES:
-                self.losses += 1
-            elif kind not in NEVER_COUNTED:
-                self.run_metadata.num_failures += 1
+            self.run_metadata.num_failures += self._counts(kind)
 
     def _time_is_up(self) -> bool:
         began = self.run_metadata.start_time
