@@ -19,10 +19,5 @@ def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]
     project = make_project(tmp_path_factory.mktemp("project"))
     for name in (".rayignore", ".gitignore"):
         shutil.copy(ROOT / name, project.folder)
-    try:
-        started = project.up()
-        assert started.returncode == 0, started.stdout
+    with project.running():
         yield project
-    finally:
-        ended = project.run("cluster", "down")
-    assert ended.returncode == 0, ended.stdout

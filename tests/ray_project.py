@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,8 +66,20 @@ class Project:
             timeout=seconds,
         )
 
-    def up(self, **env: str) -> subprocess.CompletedProcess[str]:
-        return self.run("cluster", "up", "--port", self.ports[0], "--dashboard-port", self.ports[1], **env)
+    def up(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        ports = ("--port", self.ports[0], "--dashboard-port", self.ports[1])
+        return self.run("cluster", "up", *ports, *arguments, **env)
+
+    @contextlib.contextmanager
+    def running(self, *arguments: str) -> Iterator[None]:
+        """Its cluster is up, and down again at the end."""
+        try:
+            started = self.up(*arguments)
+            assert started.returncode == 0, started.stdout
+            yield
+        finally:
+            ended = self.run("cluster", "down")
+        assert ended.returncode == 0, ended.stdout
 
     @property
     def cluster(self) -> Cluster:

@@ -104,11 +104,14 @@ class Cell:
 
     def command(self) -> list[str]:
         """How its job is run."""
+        job = [sys.executable, f"jobs/{self.strategy}.py", "--storage", self.storage]
+        return [*job, *self.asked]
+
+    @property
+    def asked(self) -> list[str]:
+        """The flags of its job, but for the storage."""
         concurrency = () if self.strategy in TOGETHER else ("--concurrency", "2")
-        return [
-            sys.executable, f"jobs/{self.strategy}.py", "--task", self.task, "--name", self.name,
-            "--storage", self.storage, "--samples", str(SAMPLES), *concurrency, *self.flags,
-        ]  # fmt: skip
+        return ["--task", self.task, "--name", self.name, "--samples", str(SAMPLES), *concurrency, *self.flags]
 
     @property
     def env(self) -> dict[str, str]:
@@ -189,7 +192,7 @@ class Cell:
         events = self.events
         state = SweepState(events)
         found = Verdict(self.fault, self.strategy, wall_s=round(time.monotonic() - self.began, 1))
-        found.failures = self.count("failure")
+        found.failures = sum(event["type"] == "failure" for event in events)
         found.charged = sum(trial.status == "failed" for trial in state.trials.values())
         problem = found.problems.append
         if self.code != code:
@@ -250,10 +253,8 @@ class Cell:
             found.problems.append(f"I6 the first result came {found.recovery_s} s after the fault")
 
     def _secrets(self) -> list[str]:
-        return [self.project.token.strip(), self.project.env.get("AWS_SECRET_ACCESS_KEY", "")][: 1 + self._has_keys()]
-
-    def _has_keys(self) -> bool:
-        return bool(self.project.env.get("AWS_SECRET_ACCESS_KEY"))
+        keys = self.project.env.get("AWS_SECRET_ACCESS_KEY", "")
+        return [secret for secret in (self.project.token.strip(), keys) if secret]
 
 
 def rollbacks(events: list[dict[str, Any]]) -> Counter[str]:

@@ -25,7 +25,6 @@ from tests.chaos.cell import Cell, Verdict, chosen, until
 from tests.ray_project import Project, make_project
 
 TENTH = bool(os.environ.get("CHAOS_TENTH"))
-FEW = ("asha", "pbt")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,25 +60,18 @@ def arena(proxy: s3.S3Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made.env |= proxy.env
     os.environ.update(proxy.env)
     try:
-        started = made.run(
-            "cluster", "up", "--port", made.ports[0], "--dashboard-port", made.ports[1], "--num-cpus", "8"
-        )
-        assert started.returncode == 0, started.stdout
-        yield made
+        with made.running("--num-cpus", "8"):
+            yield made
+            leaking = _leaking(made, (made.token.strip(), proxy.secret_key))
     finally:
-        secrets = (made.token.strip(), proxy.secret_key)
-        leaking = [
-            path for path in _logs(made) if any(secret in path.read_text(errors="replace") for secret in secrets)
-        ]
-        ended = made.run("cluster", "down")
         for name in proxy.env:
             os.environ.pop(name, None)
     assert not leaking, f"I8 a secret is in {leaking}"
-    assert ended.returncode == 0, ended.stdout
 
 
-def _logs(project: Project) -> list[Path]:
-    return [path for path in Path(project.cluster.temp_dir).rglob("*.log") if path.is_file()]
+def _leaking(project: Project, secrets: tuple[str, ...]) -> list[Path]:
+    logs = [path for path in Path(project.cluster.temp_dir).rglob("*.log") if path.is_file()]
+    return [path for path in logs if any(secret in path.read_text(errors="replace") for secret in secrets)]
 
 
 Make = Callable[..., Cell]

@@ -16,7 +16,7 @@ from raysweep.checkpoint import MARKER, STATE
 from raysweep.state import SweepState
 from raysweep.storage import open_storage
 from raysweep.targets import store
-from tests.chaos.cell import TOGETHER, Cell, Verdict, chosen, until
+from tests.chaos.cell import Cell, Verdict, chosen, until
 from tests.chaos.test_processes import Judge
 from tests.docker.conftest import DockerProject, docker, docker_cluster, docker_project, engine
 
@@ -31,12 +31,12 @@ class NodeCell(Cell):
 
     def start(self, *more: str) -> NodeCell:
         """Begins it as a job, and follows it in the background."""
-        concurrency = () if self.strategy in TOGETHER else ("--concurrency", "2")
-        flags = ("--samples", "8", "--cpus-per-trial", "0.25", *concurrency, *self.flags, *more)
+        # A flag that is given twice counts as it was given last.
+        flags = ("--cpus-per-trial", "0.25", *self.asked, *more)
         self.output = self.folder / f"log-{time.monotonic_ns()}"
         with self.output.open("w") as file:
             self.process = subprocess.Popen(
-                self.project.command("submit", self.strategy, "--task", self.task, "--name", self.name, *flags),
+                self.project.command("submit", self.strategy, *flags),
                 cwd=self.project.folder, env=self.project.env, stdout=file, stderr=subprocess.STDOUT,
             )  # fmt: skip
         return self
@@ -45,13 +45,6 @@ class NodeCell(Cell):
         """The results, as they were journalled."""
         results = [event for event in self.events if event["type"] == "result"]
         return [(event["trial"], event["iteration"], event["time"], 0) for event in results]
-
-    def busy(self, project: DockerProject) -> dict[str, object] | None:
-        """A worker's container in which a trial runs that has reported."""
-        trials = SweepState(self.events).trials.values()
-        nodes = {trial.last.node for trial in trials if trial.last and not trial.ended}
-        found = [each for each in project.containers("worker") if each["Config"]["Hostname"] in nodes]
-        return found[0] if found else None
 
 
 MakeNode = Callable[..., NodeCell]
@@ -96,13 +89,6 @@ def send(container: dict, number: signal.Signals) -> None:
     os.kill(container["State"]["Pid"], number)
 
 
-def healthy(project: DockerProject) -> None:
-    def all_are() -> bool:
-        return all(c["State"].get("Health", {}).get("Status") == "healthy" for c in project.containers())
-
-    until("all containers are healthy", all_are, BACK_S)
-
-
 @pytest.mark.parametrize(
     "number",
     [
@@ -114,10 +100,10 @@ def test_a_worker_is_killed_or_taken_back(
     make: MakeNode, judge: Judge, docker_cluster: DockerProject, number: signal.Signals
 ) -> None:
     def fault(group: list[NodeCell]) -> None:
-        send(until("a worker that trains", lambda: group[0].busy(docker_cluster)), number)
+        send(until("a worker that trains", lambda: docker_cluster.busy_worker(group[0].place)), number)
 
     judge(in_groups([make(strategy) for strategy in chosen()], fault))
-    healthy(docker_cluster)
+    until("all containers are healthy", lambda: docker_cluster.healthy, BACK_S)
 
 
 @pytest.mark.fault("node-cut")
@@ -125,7 +111,7 @@ def test_a_worker_is_cut_off(make: MakeNode, judge: Judge, docker_cluster: Docke
     """Until the cluster has noticed; then it comes back."""
 
     def fault(group: list[NodeCell]) -> None:
-        victim = until("a worker that trains", lambda: group[0].busy(docker_cluster))
+        victim = until("a worker that trains", lambda: docker_cluster.busy_worker(group[0].place))
         (network,) = victim["NetworkSettings"]["Networks"]
         docker("network", "disconnect", network, victim["Id"])
         try:
@@ -134,7 +120,7 @@ def test_a_worker_is_cut_off(make: MakeNode, judge: Judge, docker_cluster: Docke
             docker("network", "connect", "--alias", "worker", network, victim["Id"])
 
     judge(in_groups([make(strategy) for strategy in chosen()], fault))
-    healthy(docker_cluster)
+    until("all containers are healthy", lambda: docker_cluster.healthy, BACK_S)
 
 
 @pytest.mark.fault("head-killed")
@@ -148,7 +134,7 @@ def test_the_head_is_killed_twice(make: MakeNode, judge: Judge, docker_cluster: 
         kill_head(docker_cluster, lambda: upload(group[0]))
 
     judge(in_groups([make(strategy, faults=2) for strategy in chosen()], fault))
-    healthy(docker_cluster)
+    until("all containers are healthy", lambda: docker_cluster.healthy, BACK_S)
 
 
 def kill_head(project: DockerProject, moment: Callable[[], bool]) -> None:

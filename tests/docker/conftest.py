@@ -80,6 +80,17 @@ class DockerProject(Project):
         assert done.returncode == 0, done.stdout
         return done.stdout
 
+    @property
+    def healthy(self) -> bool:
+        """Whether every container is."""
+        return all(each["State"].get("Health", {}).get("Status") == "healthy" for each in self.containers())
+
+    def busy_worker(self, place: Storage) -> dict[str, Any] | None:
+        """A worker's container in which a trial of the sweep runs that has reported."""
+        trials = state_of(place).trials.values()
+        nodes = {trial.last.node for trial in trials if trial.last and not trial.ended}
+        return next((each for each in self.containers("worker") if each["Config"]["Hostname"] in nodes), None)
+
     def sweep(self, name: str) -> Storage:
         """Where a sweep is in the cluster's own store."""
         return open_storage(f"{store.STORAGE}/{name}")

@@ -54,11 +54,8 @@ def victim_of(project: DockerProject, place: Storage) -> str:
     """A worker that has a trial running now."""
     limit = time.monotonic() + 60
     while time.monotonic() < limit:
-        trials = state_of(place).trials.values()
-        nodes = {trial.last.node for trial in trials if trial.last and not trial.ended}
-        for container in project.containers("worker"):
-            if container["Config"]["Hostname"] in nodes:
-                return container["Id"]
+        if container := project.busy_worker(place):
+            return container["Id"]
     raise AssertionError("no trial runs on a worker")
 
 
@@ -66,7 +63,7 @@ def restart(project: DockerProject, service: str) -> None:
     """Starts what was killed, and waits until all is healthy."""
     docker("start", *(each["Id"] for each in project.containers(service)))
     limit = time.monotonic() + 180
-    while any(each["State"].get("Health", {}).get("Status") != "healthy" for each in project.containers()):
+    while not project.healthy:
         assert time.monotonic() < limit, docker("ps", "--all")
         time.sleep(1)
 

@@ -58,12 +58,8 @@ def project(proxy: s3.S3Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A cluster whose jobs have the store's endpoint and credentials, as its environment had them."""
     made = make_project(tmp_path_factory.mktemp("s3"))
     made.env |= proxy.env
-    try:
-        started = made.up()
-        assert started.returncode == 0, started.stdout
+    with made.running():
         yield made
-    finally:
-        made.run("cluster", "down")
 
 
 @pytest.fixture(scope="module")
