@@ -31,8 +31,9 @@ class NodeCell(Cell):
 
     def start(self, *more: str) -> NodeCell:
         """Begins it as a job, and follows it in the background."""
-        # A flag that is given twice counts as it was given last.
-        flags = ("--cpus-per-trial", "0.25", *self.asked, *more)
+        # All trials of all sweeps of a group fit at once: those that wait at the gate keep nobody out. A flag that is
+        # given twice counts as it was given last.
+        flags = ("--cpus-per-trial", "0.08", *self.asked, *more)
         self.output = self.folder / f"log-{time.monotonic_ns()}"
         with self.output.open("w") as file:
             self.process = subprocess.Popen(
