@@ -29,7 +29,9 @@ from raysweep import cluster
 from raysweep.access import connect
 from raysweep.errors import ClusterError
 from raysweep.flags import Flags, default_name
-from raysweep.job import Job, JobLost, exit_code, find, follow_job, jobs_of, listed, patiently, wait
+from raysweep.job import TAKEN, Job, JobLost, exit_code, find, follow_job, jobs_of, listed, patiently, wait
+from raysweep.note import next_id
+from raysweep.package import NEVER_PACKED
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 SUBMISSIONS = 6
 AGENT_READY_S = 60.0  # a dashboard answers before it can start jobs
 UNREADY = (" 404:", " 500:", " 502:", " 503:", " 504:")  # in Ray's errors: status codes of what is not there yet
-NEVER_UPLOADED = ("/.raysweep/", "/runs/", "/.git/", "/.venv/")  # whatever .rayignore says
 
 
 def submit(
@@ -76,22 +77,21 @@ def submit(
     given = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
     command = ["python", f"jobs/{strategy}.py", *given, *arguments]
     about = {"strategy": strategy, "name": name, "task": task or ""}
-    client = connect(project)
-    job = _send(client, project, command, about)
+    client, job = connect(project), _submission_id(strategy, name)
+    _send(client, project, job, command, about)
     if not follow:
         return 0
     for attempt in _again():
         with attempt:
             if attempt.retry_state.attempt_number > 1:
-                client = patiently()(connect, project)
-                job = _send(client, project, [*command, "--resume", "auto"], about)
+                client, job = patiently()(connect, project), next_id(job)
+                _send(client, project, job, [*command, "--resume", "auto"], about)
             code = follow_job(project, client, job)
     return code
 
 
-def _send(client: JobSubmissionClient, project: Path, command: Sequence[str], about: dict[str, str]) -> str:
-    """Submits once, however often it has to ask: an answer may be lost, and the job be there."""
-    job = _submission_id(about["strategy"], about["name"])
+def _send(client: JobSubmissionClient, project: Path, job: str, command: Sequence[str], about: dict[str, str]) -> None:
+    """Submits once, however often it has to ask: an answer may be lost, and the job be there. So may a keeper's."""
     try:
         for attempt in _until_ready():
             with attempt:
@@ -104,9 +104,9 @@ def _send(client: JobSubmissionClient, project: Path, command: Sequence[str], ab
                     metadata=about,
                 )
     except (RuntimeError, ValueError, OSError) as error:  # Ray's: too large a folder, a refusal, no answer
-        raise ClusterError(f"the cluster did not take the job: {error}") from error
+        if TAKEN not in str(error):
+            raise ClusterError(f"the cluster did not take the job: {error}") from error
     print(f"submitted {job}", flush=True)
-    return job
 
 
 def _until_ready() -> Retrying:
@@ -177,7 +177,7 @@ def absolute(storage: str | None) -> str | None:
 
 
 def _runtime_env(project: Path) -> dict[str, Any]:
-    env: dict[str, Any] = {"working_dir": str(project), "excludes": list(NEVER_UPLOADED)}
+    env: dict[str, Any] = {"working_dir": str(project), "excludes": list(NEVER_PACKED)}
     if storage := absolute(os.environ.get("RAYSWEEP_STORAGE")):
         env["env_vars"] = {"RAYSWEEP_STORAGE": storage}
     return env

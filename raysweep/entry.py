@@ -14,7 +14,7 @@ import ray
 from ray import tune
 from ray.tune import TuneError
 
-from raysweep import dataset, journal, local_ray, preflight, results
+from raysweep import dataset, journal, local_ray, note, preflight, results
 from raysweep import task as tasks
 from raysweep.errors import BadInput, RaysweepError
 from raysweep.flags import Flags, command, default_name
@@ -47,10 +47,14 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
         named = dataclasses.replace(flags, name=flags.name or fresh)
 
         def driver(again: bool) -> int:
+            if named.name and not again:
+                note.leave(named.name)
             asked = dataclasses.replace(named, resume="auto") if again else named
             return _exit_code(lambda: _from_flags(chosen, asked, values, problems))
 
-        sys.exit(Supervisor(driver).run())
+        code = Supervisor(driver).run()
+        note.take_away()
+        sys.exit(code)
 
     command(chosen.doc, knobs, body, f"python jobs/{name}.py")()
 

@@ -27,6 +27,7 @@ POLL_SECONDS = 0.2
 CLUSTER_BACK_S = 300.0  # for a head that starts again
 # Of a job whose own process went with its node; Ray's other types of error would come again.
 NODE_LOST = "JOB_SUPERVISOR_ACTOR_DIED"
+TAKEN = "already exists"  # in Ray's refusal of a submission id
 
 
 class JobLost(ClusterError):

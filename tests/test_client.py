@@ -133,6 +133,8 @@ def test_a_killed_job_is_submitted_again_and_told_to_resume(local_cluster):
         follower.send_signal(signal.SIGINT)
         follower.stdout.read()
     assert second["arguments"] == [*first["arguments"], "--resume", "auto"]
+    lives = [row.split()[0] for row in local_cluster.run("status", "killed").stdout.splitlines()[1:]]
+    assert lives[0] == f"{lives[1]}-life2"  # the next, for whoever brings it back
     assert local_cluster.run("stop", "killed").returncode == 0
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from raysweep import access, capacity, cluster, dataset, targets
+from raysweep import access, capacity, cluster, dataset, note, targets
 from raysweep.__main__ import cli
 from raysweep.errors import BadInput, ClusterError
 from raysweep.targets import Cluster, Options, docker, store
@@ -197,6 +197,7 @@ def test_the_parts_of_a_cluster_are_counted(project, monkeypatch):
     folder = project / ".raysweep"
     docker._write(folder / "compose.env", docker._settings(project, folder, Options(workers=3), cpus=3))
     containers = [("head", "healthy"), ("worker", "healthy"), ("worker", "starting"), ("store", "healthy")]
+    containers.append(("keeper", "healthy"))
     rows = "".join(json.dumps({"Service": name, "Health": health}) + "\n" for name, health in containers)
     monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: rows)
     parts = targets.parts(cluster_of(folder))
@@ -204,6 +205,7 @@ def test_the_parts_of_a_cluster_are_counted(project, monkeypatch):
         ["head", "1", "of", "1", "healthy"],
         ["worker", "1", "of", "3", "healthy"],
         ["store", "1", "of", "1", "healthy"],
+        ["keeper", "1", "of", "1", "healthy"],
     ]
 
 
@@ -287,7 +289,7 @@ def test_commands_reach_the_clusters_own_store_and_no_other_with_its_keys(tmp_pa
 
 def test_compose_closes_and_limits_every_container():
     services = composed("compose.yaml")["services"]
-    assert set(services) == {"head", "worker", "store"}
+    assert set(services) == {"head", "worker", "store", "keeper"}
     for service in services.values():
         assert service["read_only"] is service["init"] is True
         assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
@@ -297,6 +299,13 @@ def test_compose_closes_and_limits_every_container():
     assert services["worker"]["depends_on"]["head"]["condition"] == "service_healthy"
     assert [port["target"] for port in services["head"]["ports"]] == [8265]
     assert "--num-cpus=0" in services["head"]["command"]
+
+
+def test_the_keeper_reads_the_notes_that_jobs_leave_and_each_new_cluster_has_its_own(project):
+    settings = docker._settings(project, project / ".raysweep", Options(), cpus=2)
+    services = composed("compose.yaml", RAYSWEEP_JOBS=settings[note.JOBS])["services"]
+    assert services["keeper"]["command"][-1] == services["head"]["environment"][note.JOBS] == settings[note.JOBS]
+    assert docker._settings(project, project / ".raysweep", Options(), cpus=2)[note.JOBS] != settings[note.JOBS]
 
 
 def test_compose_gives_gpus_to_workers_only():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,22 +31,6 @@ def test_a_name_is_a_label_of_dns(strategy: str, name: str, plain: str) -> None:
 def test_names_that_look_alike_stay_apart() -> None:
     names = [rayjob.job_name("asha", name) for name in ("a.b", "a_b", "a-b", "A-b", "y" * 60, "y" * 61)]
     assert len(set(names)) == len(names)
-
-
-def test_the_code_is_what_ray_job_submit_would_take(tmp_path: Path) -> None:
-    project, place = tmp_path / "project", open_storage(str(tmp_path / "store"))
-    for name in ("jobs/asha.py", ".raysweep/token", "runs/x", "ignored/y", ".venv/z"):
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        (project / name).write_text(name)
-    (project / ".rayignore").write_text("ignored/\n")
-    url = rayjob.upload_code(project, place)
-    key = url.removeprefix(f"{place.url}/")
-    path = place.local_path(key)
-    assert path
-    with zipfile.ZipFile(path) as package:
-        files = {name for name in package.namelist() if not name.endswith("/")}
-    assert "project/jobs/asha.py" in files
-    assert not [name for name in files if "token" in name or "runs" in name or "ignored" in name or "venv" in name]
 
 
 def test_it_has_the_images_and_workers_of_the_cluster_that_is_up(tmp_path: Path) -> None:

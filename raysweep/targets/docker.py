@@ -1,4 +1,4 @@
-"""The target `docker`: a head, workers and an S3 store in containers of this machine. See docker/compose.yaml.
+"""The target `docker`: head, workers, S3 store and keeper of jobs in containers of this machine; docker/compose.yaml.
 
 What it keeps is in `.raysweep/docker/`: `compose.env`, the settings that compose reads, and the secrets, which are
 mounted as files; `nodes/` tells drivers what workers there should be (see `raysweep.capacity`). The store's volume
@@ -32,6 +32,7 @@ IMAGE_UID = 10001  # the user of both images
 UNFLAGGED = {"RAYSWEEP_TMP": "2g", "RAYSWEEP_HEAD_MEMORY": "4g"}
 GPU_FILE = "compose.gpu.yaml"
 NODES = "RAYSWEEP_NODES"  # see raysweep.capacity, which needs Ray
+JOBS = "RAYSWEEP_JOBS"  # see raysweep.note
 ONE_WORKER = (
     "each worker is given all GPUs of this machine, and Ray would hand them out once for each: take one worker,"
     " and share a GPU by --gpus-per-trial 0.5"
@@ -108,7 +109,8 @@ def parts(cluster: Cluster) -> list[str]:
     """One line for each service: how many of its containers are healthy. See `raysweep.targets.parts`."""
     rows = [json.loads(row) for row in _compose(cluster, "ps", "--all", "--format=json").splitlines()]
     well = collections.Counter(row["Service"] for row in rows if row["Health"] == "healthy")
-    asked = {"head": 1, "worker": int(_read(Path(cluster.settings))["RAYSWEEP_WORKERS"]), "store": 1}
+    workers = int(_read(Path(cluster.settings))["RAYSWEEP_WORKERS"])
+    asked = {"head": 1, "worker": workers, "store": 1, "keeper": 1}
     return [f"{service:11} {well[service]} of {count} healthy" for service, count in asked.items()]
 
 
@@ -185,6 +187,7 @@ def _settings(project: Path, folder: Path, options: Options, cpus: int) -> Setti
         "COMPOSE_FILE": os.pathsep.join(map(str, files)),
         "RAYSWEEP_SECRETS": str(folder),
         "RAYSWEEP_USER": f"{user}:{group}",
+        JOBS: f"{store.STORAGE}/.jobs/{secrets.token_hex(4)}",  # what `cluster down` ended is not brought back
         "RAYSWEEP_DASHBOARD_PORT": str(options.dashboard_port or DASHBOARD_PORT),
         "RAYSWEEP_S3_PORT": str(options.s3_port or store.PORT),
         "RAYSWEEP_HEAD_CPUS": str(min(2, cpus)),

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import re
 import secrets
 import shlex
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ import click
 import yaml
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from raysweep.client import NEVER_UPLOADED
+from raysweep import package
 from raysweep.errors import BadInput, ClusterError, StorageError, Unreachable
 from raysweep.job import DETACHED
 from raysweep.keep_log import exit_code
@@ -85,7 +83,7 @@ def run(
     raycluster.healthy(cluster)  # its store is reached through it
     trouble = Trouble(kube, NAMESPACE, HEAD_PATIENCE, grows=cluster.target == "k8s")
     if (found := kube.get("RayJob", job)) is None:
-        code, logs = upload_code(project, place), f"logs/{secrets.token_hex(4)}"
+        code, logs = package.upload(project, place), f"logs/{secrets.token_hex(4)}"
         kept = ["python", "-m", "raysweep.keep_log", place.child(logs).url]
         sweep = ["python", f"jobs/{strategy}.py", "--name", name, "--storage", storage, "--resume", "auto"]
         kube.apply([render(project, job, shlex.join([*kept, *sweep, *arguments]), code, {LOGS: logs}, deadline, queue)])
@@ -110,20 +108,6 @@ def job_name(strategy: str, name: str) -> str:
         return plain
     digest = hashlib.sha256(f"{strategy}/{name}".encode()).hexdigest()[:6]
     return f"{plain[: MOST_LETTERS - 7].rstrip('-')}-{digest}"
-
-
-def upload_code(project: Path, place: Storage) -> str:
-    """Packs the project as `ray job submit --working-dir` would, into the sweep's storage; returns its URL."""
-    from ray._private.runtime_env.packaging import create_package
-
-    logging.getLogger("ray").setLevel(logging.WARNING)  # what it packs and where is not for the job's reader
-    with tempfile.TemporaryDirectory(prefix="raysweep-code-") as folder:
-        package = Path(folder) / "code.zip"
-        create_package(str(project), package, True, include_parent_dir=True, excludes=list(NEVER_UPLOADED), logger=None)
-        data = package.read_bytes()
-    key = f"code/{hashlib.sha256(data).hexdigest()[:16]}.zip"
-    place.put(key, data)
-    return f"{place.url}/{key}"
 
 
 def render(

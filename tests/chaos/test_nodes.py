@@ -131,7 +131,7 @@ def test_a_worker_is_cut_off(make: MakeNode, judge: Judge, docker_cluster: Docke
 
 @pytest.mark.fault("head-killed")
 def test_the_head_is_killed_twice(make: MakeNode, judge: Judge, docker_cluster: DockerProject) -> None:
-    """Once when a part of the journal has just been stored, once in the middle of an upload: of each sweep by itself."""
+    """Once when a part of its journal has just been stored, once in the middle of an upload; one sweep at a time."""
 
     def fault(group: list[NodeCell]) -> None:
         (cell,) = group

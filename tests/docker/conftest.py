@@ -61,12 +61,13 @@ class DockerProject(Project):
         """What a command prints in the first container of a service."""
         return docker("exec", self.containers(service)[0]["Id"], *command)
 
-    def submit(self, strategy: str, *flags: str, task: str = "slow") -> subprocess.Popen[str]:
+    def submit(self, strategy: str, *flags: str, task: str = "slow", detached: bool = False) -> subprocess.Popen[str]:
         """Plain Ray, as the README has it."""
-        ray = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--working-dir", ".", "--"]
+        ray = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--working-dir", "."]
+        command = [*ray, *(["--no-wait"] if detached else []), "--", "python", f"jobs/{strategy}.py", "--task", task]
         return subprocess.Popen(
-            [*ray, "python", f"jobs/{strategy}.py", "--task", task, *flags], cwd=self.folder,
-            env=self.env | self.ray_env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [*command, *flags], cwd=self.folder, env=self.env | self.ray_env,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
     def make(self, target: str, *variables: str) -> str:

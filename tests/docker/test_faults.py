@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from raysweep import checkpoint
+from raysweep import checkpoint, note
 from raysweep.state import SweepState
-from raysweep.storage import Storage
-from tests.docker.conftest import DockerProject, docker, events_of, log_of, state_of, wait_for_results
+from raysweep.storage import Storage, open_storage
+from tests.docker.conftest import DEADLINE_S, DockerProject, docker, events_of, log_of, state_of, wait_for_results
 
 SAMPLES = 8
 STORE_OUTAGE_S = 60.0
@@ -48,6 +48,17 @@ def check_continued(before: SweepState, after: list[dict[str, Any]], trial: str)
             assert event["iteration"] == first
             return
     raise AssertionError(f"trial {trial} did not go on")
+
+
+def wait_until_no_job_is_left(project: DockerProject) -> None:
+    """Returns when no note is there of a job that would be brought back, and all jobs ended well."""
+    notes = open_storage(project.execute("keeper", "printenv", note.JOBS))
+    limit = time.monotonic() + DEADLINE_S
+    while left := note.read(notes):
+        assert time.monotonic() < limit, left
+        time.sleep(1)
+    rows = [row.split() for row in project.run("status").stdout.splitlines()[1:]]
+    assert {row[1] for row in rows} <= {"SUCCEEDED", "RUNNING"}, rows  # one is about to end
 
 
 def victim_of(project: DockerProject, place: Storage) -> str:
@@ -104,10 +115,9 @@ def test_a_store_that_is_away_for_a_minute_costs_nothing(docker_cluster: DockerP
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_head_comes_back_and_the_sweep_that_is_followed_goes_on_by_itself(
-    docker_cluster: DockerProject,
-) -> None:
-    place = docker_cluster.sweep("head-killed")
+def test_a_killed_head_comes_back_and_its_sweeps_go_on_followed_or_not(docker_cluster: DockerProject) -> None:
+    """One by `raysweep submit`, which submits it again; one by plain Ray, and nobody watches: the keeper does."""
+    place, alone = docker_cluster.sweep("head-killed"), docker_cluster.sweep("alone")
     command = docker_cluster.command(
         "submit", "tpe_asha", "--task", "slow", "--samples", str(SAMPLES), "--name", "head-killed"
     )
@@ -115,18 +125,25 @@ def test_a_killed_head_comes_back_and_the_sweep_that_is_followed_goes_on_by_itse
         command, cwd=docker_cluster.folder, env=docker_cluster.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True,
     )  # fmt: skip
+    left = docker_cluster.submit("asha", "--samples", str(SAMPLES), "--name", "alone", detached=True)
+    assert left.wait(60) == 0, left.stdout and left.stdout.read()
     wait_for_results(place, 10)
-    before = events_of(place)
+    wait_for_results(alone, 1)
+    before, before_alone = events_of(place), events_of(alone)
     head = docker_cluster.containers("head")[0]
     os.kill(head["State"]["Pid"], signal.SIGKILL)  # not `docker kill`, after which the engine restarts nothing
     log = log_of(follower)
     assert follower.returncode == 0, log
     assert "it is submitted again, and resumes" in log
-    after = events_of(place)
-    assert after[: len(before)] == before
-    ended = {trial.id for trial in SweepState(before).trials.values() if trial.ended}
-    assert not ended & {event.get("trial") for event in after[len(before) :]}, "an ended trial was touched again"
-    check_nothing_lost(place)
+    wait_until_no_job_is_left(docker_cluster)
+    keeper = docker("logs", docker_cluster.containers("keeper")[0]["Id"])
+    assert "was lost: raysubmit_" in keeper
+    for sweep, seen in ((place, before), (alone, before_alone)):
+        after = events_of(sweep)
+        assert after[: len(seen)] == seen
+        ended = {trial.id for trial in SweepState(seen).trials.values() if trial.ended}
+        assert not ended & {event.get("trial") for event in after[len(seen) :]}, "an ended trial was touched again"
+        check_nothing_lost(sweep)
 
 
 @pytest.mark.timeout(600)
@@ -136,7 +153,7 @@ def test_results_survive_the_cluster_and_compose_may_be_dockers_plugin(docker_cl
     before = docker_cluster.run("results", "head-killed")
     assert (before.returncode, "best loss" in before.stdout) == (0, True), before.stdout
     down = docker_cluster.run("cluster", "down")
-    assert (down.returncode, "4 containers ended" in down.stdout) == (0, True), down.stdout
+    assert (down.returncode, "5 containers ended" in down.stdout) == (0, True), down.stdout
     plugins = Path(docker_cluster.env["HOME"]) / ".docker" / "cli-plugins"
     plugins.mkdir(parents=True)
     (plugins / "docker-compose").symlink_to(Path(sys.executable).with_name("docker-compose"))
