@@ -76,6 +76,7 @@ class Cell:
     faults: int = 1  # so many checkpoint intervals may be repeated
     pace: float = PACE_S
     gate: str = ""
+    deadline: float = DEADLINE_S  # seconds to the next thing that is waited for
     healed: float | None = None  # when the fault was over, by the wall clock
     log: str = ""
     code: int | None = None
@@ -131,7 +132,11 @@ class Cell:
 
     def after(self, results: int) -> Cell:
         """Returns when so many results are journalled."""
-        until(f"{results} results of {self.name}", lambda: self.count("result") >= results or self._gave_up())
+        until(
+            f"{results} results of {self.name}",
+            lambda: self.count("result") >= results or self._gave_up(),
+            self.deadline,
+        )
         return self
 
     def _gave_up(self) -> bool:
@@ -177,7 +182,7 @@ class Cell:
 
     def finish(self) -> Cell:
         """Waits for its end."""
-        self.code = self.process.wait(DEADLINE_S)
+        self.code = self.process.wait(self.deadline)
         self.log += self.output.read_text()
         return self
 
@@ -254,7 +259,8 @@ class Cell:
 
     def _secrets(self) -> list[str]:
         keys = self.project.env.get("AWS_SECRET_ACCESS_KEY", "")
-        return [secret for secret in (self.project.token.strip(), keys) if secret]
+        token = Path(self.project.cluster.token_path).read_text().strip()
+        return [secret for secret in (token, keys) if secret]
 
 
 def rollbacks(events: list[dict[str, Any]]) -> Counter[str]:

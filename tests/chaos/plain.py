@@ -1,30 +1,44 @@
 """Plain Ray Tune under the same faults: what it does with them, for the column beside ours in docs/faults.md.
 
-    python -m tests.chaos.plain FAULT                      runs the fault in a private Ray, prints one line of JSON
-    python -m tests.chaos.plain --all FILE                 runs them all, adds the lines to FILE
+    python -m tests.chaos.plain FAULT...                   runs these faults, prints one line of JSON for each
+    python -m tests.chaos.plain --all                      runs them all; those of nodes want `make image`
 
 The sweep is that of a cell (ASHA, 8 trials of 9 iterations of the bowl), written as Ray's documentation has it: a
 function trainable that reports a checkpoint in each iteration, a Tuner, `Tuner.restore` after a death of the driver.
-What happened is read from the steps that the trials note, not from Ray's own summary.
+It runs in a private Ray, with a folder or a bucket behind the proxy, or as a job on the cluster of containers. What
+happened is read from the steps that the trials note, not from Ray's own summary.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import platform
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-SAMPLES, ITERATIONS, AT, PACE_S = 8, 9, 3, 0.1
-LIMIT_S = 90.0
+from raysweep.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    from tests.docker.conftest import DockerProject
+    from tests.s3 import S3Proxy
+
+SAMPLES, ITERATIONS, AT, PACE_S, NODE_PACE_S = 8, 9, 3, 0.1, 0.5
+BEFORE = 12  # steps
+LIMIT_S, LONG_S = 90.0, 300.0
 INSIDE = {"exception": "raise", "trial-memory": "memory", "nan": "nan", "trial-hung": "hang"}
 OUTSIDE = ("trial-killed", "driver-killed", "state-damaged", "submitted-twice", "stopped", "disk-full")
+STORE = ("s3-503", "s3-hangs", "s3-resets", "s3-refuses", "s3-loses")
+NODES = ("node-killed", "node-sigterm", "node-cut", "head-killed")
 
 
 def train(config: dict[str, Any]) -> None:
@@ -33,22 +47,22 @@ def train(config: dict[str, Any]) -> None:
 
     from ray import tune
 
-    folder = Path(config["folder"])
+    notes = open_storage(config["notes"])
     path, height = [], 1.0
     if saved := tune.get_checkpoint():
         with saved.as_directory() as place:
             path, height = json.loads((Path(place) / "state.json").read_text())
     for iteration in range(len(path) + 1, ITERATIONS + 1):
-        with (folder / "steps").open("a") as file:
-            file.write(f"{tune.get_context().get_trial_id()} {iteration} {os.getpid()}\n")
-        time.sleep(PACE_S)
+        step = (time.time_ns(), tune.get_context().get_trial_id(), iteration, os.getpid(), platform.node())
+        notes.put(",".join(map(str, step)), b"")
+        time.sleep(config["pace_s"])
         height *= config["pace"]
         path.append(iteration)
         loss = (config["x"] - 1) ** 2 + (config["y"] + 2) ** 2 + height
         for fault in INSIDE.values():
-            if iteration != AT or not (folder / fault).exists():
+            if iteration != AT or not notes.exists(f"armed/{fault}"):
                 continue
-            (folder / fault).unlink()
+            notes.delete(f"armed/{fault}")
             if fault == "raise":
                 raise ValueError("the data is upside down")
             if fault == "memory":
@@ -61,20 +75,29 @@ def train(config: dict[str, Any]) -> None:
             tune.report({"loss": loss}, checkpoint=tune.Checkpoint.from_directory(place))
 
 
-def drive(folder: Path, storage: Path) -> None:
-    """The driver, which restores the sweep if there is one."""
+def drive(notes: str, storage: str, cpus: str, pace_s: str) -> None:
+    """The driver, which restores the sweep if there is one.
+
+    Args:
+        notes: storage where trials note their steps.
+        storage: Ray's storage_path; an S3 URL may have a query.
+        cpus: of a trial.
+        pace_s: of an iteration, in seconds.
+    """
     import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
 
-    ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    private = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": 2, "include_dashboard": False}
+    ray.init(log_to_driver=False, logging_level="ERROR", **private)
     space = {
         "x": tune.uniform(-5.0, 5.0), "y": tune.uniform(-5.0, 5.0), "pace": tune.choice([0.5, 0.7, 0.9]),
-        "folder": str(folder),
+        "notes": notes, "pace_s": float(pace_s),
     }  # fmt: skip
-    trainable = tune.with_resources(train, {"cpu": 1})
-    if tune.Tuner.can_restore(str(storage / "sweep")):
-        tuner = tune.Tuner.restore(str(storage / "sweep"), trainable, resume_unfinished=True)
+    trainable = tune.with_resources(train, {"cpu": float(cpus)})
+    place, mark, query = storage.partition("?")
+    if tune.Tuner.can_restore(sweep := f"{place}/sweep{mark}{query}"):
+        tuner = tune.Tuner.restore(sweep, trainable, resume_unfinished=True)
     else:
         tuner = tune.Tuner(
             trainable,
@@ -82,37 +105,26 @@ def drive(folder: Path, storage: Path) -> None:
             tune_config=tune.TuneConfig(
                 metric="loss", mode="min", scheduler=ASHAScheduler(max_t=ITERATIONS), num_samples=SAMPLES
             ),
-            run_config=tune.RunConfig(name="sweep", storage_path=str(storage), verbose=0),
+            run_config=tune.RunConfig(name="sweep", storage_path=storage, verbose=0),
         )
     found = tuner.fit()
-    print(json.dumps({"results": len(found), "errors": found.num_errors}), flush=True)
+    print("found", json.dumps({"results": len(found), "errors": found.num_errors}), flush=True)
 
 
 class Run:
-    """One run of the driver in a process of its own, and what its trials noted."""
+    """One run of the driver, and what its trials noted."""
 
-    def __init__(self, folder: Path, storage: Path) -> None:
-        self.folder, self.storage = folder, storage
-        (folder / "steps").touch()
-        self.process = self._start()
-
-    def _start(self) -> subprocess.Popen[str]:
-        code = (
-            "import sys; from pathlib import Path; from tests.chaos.plain import drive; drive(*map(Path, sys.argv[1:]))"
-        )
-        command = [sys.executable, "-c", code, str(self.folder), str(self.storage)]
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
-        env |= {"HOME": str(self.folder), "PYTHONPATH": str(Path(__file__).parents[2]), "RAY_USAGE_STATS_ENABLED": "0"}
-        log = (self.folder / "log").open("a")
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=env, start_new_session=True)
+    def __init__(self, notes: Storage, start: Callable[[], subprocess.Popen[str]], limit_s: float = LIMIT_S) -> None:
+        self.notes, self._start, self._limit_s = notes, start, limit_s
+        self.process = start()
 
     def steps(self) -> list[list[str]]:
-        """Trial, iteration, process."""
-        return [line.split() for line in (self.folder / "steps").read_text().splitlines()]
+        """When, trial, iteration, process and node, in the order in which they began."""
+        return sorted(key.split(",") for key in self.notes.list() if "," in key)
 
     def after(self, steps: int) -> None:
         """Waits for so many."""
-        limit = time.monotonic() + LIMIT_S
+        limit = time.monotonic() + self._limit_s
         while len(self.steps()) < steps and time.monotonic() < limit:
             time.sleep(0.02)
 
@@ -128,25 +140,43 @@ class Run:
     def end(self) -> dict[str, Any]:
         """What it came to."""
         try:
-            out, _ = self.process.communicate(timeout=LIMIT_S)
+            out, _ = self.process.communicate(timeout=self._limit_s)
             code: int | str = self.process.returncode
         except subprocess.TimeoutExpired:
             self.kill()
-            out, code = "", f"hung for {LIMIT_S:g} s"
-        steps = Counter((line[0], line[1]) for line in self.steps())
+            out, code = "", f"hung for {self._limit_s:g} s"
+        steps = Counter((line[1], line[2]) for line in self.steps())
         trials = {trial for trial, _ in steps}
-        told = json.loads(out.splitlines()[-1]) if out.strip() else {}
+        told = next((json.loads(line[6:]) for line in reversed(out.splitlines()) if line.startswith("found ")), {})
         return {"exit": code, "trials": len(trials), "repeated": sum(steps.values()) - len(steps), **told}
 
 
+def privately(folder: Path, storage: str, limit_s: float = LIMIT_S) -> Run:
+    """In a private Ray of this machine."""
+    notes = folder / "notes"
+    notes.mkdir(exist_ok=True)
+    code = "import sys; from tests.chaos.plain import drive; drive(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, str(notes), storage, "1", str(PACE_S)]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    env |= {"HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[2]), "RAY_USAGE_STATS_ENABLED": "0"}
+
+    def start() -> subprocess.Popen[str]:
+        log = (folder / "log").open("a")
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=env, start_new_session=True)
+
+    return Run(open_storage(str(notes)), start, limit_s)
+
+
 def run(fault: str) -> dict[str, Any]:
-    """One fault, in folders of its own."""
+    """One fault on this machine, in folders of its own."""
     with tempfile.TemporaryDirectory(prefix="plain-") as place:
         folder, storage = Path(place) / "cell", Path(place) / "runs"
-        folder.mkdir()
+        for each in (folder, storage):
+            each.mkdir()
+        if fault in STORE:
+            return {"fault": fault, **_store(fault, folder)}
         small = fault == "disk-full"
         if small:
-            storage.mkdir()
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(storage)], check=True)
         try:
             return {"fault": fault, **_run(fault, folder, storage)}
@@ -157,12 +187,13 @@ def run(fault: str) -> dict[str, Any]:
 
 def _run(fault: str, folder: Path, storage: Path) -> dict[str, Any]:
     if fault in INSIDE:
-        (folder / INSIDE[fault]).touch()
-    sweep = Run(folder, storage)
+        (folder / "notes" / "armed").mkdir(parents=True)
+        (folder / "notes" / "armed" / INSIDE[fault]).touch()
+    sweep = privately(folder, str(storage))
     if fault in OUTSIDE:
-        sweep.after(12)
+        sweep.after(BEFORE)
     if fault == "trial-killed":
-        os.kill(int(sweep.steps()[-1][2]), signal.SIGKILL)
+        os.kill(int(sweep.steps()[-1][3]), signal.SIGKILL)
     elif fault == "driver-killed":
         sweep.kill()
         sweep.again()
@@ -176,7 +207,7 @@ def _run(fault: str, folder: Path, storage: Path) -> dict[str, Any]:
         sweep.process.wait()
         sweep.again()
     elif fault == "submitted-twice":
-        second = Run(folder, storage)
+        second = privately(folder, str(storage))
         return {**sweep.end(), "second": second.end()["exit"]}
     elif fault == "disk-full":
         with (storage / "filler").open("wb", buffering=0) as file:
@@ -188,12 +219,100 @@ def _run(fault: str, folder: Path, storage: Path) -> dict[str, Any]:
     return sweep.end()
 
 
-if __name__ == "__main__":
-    if sys.argv[1] == "--all":
-        for each in (*INSIDE, *OUTSIDE):
-            line = json.dumps(run(each))
-            print(line, flush=True)
-            with Path(sys.argv[2]).open("a") as kept:
-                kept.write(line + "\n")
+def _store(fault: str, folder: Path) -> dict[str, Any]:
+    """A fault of the store, which pyarrow reaches through the proxy."""
+    from tests import s3
+    from tests.chaos.test_storage import AWAY_S, EVERY, HANGS_S
+
+    with s3.running_s3_server() as server, s3.running_s3_proxy(server) as proxy:
+        os.environ.update(proxy.env)
+        where = proxy.endpoint.removeprefix("http://")
+        storage = f"{proxy.new_bucket()}/runs?scheme=http&endpoint_override={where}&region=us-east-1"
+        sweep = privately(folder, storage, LONG_S)
+        sweep.after(BEFORE)
+        if fault == "s3-503":
+            _for_a_while(proxy, proxy.unavailable, AWAY_S)
+        elif fault == "s3-hangs":
+            _for_a_while(proxy, proxy.hang, HANGS_S)
+        elif fault == "s3-resets":
+            proxy.drop_answer("PutObject", nth=0, every=EVERY)
+        elif fault == "s3-refuses":
+            proxy.refuse("PutObject", nth=0, every=EVERY, status=503)
+        else:
+            proxy.lose("PutObject", key="state.json", nth=0, every=EVERY)
+        return sweep.end()
+
+
+def _for_a_while(proxy: S3Proxy, fault: Callable[[], None], seconds: float) -> None:
+    fault()
+    time.sleep(seconds)
+    proxy.heal()
+
+
+def on_nodes(faults: list[str]) -> Iterator[dict[str, Any]]:
+    """Faults of nodes: the driver is a job on a cluster of containers, whose store keeps what it saves."""
+    from tests.docker.conftest import running_cluster, temporary_project
+
+    with tempfile.TemporaryDirectory(prefix="plain-") as place, temporary_project(Path(place)) as project:
+        shutil.copy(__file__, project.folder / "plain.py")
+        with running_cluster(project):
+            for fault in faults:
+                yield {"fault": fault, **_node(fault, project)}
+
+
+def _node(fault: str, project: DockerProject) -> dict[str, Any]:
+    from raysweep.targets import store
+    from tests.docker.conftest import docker
+
+    notes, storage = f"{store.STORAGE}/plain/{fault}/notes", f"{store.STORAGE}/plain/{fault}/runs"
+    query = "?scheme=http&endpoint_override=store:8333&region=us-east-1"
+    words = ["python", "-c", "import sys, plain; plain.drive(*sys.argv[1:])"]
+    job = [*project.ray, "job", "submit", "--working-dir", ".", "--", *words, notes, storage + query]
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*job, "0.4", str(NODE_PACE_S)], cwd=project.folder, env=project.env | project.ray_env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    sweep = Run(open_storage(notes), start, LONG_S)
+    sweep.after(BEFORE)
+    if fault == "head-killed":
+        (head,) = project.containers("head")
+        os.kill(head["State"]["Pid"], signal.SIGKILL)
+        sweep.process.communicate()
+        while not project.healthy:
+            time.sleep(1)
+        sweep.again()
+        return sweep.end()
+    busy = sweep.steps()[-1][4]
+    victim = next(each for each in project.containers("worker") if each["Config"]["Hostname"] == busy)
+    if fault == "node-cut":
+        (network,) = victim["NetworkSettings"]["Networks"]
+        docker("network", "disconnect", network, victim["Id"])
+        time.sleep(60)
+        docker("network", "connect", "--alias", "worker", network, victim["Id"])
     else:
-        print(json.dumps(run(sys.argv[1])))
+        os.kill(victim["State"]["Pid"], signal.SIGKILL if fault == "node-killed" else signal.SIGTERM)
+    found = sweep.end()
+    with contextlib.suppress(AssertionError):
+        while not project.healthy:
+            time.sleep(1)
+    return found
+
+
+def main(asked: list[str]) -> None:
+    """Runs them, those of nodes last."""
+    known = (*INSIDE, *OUTSIDE, *STORE, *NODES)
+    faults = list(known) if asked == ["--all"] else asked
+    if unknown := set(faults) - set(known):
+        sys.exit(f"error: unknown faults {', '.join(sorted(unknown))}: known are {', '.join(known)}")
+    for fault in [each for each in faults if each not in NODES]:
+        print(json.dumps(run(fault)), flush=True)
+    if nodes := [each for each in faults if each in NODES]:
+        for found in on_nodes(nodes):
+            print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

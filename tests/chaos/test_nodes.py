@@ -4,90 +4,40 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from raysweep.checkpoint import MARKER, STATE
 from raysweep.state import SweepState
-from raysweep.storage import open_storage
 from raysweep.targets import store
-from tests.chaos.cell import Cell, Verdict, chosen, until
+from tests.chaos.cell import chosen, until
+from tests.chaos.remote import SIDE_BY_SIDE, RemoteCell, in_groups
 from tests.chaos.test_processes import Judge
 from tests.docker.conftest import DockerProject, docker, docker_cluster, docker_project, engine
 
 __all__ = ["docker_cluster", "docker_project", "engine"]  # the cluster of tests/docker, as fixtures of this file
-SIDE_BY_SIDE = 3
-BEFORE = 2  # results of each sweep, whose trials then wait at a gate for the other sweeps
+# All trials of all sweeps of a group fit at once: those that wait at the gate keep nobody out.
+LIGHT = ("--cpus-per-trial", "0.08")
 BACK_S = 240.0
 
 
-class NodeCell(Cell):
-    """A sweep on the cluster of containers, whose steps are not seen from here: the results stand for them."""
-
-    def start(self, *more: str) -> NodeCell:
-        """Begins it as a job, and follows it in the background."""
-        # All trials of all sweeps of a group fit at once: those that wait at the gate keep nobody out. A flag that is
-        # given twice counts as it was given last.
-        flags = ("--cpus-per-trial", "0.08", *self.asked, *more)
-        self.output = self.folder / f"log-{time.monotonic_ns()}"
-        with self.output.open("w") as file:
-            self.process = subprocess.Popen(
-                self.project.command("submit", self.strategy, *flags),
-                cwd=self.project.folder, env=self.project.env, stdout=file, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        return self
-
-    def steps(self) -> list[tuple[str, int, float, int]]:
-        """The results, as they were journalled."""
-        results = [event for event in self.events if event["type"] == "result"]
-        return [(event["trial"], event["iteration"], event["time"], 0) for event in results]
-
-
-MakeNode = Callable[..., NodeCell]
+MakeNode = Callable[..., RemoteCell]
 
 
 @pytest.fixture
 def make(docker_cluster: DockerProject, tmp_path: Path, request: pytest.FixtureRequest) -> MakeNode:
     fault = request.node.get_closest_marker("fault").args[0]
 
-    def cell(strategy: str, **more: object) -> NodeCell:
+    def cell(strategy: str, **more: object) -> RemoteCell:
         folder = tmp_path / uuid.uuid4().hex[:6]
         gate = f"gates/{tmp_path.name}-{chosen().index(strategy) // SIDE_BY_SIDE}"
-        settings = {"pace": 0.5, "gate": gate} | more
-        made = NodeCell(docker_cluster, fault, strategy, store.STORAGE, folder, **settings)
-        task = docker_cluster.folder / "tasks" / f"{made.task}.py"
-        task.write_text(task.read_text().replace(f'Path("{folder}")', f'Path("/tmp/{made.task}")'))
-        return made
+        settings = {"pace": 0.5, "gate": gate, "flags": LIGHT} | more
+        return RemoteCell(docker_cluster, fault, strategy, store.STORAGE, folder, **settings)
 
     return cell
-
-
-def in_groups(
-    cells: Sequence[NodeCell],
-    fault: Callable[[list[NodeCell]], None],
-    ends: tuple[str, ...] = ("finished", "stopped"),
-    size: int = SIDE_BY_SIDE,
-) -> list[Verdict]:
-    """Some sweeps at a time meet the same fault, when each has some results."""
-    verdicts = []
-    for start in range(0, len(cells), size):
-        group = list(cells[start : start + size])
-        for cell in group:
-            cell.start()
-        for cell in group:
-            cell.after(BEFORE)
-        if group[0].gate:
-            open_storage(store.STORAGE).put(group[0].gate, b"")
-        fault(group)
-        for cell in group:
-            cell.heal()
-        verdicts += [cell.finish().verdict(ends=ends) for cell in group]
-    return verdicts
 
 
 def send(container: dict, number: signal.Signals) -> None:
@@ -105,7 +55,7 @@ def send(container: dict, number: signal.Signals) -> None:
 def test_a_worker_is_killed_or_taken_back(
     make: MakeNode, judge: Judge, docker_cluster: DockerProject, number: signal.Signals
 ) -> None:
-    def fault(group: list[NodeCell]) -> None:
+    def fault(group: list[RemoteCell]) -> None:
         send(until("a worker that trains", lambda: docker_cluster.busy_worker(group[0].place)), number)
 
     judge(in_groups([make(strategy) for strategy in chosen()], fault))
@@ -116,7 +66,7 @@ def test_a_worker_is_killed_or_taken_back(
 def test_a_worker_is_cut_off(make: MakeNode, judge: Judge, docker_cluster: DockerProject) -> None:
     """Until the cluster has noticed; then it comes back."""
 
-    def fault(group: list[NodeCell]) -> None:
+    def fault(group: list[RemoteCell]) -> None:
         victim = until("a worker that trains", lambda: docker_cluster.busy_worker(group[0].place))
         (network,) = victim["NetworkSettings"]["Networks"]
         docker("network", "disconnect", network, victim["Id"])
@@ -133,7 +83,7 @@ def test_a_worker_is_cut_off(make: MakeNode, judge: Judge, docker_cluster: Docke
 def test_the_head_is_killed_twice(make: MakeNode, judge: Judge, docker_cluster: DockerProject) -> None:
     """Once when a part of its journal has just been stored, once in the middle of an upload; one sweep at a time."""
 
-    def fault(group: list[NodeCell]) -> None:
+    def fault(group: list[RemoteCell]) -> None:
         (cell,) = group
         kill_head(docker_cluster, lambda: segment(cell))
         cell.after(cell.count("result") + 4)
@@ -149,14 +99,14 @@ def kill_head(project: DockerProject, moment: Callable[[], bool]) -> None:
     send(head, signal.SIGKILL)
 
 
-def segment(cell: NodeCell) -> bool:
+def segment(cell: RemoteCell) -> bool:
     """A new part of the journal is there."""
     before = len(cell.place.list("journal"))
     until("the journal grows", lambda: len(cell.place.list("journal")) > before)
     return True
 
 
-def upload(cell: NodeCell) -> bool:
+def upload(cell: RemoteCell) -> bool:
     """A checkpoint's state is there, and its marker is not."""
     keys = cell.place.list("checkpoints")
     complete = {key.removesuffix(MARKER) for key in keys if key.endswith(MARKER)}
@@ -167,7 +117,7 @@ def upload(cell: NodeCell) -> bool:
 def test_a_trial_takes_all_memory_of_its_worker(make: MakeNode, judge: Judge, docker_cluster: DockerProject) -> None:
     """Ray's monitor ends it, the worker has no larger share to give: the trial is infeasible, and the sweep goes on."""
 
-    def fault(group: list[NodeCell]) -> None:
+    def fault(group: list[RemoteCell]) -> None:
         for cell in group:
             for worker in docker_cluster.containers("worker"):
                 docker("exec", worker["Id"], "touch", f"/tmp/{cell.task}/eat")

@@ -5,6 +5,7 @@ Without a Docker engine every test is skipped, with the reason; without the imag
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -61,10 +62,26 @@ class DockerProject(Project):
         """What a command prints in the first container of a service."""
         return docker("exec", self.containers(service)[0]["Id"], *command)
 
+    @property
+    def ray(self) -> list[str]:
+        """Ray's own command line."""
+        return [str(Path(sys.executable).with_name("ray"))]
+
     def submit(self, strategy: str, *flags: str, task: str = "slow", detached: bool = False) -> subprocess.Popen[str]:
         """Plain Ray, as the README has it."""
-        ray = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--working-dir", "."]
-        command = [*ray, *(["--no-wait"] if detached else []), "--", "python", f"jobs/{strategy}.py", "--task", task]
+        command = [
+            *self.ray,
+            "job",
+            "submit",
+            "--working-dir",
+            ".",
+            *(["--no-wait"] if detached else []),
+            "--",
+            "python",
+            f"jobs/{strategy}.py",
+            "--task",
+            task,
+        ]
         return subprocess.Popen(
             [*command, *flags], cwd=self.folder, env=self.env | self.ray_env,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -125,31 +142,45 @@ def engine() -> None:
         pytest.skip("NO DOCKER ENGINE: nothing of the docker target was tested")
 
 
-@pytest.fixture(scope="session")
-def docker_project(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerProject]:
-    """A project folder without a cluster; at the end nothing of one may be left."""
-    made = make_project(tmp_path_factory.mktemp("project"))
+@contextlib.contextmanager
+def temporary_project(folder: Path) -> Iterator[DockerProject]:
+    """A project without a cluster; at the end nothing of one may be left."""
+    made = make_project(folder)
     project = DockerProject(made.folder, made.env | {"RAYSWEEP_IMAGE": IMAGE, "RAYSWEEP_STORE_IMAGE": STORE_IMAGE})
     shutil.copytree(ROOT / "docker", project.folder / "docker")
     for name in (".rayignore", ".gitignore"):
         shutil.copy(ROOT / name, project.folder)
     (project.folder / "tasks" / "slow.py").write_text(SLOW_TASK)
-    yield project
-    ended = project.run("cluster", "down", "--volumes")
+    try:
+        yield project
+    finally:
+        ended = project.run("cluster", "down", "--volumes")
+    assert ended.returncode == 0, ended.stdout
+
+
+@contextlib.contextmanager
+def running_cluster(project: DockerProject) -> Iterator[DockerProject]:
+    """Its cluster is up: a head, two workers and the store, which this process may read."""
+    started = project.up("--workers", "2", "--num-cpus", "1")  # so a trial for each worker, on any machine
+    assert started.returncode == 0, started.stdout
+    own = project.cluster
+    os.environ |= store.environment(own.endpoint, Path(own.credentials_path))
+    try:
+        yield project
+    finally:
+        ended = project.run("cluster", "down", "--volumes")
     assert ended.returncode == 0, ended.stdout
 
 
 @pytest.fixture(scope="session")
+def docker_project(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerProject]:
+    """A project folder of these tests."""
+    with temporary_project(tmp_path_factory.mktemp("project")) as project:
+        yield project
+
+
+@pytest.fixture(scope="session")
 def docker_cluster(docker_project: DockerProject) -> Iterator[DockerProject]:
-    """The project with its cluster up: a head, two workers and the store, which this process may read."""
-    started = docker_project.up("--workers", "2", "--num-cpus", "1")  # so a trial for each worker, on any machine
-    assert started.returncode == 0, started.stdout
-    own = docker_project.cluster
-    os.environ |= store.environment(own.endpoint, Path(own.credentials_path))
-    yield docker_project
-    ended = docker_project.run("cluster", "down", "--volumes")
-    assert ended.returncode == 0, ended.stdout
-    for kind in ("container", "network", "volume"):
-        left = docker(kind, "ls", *(["--all"] if kind == "container" else []),
-                      "--quiet", f"--filter=label=com.docker.compose.project={own.id}")  # fmt: skip
-        assert left == "", f"cluster down --volumes left a {kind}: {left}"
+    """The project with its cluster up."""
+    with running_cluster(docker_project) as running:
+        yield running

@@ -25,7 +25,7 @@ FULL = bool(os.environ.get("KIND_FULL"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    why = _missing()
+    why = missing()
     for item in items:
         if "tests/k8s" not in item.path.as_posix():
             continue
@@ -36,7 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="takes long: KIND_FULL=1"))
 
 
-def _missing() -> str | None:
+def missing() -> str | None:
+    """Why there can be no cluster here, if so."""
     for tool in ("docker", "kind"):
         if shutil.which(tool) is None:
             return f"NO KUBERNETES HERE: `{tool}` is not installed"
