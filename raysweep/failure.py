@@ -15,6 +15,7 @@ gpu_memory    the GPU ran out of memory                      once again with twi
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
 from enum import StrEnum
@@ -24,6 +25,7 @@ from ray.air.execution._internal import RayActorManager
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.tune import PlacementGroupFactory
 from ray.tune.execution import tune_controller
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 from raysweep.errors import StorageError, Unavailable
@@ -85,7 +87,29 @@ class ActorManager(RayActorManager):
         super()._actor_task_failed(tracked_actor_task, exception)
 
 
+class Controller(TuneController):
+    """Ray's, in which a trial survives the death of an actor that is being reset for it.
+
+    Ray hands such a death to the trial as the actor's, and again as the failed call's: the first starts the trial
+    again, and the second finds it waiting for that, and ends it as failed. And the trial would wait for ever, since
+    it stays among those that an actor is being reset for (`_actor_task_failed`, `_process_trial_failure` and
+    `_maybe_reuse_cached_actor` in python/ray/tune/execution).
+    """
+
+    _last: tuple[Trial, BaseException] | None = None
+
+    def _process_trial_failure(self, trial: Trial, exception: BaseException) -> None:
+        last, self._last = self._last, (trial, exception)
+        if last is None or last[0] is not trial or last[1] is not exception:
+            self._resetting_trials.discard(trial)
+            super()._process_trial_failure(trial, exception)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_last"}
+
+
 tune_controller.RayActorManager = ActorManager
+importlib.import_module("ray.tune.tune").TuneController = Controller  # type: ignore[attr-defined]
 
 
 def kind_of(error: BaseException | None) -> Kind:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import signal
 import time
+from pathlib import Path
 
 import pytest
 from ray import tune
@@ -17,6 +21,7 @@ from ray.exceptions import (
 )
 from ray.train._internal.storage import StorageContext
 from ray.tune.execution import tune_controller
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 from raysweep.errors import Corrupt, StorageError, Unavailable
@@ -24,6 +29,7 @@ from raysweep.failure import (
     MOST_LOSSES,
     MOST_REFUSALS,
     ActorManager,
+    Controller,
     Killed,
     Kind,
     NotFinite,
@@ -82,6 +88,47 @@ def test_tune_uses_the_actor_manager_that_survives_a_kill_for_memory(monkeypatch
         manager._actor_task_failed(object.__new__(TrackedActorTask), error)
     assert [type(error) for error in heard] == [Killed, ActorDiedError, RayTaskError]
     assert heard[0].reason is FULL
+
+
+class DiesInItsReset(tune.Trainable):
+    """Its first actor that is reused for another trial ends its own process."""
+
+    def step(self):
+        return {"loss": self.config["x"], "done": True}
+
+    def save_checkpoint(self, folder):
+        return {}
+
+    def load_checkpoint(self, state):
+        pass
+
+    def reset_config(self, new_config):
+        try:
+            Path(new_config["armed"]).unlink()
+        except FileNotFoundError:
+            return True
+        os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+
+@pytest.mark.parametrize("strictly", [pytest.param("ours"), pytest.param("rays", marks=pytest.mark.xfail(strict=True))])
+def test_a_trial_survives_the_death_of_an_actor_that_is_reset_for_it(strictly, private_ray, tmp_path, monkeypatch):
+    tune_module = importlib.import_module("ray.tune.tune")
+    assert tune_module.TuneController is Controller
+    if strictly == "rays":
+        monkeypatch.setattr(tune_module, "TuneController", TuneController)
+    armed = tmp_path / "armed"
+    armed.touch()
+    found = tune.Tuner(
+        DiesInItsReset,
+        param_space={"x": tune.grid_search([1, 2, 3]), "armed": str(armed)},
+        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=1),
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path), verbose=0, failure_config=tune.FailureConfig(max_failures=1)
+        ),
+    ).fit()
+    assert not armed.exists(), "no actor was reused"
+    assert [result.error for result in found] == [None] * 3
 
 
 class Unstored(Trial):
