@@ -106,6 +106,14 @@ def judge() -> Callable[[Sequence[Verdict]], None]:
 
 
 def _trials() -> list[psutil.Process]:
-    """Processes of Ray that are in the middle of a call of a trial."""
+    """Processes of Ray on this machine, and in no container, that are in the middle of a call of a trial."""
     titles = [(process, process.info["cmdline"] or [""]) for process in psutil.process_iter(["cmdline"])]
-    return [process for process, words in titles if words[0].startswith("ray::") and "Trainable" in words[0]]
+    found = [process for process, words in titles if words[0].startswith("ray::") and "Trainable" in words[0]]
+    return [process for process in found if _namespace(process.pid) == _namespace(os.getpid())]
+
+
+def _namespace(pid: int) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+    except OSError:  # it has ended
+        return ""

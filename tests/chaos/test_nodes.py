@@ -122,8 +122,8 @@ def test_a_trial_takes_all_memory_of_its_worker(make: MakeNode, judge: Judge, do
             for worker in docker_cluster.containers("worker"):
                 docker("exec", worker["Id"], "touch", f"/tmp/{cell.task}/eat")
 
-    cells = [make(strategy, flags=("--cpus-per-trial", "1")) for strategy in chosen()]
-    verdicts = in_groups(cells, fault, ends=("finished", "stopped", "infeasible"))
+    cells = [make(strategy, gate="", flags=("--cpus-per-trial", "1")) for strategy in chosen()]
+    verdicts = in_groups(cells, fault, ends=("finished", "stopped", "infeasible"), size=1)
     for cell, verdict in zip(cells, verdicts, strict=True):
         kinds = {event["kind"] for event in cell.events if event["type"] == "failure"}
         if not SweepState(cell.events).count("infeasible") or "memory" not in kinds:
