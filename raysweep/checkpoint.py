@@ -116,6 +116,19 @@ def load_newest(storage: Storage, wanted: Checkpoint) -> tuple[Checkpoint, Any] 
     return None, None
 
 
+def looks_whole(storage: Storage, checkpoint: Checkpoint) -> bool:
+    """Whether all of a checkpoint's bytes are there, unread: what `load` refuses may look whole.
+
+    Raises:
+        StorageError: the storage refused, or is not reachable.
+    """
+    try:
+        size = storage.size(f"{checkpoint.key}/{STATE}")
+    except NotFound:
+        return False
+    return size == checkpoint.size and storage.exists(f"{checkpoint.key}/{MARKER}")
+
+
 def delete(storage: Storage, key: str) -> None:
     """Removes a checkpoint, its marker first: an interrupted delete leaves nothing that looks complete.
 

@@ -82,6 +82,7 @@ class Lease:
     def __init__(self, storage: Storage, term: Term) -> None:
         self._storage, self._term = storage, term
         self._lost_to: str | None = None
+        self._checked = time.monotonic()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
@@ -98,7 +99,16 @@ class Lease:
         return self._term.number
 
     def check(self) -> None:
-        """Raises SweepFailed if another driver has taken the sweep over, as far as this one has heard."""
+        """Raises SweepFailed if another driver has taken the sweep over, as far as this one has heard.
+
+        To be called all the time: one that was not heard of for long may have been suspended, and asks the storage
+        first, before its trials do a step more that is not its own.
+        """
+        now = time.monotonic()
+        silent, self._checked = now - self._checked, now
+        if silent > LAPSE_SECONDS / 2:
+            with contextlib.suppress(StorageError):  # the thread asks again
+                self._look()
         if self._lost_to:
             raise SweepFailed(f"{self._lost_to} has taken the sweep over: this driver stops, and nothing is lost")
 

@@ -85,8 +85,17 @@ class Recorder(NotSaved, tune.Callback):
         self.state.apply(event)
 
     def begin(self, resumed: bool) -> None:
-        """A driver takes the sweep up."""
+        """A driver takes the sweep up; trials do not go on from what is damaged."""
         self._journal.append("start", term=self._journal.term, resumed=resumed)
+        for record in self.state.unfinished:
+            while (saved := record.own_checkpoint) and not checkpoints.looks_whole(self._storage, saved):
+                log.warning("%s is damaged: trial %s goes on from an older one", saved.key, record.id)
+                self._write("damaged", trial=record.id, checkpoint=saved.key)
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        """Called by Tune before each step."""
+        if self._lease:
+            self._lease.check()
 
     def end(self, status: str) -> None:
         """The driver leaves the sweep."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from raysweep.checkpoint import Checkpoint
+from raysweep.checkpoint import Checkpoint, owner
 from raysweep.journal import Event
 
 # It did all its iterations or returned; a scheduler, a limit or nan ended it; it failed; it has no room anywhere.
@@ -50,6 +50,11 @@ class TrialRecord:
     def ended(self) -> bool:
         """Whether the trial will run no more."""
         return self.status in ENDED
+
+    @property
+    def own_checkpoint(self) -> Checkpoint | None:
+        """What it goes on from, if that is its own and not a donor's."""
+        return self.checkpoint if self.checkpoint and owner(self.checkpoint.key) == self.id else None
 
     @property
     def last(self) -> Result | None:
@@ -121,6 +126,14 @@ class SweepState:
         trial.donors.append(event["donor"])
         trial.config = event["after"]
         trial.checkpoint = Checkpoint.from_dict(event["checkpoint"])
+
+    def _damaged(self, trial: TrialRecord, event: Event) -> None:
+        for result in trial.results.values():
+            if result.checkpoint and result.checkpoint.key == event["checkpoint"]:
+                result.checkpoint = None
+        whole = (result for result in trial.results.values() if result.checkpoint)
+        newest = max(whole, key=lambda result: result.seq, default=None)
+        trial.checkpoint = newest.checkpoint if newest else None
 
     def _failure(self, trial: TrialRecord, event: Event) -> None:
         trial.failures.append(event["error"])

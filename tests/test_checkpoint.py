@@ -63,6 +63,19 @@ def test_the_marker_is_written_last(storage, monkeypatch):
     assert written == [f"{saved.key}/state.pkl", f"{saved.key}/complete.json"]
 
 
+def test_what_looks_whole_has_all_its_bytes(storage):
+    saved = checkpoint.save(storage, "a", 1, list(range(100)))
+    assert checkpoint.looks_whole(storage, saved)
+    data = storage.get(f"{saved.key}/{checkpoint.STATE}")
+    storage.put(f"{saved.key}/{checkpoint.STATE}", data[:-1])
+    assert not checkpoint.looks_whole(storage, saved)
+    storage.put(f"{saved.key}/{checkpoint.STATE}", data)
+    storage.delete(f"{saved.key}/{checkpoint.MARKER}")
+    assert not checkpoint.looks_whole(storage, saved)
+    checkpoint.delete(storage, saved.key)
+    assert not checkpoint.looks_whole(storage, saved)
+
+
 def test_deletes(storage):
     saved = checkpoint.save(storage, "t1", 1, STATE)
     kept = checkpoint.save(storage, "t1", 2, STATE)

@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 
 from raysweep import lease
-from raysweep.errors import BadInput, SweepFailed
+from raysweep.errors import BadInput, StorageError, SweepFailed
 from raysweep.lease import Lease, claim
-from raysweep.storage import open_storage
+from raysweep.storage import FolderStorage, open_storage
 from tests import s3
 
 HOLDER = """
@@ -155,6 +155,31 @@ def test_the_loser_hears_of_it(folder, quick):
         first.check()
     first.release()
     assert b'"released": false' in folder.get(newer.key)
+
+
+def test_one_that_slept_asks_before_its_next_step(folder, monkeypatch):
+    """Its thread has not looked yet: a trial would do a step that is another driver's."""
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 60.0)
+    first = claim(folder)
+    newer = replace(first._term, number=2, holder="newer")
+    assert folder.create(newer.key, newer.to_json())
+    first.check()
+    first._checked -= lease.LAPSE_SECONDS
+    with pytest.raises(SweepFailed, match=r"driver newer .* has taken the sweep over"):
+        first.check()
+    first.release()
+
+
+def test_one_that_slept_through_an_outage_goes_on(folder, monkeypatch):
+    def away(*_):
+        raise StorageError("away")
+
+    held = claim(folder)
+    monkeypatch.setattr(FolderStorage, "exists", away)
+    held._checked -= lease.LAPSE_SECONDS
+    held.check()
+    monkeypatch.undo()
+    held.release()
 
 
 def test_a_pid_that_is_used_again_is_not_the_holder(folder):

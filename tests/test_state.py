@@ -112,6 +112,17 @@ def test_a_stop_that_was_decided_is_known_until_the_trial_goes_on():
     assert not SweepState(failed).trials["0"].stop_decided
 
 
+def test_a_damaged_checkpoint_is_nobodys_and_the_newest_whole_one_is_gone_on_from():
+    events = Events().suggest("a").result("a", 1, loss=2.0).result("a", 2, loss=1.0).result("a", 3, loss=0.5)
+    events.add("damaged", trial="a", checkpoint=saved("a", 3)["key"])
+    trial = SweepState(events).trials["a"]
+    assert trial.checkpoint == trial.own_checkpoint == Checkpoint.from_dict(saved("a", 2))
+    assert (trial.last.iteration, trial.last.checkpoint) == (3, None)
+    events.add("damaged", trial="a", checkpoint=saved("a", 2)["key"])
+    events.add("damaged", trial="a", checkpoint=saved("a", 1)["key"])
+    assert SweepState(events).trials["a"].checkpoint is None
+
+
 def test_an_exploit_takes_over_checkpoint_and_configuration():
     events = Events().suggest("0", lr=1).suggest("1", lr=2)
     events.result("0", 1, loss=1.0).result("1", 1, loss=9.0)
