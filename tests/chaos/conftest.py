@@ -90,11 +90,17 @@ def make(arena: Project, tmp_path: Path, request: pytest.FixtureRequest) -> Make
 
 
 @pytest.fixture
-def judge() -> Callable[[Sequence[Verdict]], None]:
+def leftovers() -> Callable[[], list[psutil.Process]]:
+    """The trials' processes that run on the cells' cluster: on this machine, and in no container."""
+    return lambda: trials(in_containers=False)
+
+
+@pytest.fixture
+def judge(leftovers: Callable[[], list[psutil.Process]]) -> Callable[[Sequence[Verdict]], None]:
     """Writes the verdicts down, and fails with what did not hold; then nothing of the cells may run any more."""
 
     def write(verdicts: Sequence[Verdict]) -> None:
-        until("all trials' processes are gone", lambda: not _trials(), 30)
+        until("all trials' processes are gone", lambda: not leftovers(), 30)
         if path := os.environ.get("CHAOS_LOG"):
             with Path(path).open("a") as file:
                 file.writelines(json.dumps(dataclasses.asdict(each)) + "\n" for each in verdicts)
@@ -105,15 +111,15 @@ def judge() -> Callable[[Sequence[Verdict]], None]:
     return write
 
 
-def _trials() -> list[psutil.Process]:
-    """Processes of Ray on this machine, and in no container, that are in the middle of a call of a trial."""
+def trials(in_containers: bool) -> list[psutil.Process]:
+    """Processes of Ray, in containers or in none, that are in the middle of a call of a trial."""
     titles = [(process, process.info["cmdline"] or [""]) for process in psutil.process_iter(["cmdline"])]
     found = [process for process, words in titles if words[0].startswith("ray::") and "Trainable" in words[0]]
-    return [process for process in found if _namespace(process.pid) == _namespace(os.getpid())]
+    return [process for process in found if (_namespace(process.pid) != _namespace(os.getpid())) is in_containers]
 
 
 def _namespace(pid: int) -> str:
     try:
         return str(Path(f"/proc/{pid}/ns/pid").readlink())
     except OSError:  # it has ended
-        return ""
+        return _namespace(os.getpid())

@@ -6,9 +6,11 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.chaos.cell import chosen, until
+from tests.chaos.conftest import trials
 from tests.chaos.remote import RemoteCell, in_groups
 from tests.chaos.test_processes import Judge
 from tests.k8s.conftest import kind, missing
@@ -24,6 +26,12 @@ class RayJobCell(RemoteCell):
     """A sweep on a cluster of its own."""
 
     how = "rayjob"
+
+
+@pytest.fixture
+def leftovers() -> Callable[[], list[psutil.Process]]:
+    """The trials' processes that run in containers."""
+    return lambda: trials(in_containers=True)
 
 
 MakePods = Callable[..., RemoteCell]
