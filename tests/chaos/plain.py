@@ -151,14 +151,14 @@ class Run:
         return {"exit": code, "trials": len(trials), "repeated": sum(steps.values()) - len(steps), **told}
 
 
-def privately(folder: Path, storage: str, limit_s: float = LIMIT_S) -> Run:
+def privately(folder: Path, storage: str, limit_s: float = LIMIT_S, **more: str) -> Run:
     """In a private Ray of this machine."""
     notes = folder / "notes"
     notes.mkdir(exist_ok=True)
     code = "import sys; from tests.chaos.plain import drive; drive(*sys.argv[1:])"
     command = [sys.executable, "-c", code, str(notes), storage, "1", str(PACE_S)]
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    env |= {"HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[2]), "RAY_USAGE_STATS_ENABLED": "0"}
+    env |= {"HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[2]), "RAY_USAGE_STATS_ENABLED": "0"} | more
 
     def start() -> subprocess.Popen[str]:
         log = (folder / "log").open("a")
@@ -225,21 +225,22 @@ def _store(fault: str, folder: Path) -> dict[str, Any]:
     from tests.chaos.test_storage import AWAY_S, EVERY, HANGS_S
 
     with s3.running_s3_server() as server, s3.running_s3_proxy(server) as proxy:
-        os.environ.update(proxy.env)
         where = proxy.endpoint.removeprefix("http://")
         storage = f"{proxy.new_bucket()}/runs?scheme=http&endpoint_override={where}&region=us-east-1"
-        sweep = privately(folder, storage, LONG_S)
+        # Checksums by default would be sent in chunks, which the proxy does not take.
+        sweep = privately(folder, storage, LONG_S, AWS_REQUEST_CHECKSUM_CALCULATION="when_required", **proxy.env)
         sweep.after(BEFORE)
         if fault == "s3-503":
             _for_a_while(proxy, proxy.unavailable, AWAY_S)
         elif fault == "s3-hangs":
             _for_a_while(proxy, proxy.hang, HANGS_S)
-        elif fault == "s3-resets":
-            proxy.drop_answer("PutObject", nth=0, every=EVERY)
-        elif fault == "s3-refuses":
-            proxy.refuse("PutObject", nth=0, every=EVERY, status=503)
-        else:
-            proxy.lose("PutObject", key="state.json", nth=0, every=EVERY)
+        for put in ("PutObject", "UploadPart"):  # pyarrow sends the smallest object in parts
+            if fault == "s3-resets":
+                proxy.drop_answer(put, nth=0, every=EVERY)
+            elif fault == "s3-refuses":
+                proxy.refuse(put, nth=0, every=EVERY, status=503)
+            elif fault == "s3-loses":
+                proxy.lose(put, key="*state.json", nth=0, every=EVERY)
         return sweep.end()
 
 
