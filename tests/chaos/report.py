@@ -1,6 +1,8 @@
 """Makes docs/faults.md of what the cells wrote.
 
-python -m tests.chaos.report CELLS.jsonl PLAIN.jsonl DATE HARDWARE > docs/faults.md
+python -m tests.chaos.report benchmarks/FOLDER HARDWARE > docs/faults.md
+
+FOLDER begins with the date, and has chaos.jsonl and chaos-plain.jsonl.
 """
 
 from __future__ import annotations
@@ -42,8 +44,8 @@ WHAT = {
 }
 INTRO = """# What dies, and what is lost
 
-Written by `make chaos` ({date}, {hardware}). A cell is a sweep of 8 trials under one fault, which comes at the n-th journalled
-event, never after a time. Whether a cell passes is read from the journal, the storage and the steps that trials note, never
+Written by `make chaos` ({date}, {hardware}; raw lines, and what failed before it was mended:
+[{folder}](../{folder}/README.md)). A cell is a sweep of 8 trials under one fault, which comes at the n-th journalled event, never after a time. Whether a cell passes is read from the journal, the storage and the steps that trials note, never
 from a summary. `make chaos LIST=1` names the faults; `make chaos FAULT=driver-killed STRATEGY=asha,pbt` runs some cells.
 
 I1 a trial that has ended runs no step again · I2 a running one repeats at most one checkpoint interval a fault · I3 a serial,
@@ -68,7 +70,7 @@ def read(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
-def page(cells: list[dict[str, Any]], plain: list[dict[str, Any]], date: str, hardware: str) -> str:
+def page(cells: list[dict[str, Any]], plain: list[dict[str, Any]], folder: str, hardware: str) -> str:
     """The page."""
     by_fault: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
@@ -77,7 +79,8 @@ def page(cells: list[dict[str, Any]], plain: list[dict[str, Any]], date: str, ha
     rows = [row(fault, by_fault[fault], outcomes.get(fault, "—")) for fault in WHAT if by_fault[fault]]
     passed = sum(not cell["problems"] for cell in cells)
     return INTRO.format(
-        date=date,
+        date=Path(folder).name[: len("2026-01-31")],
+        folder=folder,
         hardware=hardware,
         total=f"Cells: **{passed} passed / {len(cells)} run**.",
         strategies=" | ".join(f"`{name}`" for name in STRATEGIES),
@@ -110,5 +113,5 @@ def told(line: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    _, cells_path, plain_path, when, machine = sys.argv
-    print(page(read(cells_path), read(plain_path), when, machine), end="")
+    _, where, machine = sys.argv
+    print(page(read(f"{where}/chaos.jsonl"), read(f"{where}/chaos-plain.jsonl"), where, machine), end="")

@@ -87,9 +87,9 @@ def status_with_nodes(project: DockerProject, nodes: int) -> str:
     return status
 
 
-def test_a_head_without_trials_two_workers_and_a_store(docker_cluster: DockerProject) -> None:
+def test_a_head_without_trials_two_workers_a_store_and_a_keeper(docker_cluster: DockerProject) -> None:
     services = [c["Config"]["Labels"]["com.docker.compose.service"] for c in docker_cluster.containers()]
-    assert sorted(services) == ["head", "store", "worker", "worker"]
+    assert sorted(services) == ["head", "keeper", "store", "worker", "worker"]
     assert all(c["State"]["Health"]["Status"] == "healthy" for c in docker_cluster.containers())
     status = status_with_nodes(docker_cluster, 3)
     cpus = sum(c["HostConfig"]["NanoCpus"] for c in docker_cluster.containers("worker")) / 1e9
