@@ -108,7 +108,17 @@ def drive(notes: str, storage: str, cpus: str, pace_s: str) -> None:
             run_config=tune.RunConfig(name="sweep", storage_path=storage, verbose=0),
         )
     found = tuner.fit()
-    print("found", json.dumps({"results": len(found), "errors": found.num_errors}), flush=True)
+    lost = sum(not _whole(result.checkpoint) for result in found)
+    print("found", json.dumps({"results": len(found), "errors": found.num_errors, "lost": lost}), flush=True)
+
+
+def _whole(checkpoint: Any) -> bool:
+    """Whether a trial's last checkpoint is there and can be read."""
+    try:
+        with checkpoint.as_directory() as place:
+            return bool(json.loads((Path(place) / "state.json").read_text()))
+    except (OSError, ValueError, AttributeError):  # none, or not the one that was reported
+        return False
 
 
 class Run:

@@ -108,8 +108,9 @@ def told(line: dict[str, Any]) -> str:
     """What plain Ray did, in words."""
     ended = f"exit {line['exit']}" if isinstance(line["exit"], int) else line["exit"]
     errors = f", {line['errors']} with an error" if line.get("errors") else ""
+    lost = f", {line['lost']} last checkpoints cannot be read" if line.get("lost") else ""
     second = f"; the second: exit {line['second']}" if "second" in line else ""
-    return f"{ended}, {line['trials']} trials began{errors}, {line['repeated']} steps repeated{second}"
+    return f"{ended}, {line['trials']} trials began{errors}{lost}, {line['repeated']} steps repeated{second}"
 
 
 if __name__ == "__main__":

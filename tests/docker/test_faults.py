@@ -126,7 +126,8 @@ def test_a_killed_head_comes_back_and_its_sweeps_go_on_followed_or_not(docker_cl
         text=True,
     )  # fmt: skip
     left = docker_cluster.submit("asha", "--samples", str(SAMPLES), "--name", "alone", detached=True)
-    assert left.wait(60) == 0, left.stdout and left.stdout.read()
+    said = log_of(left)
+    assert left.returncode == 0, said
     wait_for_results(place, 10)
     wait_for_results(alone, 1)
     before, before_alone = events_of(place), events_of(alone)
