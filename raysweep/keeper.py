@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 LOOK_S = 2.0
+TROUBLE = 10  # looks in a row that fail, before it is said: a head or a store may be about to start
 LIVES = 20  # of one job
 LONGEST_WAIT_S = 60.0
 BEAT = Path("/tmp/beat")
@@ -90,16 +91,16 @@ def _submit(client: JobSubmissionClient, left: Note, job: str) -> None:
 
 
 def keep(place: Storage) -> NoReturn:
-    """Looks for as long as the process lives, and touches BEAT; says what keeps it from looking once."""
-    trouble = ""
+    """Looks for as long as the process lives, and touches BEAT; says once what keeps it from looking for a while."""
+    failed = 0
     while True:
-        before, trouble = trouble, ""
         try:
             look(place, lambda: connect(Path.cwd()))
+            failed = 0
         except (RaysweepError, RuntimeError, OSError) as error:
-            trouble = str(error)
-        if trouble not in ("", before):
-            click.echo(f"it cannot look: {trouble}", err=True)
+            failed += 1
+            if failed == TROUBLE:
+                click.echo(f"it cannot look: {error}", err=True)
         BEAT.touch()
         time.sleep(LOOK_S)
 

@@ -119,16 +119,16 @@ def test_without_notes_the_cluster_is_not_asked(place: Storage) -> None:
     keeper.look(place, lambda: pytest.fail("it was asked"))
 
 
-def test_trouble_is_told_once_and_the_beat_goes_on(
+def test_trouble_that_lasts_is_told_once_and_the_beat_goes_on(
     tmp_path: Path, place: Storage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    looks = iter(
-        [RuntimeError("no answer"), RuntimeError("no answer"), None, RuntimeError("no answer"), KeyboardInterrupt()]
-    )
+    error = RuntimeError("no answer")
+    lasting = [error] * (keeper.TROUBLE + 3)
+    looks = iter([error, None, *lasting, None, *lasting, KeyboardInterrupt()])
 
     def stub(*_: object) -> None:
-        if error := next(looks):
-            raise error
+        if raised := next(looks):
+            raise raised
 
     monkeypatch.setattr(keeper, "look", stub)
     monkeypatch.setattr(keeper, "LOOK_S", 0.0)

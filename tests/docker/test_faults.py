@@ -125,7 +125,7 @@ def test_a_killed_head_comes_back_and_its_sweeps_go_on_followed_or_not(docker_cl
         command, cwd=docker_cluster.folder, env=docker_cluster.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True,
     )  # fmt: skip
-    left = docker_cluster.submit("asha", "--samples", str(SAMPLES), "--name", "alone", detached=True)
+    left = docker_cluster.submit("random_search", "--samples", str(SAMPLES), "--name", "alone", detached=True)
     said = log_of(left)
     assert left.returncode == 0, said
     wait_for_results(place, 10)
