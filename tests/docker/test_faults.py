@@ -118,14 +118,13 @@ def test_a_store_that_is_away_for_a_minute_costs_nothing(docker_cluster: DockerP
 def test_a_killed_head_comes_back_and_its_sweeps_go_on_followed_or_not(docker_cluster: DockerProject) -> None:
     """One by `raysweep submit`, which submits it again; one by plain Ray, and nobody watches: the keeper does."""
     place, alone = docker_cluster.sweep("head-killed"), docker_cluster.sweep("alone")
-    command = docker_cluster.command(
-        "submit", "tpe_asha", "--task", "slow", "--samples", str(SAMPLES), "--name", "head-killed"
-    )
+    flags = ("--samples", str(SAMPLES), "--cpus-per-trial", "0.4")  # there is room for both
+    command = docker_cluster.command("submit", "tpe_asha", "--task", "slow", "--name", "head-killed", *flags)
     follower = subprocess.Popen(
         command, cwd=docker_cluster.folder, env=docker_cluster.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True,
     )  # fmt: skip
-    left = docker_cluster.submit("random_search", "--samples", str(SAMPLES), "--name", "alone", detached=True)
+    left = docker_cluster.submit("random_search", "--name", "alone", *flags, detached=True)
     said = log_of(left)
     assert left.returncode == 0, said
     wait_for_results(place, 10)
