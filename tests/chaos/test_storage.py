@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 
 import pytest
 
+from raysweep.storage import open_storage
 from tests import s3
 from tests.chaos.cell import Verdict
 from tests.chaos.conftest import TENTH, Make
-from tests.chaos.test_processes import BEFORE, Judge
+from tests.chaos.test_processes import Judge
 
 AWAY_S = 10.0 if TENTH else 60.0
 HANGS_S = 10.0 if TENTH else 40.0
 EVERY = 7
-LIGHT = ("--cpus-per-trial", "0.5")
+# All trials of all sweeps fit at once: those that wait at the gate for the fault keep nobody out.
+LIGHT = ("--cpus-per-trial", "0.3")
+BEFORE = 2  # results of each sweep
 
 
 def through(
     make: Make, strategies: tuple[str, ...], proxy: s3.S3Proxy, fault: Callable[[], None], seconds: float = 0.0
 ) -> list[Verdict]:
     """Sweeps to one bucket; the fault begins when each has some results, and ends after so many seconds, if any."""
-    bucket = proxy.new_bucket()
-    cells = [make(strategy, storage=f"{bucket}/runs", flags=LIGHT, pace=0.3).start() for strategy in strategies]
+    bucket, gate = proxy.new_bucket(), f"gates/{uuid.uuid4().hex}"
+    settings = {"storage": f"{bucket}/runs", "flags": LIGHT, "pace": 0.3, "gate": gate}
+    cells = [make(strategy, **settings).start() for strategy in strategies]
     for cell in cells:
-        cell.after(BEFORE // 2)
+        cell.after(BEFORE)
     fault()
+    open_storage(cells[0].project.cluster.storage).put(gate, b"")
     if seconds:
         time.sleep(seconds)
         proxy.heal()
@@ -36,6 +42,8 @@ def through(
     proxy.heal()
     judged = [cell.verdict() for cell in verdicts]
     for verdict in judged:
+        if seconds and verdict.recovery_s is None:
+            verdict.problems.append("it ended before the fault was over")
         if verdict.failures:
             verdict.problems.append(f"{verdict.failures} trials failed for the store's sake")
     return judged
