@@ -60,7 +60,7 @@ lease is left · I8 no secret in any log · I9 the journal only grows.
 {rows}
 
 2/3: two of three runs passed, and which invariant did not hold; an empty cell was not run this time. Plain Ray Tune: ASHA on the same
-bowl, 8 trials, with a checkpoint in each iteration and `Tuner.restore` after a death of the driver, by `python -m tests.chaos.plain`; a
+bowl, 8 trials, with a checkpoint in each iteration and, by hand, `Tuner.restore` after a death of the driver or the head; by `python -m tests.chaos.plain`; a
 dash: that fault was not tried with it.
 """
 
