@@ -45,8 +45,9 @@ WHAT = {
 INTRO = """# What dies, and what is lost
 
 Written by `make chaos` ({date}, {hardware}; raw lines, and what failed before it was mended:
-[{folder}](../{folder}/README.md)). A cell is a sweep of 8 trials under one fault, which comes at the n-th journalled event, never after a time. Whether a cell passes is read from the journal, the storage and the steps that trials note, never
-from a summary. `make chaos LIST=1` names the faults; `make chaos FAULT=driver-killed STRATEGY=asha,pbt` runs some cells.
+[{folder}](../{folder}/README.md)). A cell is a sweep of 8 trials under
+one fault, which comes at the n-th journalled event, never after a time. Whether a cell passes is read from the journal, the
+storage and the steps that trials note, never from a summary. `make chaos LIST=1` names the faults; `make chaos FAULT=driver-killed STRATEGY=asha,pbt` runs some cells.
 
 I1 a trial that has ended runs no step again · I2 a running one repeats at most one checkpoint interval a fault · I3 a serial,
 seeded sweep ends with the table of an undisturbed one · I4 every checkpoint that counts can be loaded, and its path has
@@ -60,8 +61,8 @@ lease is left · I8 no secret in any log · I9 the journal only grows.
 {rows}
 
 2/3: two of three runs passed, and which invariant did not hold; an empty cell was not run this time. Plain Ray Tune: ASHA on the same
-bowl, 8 trials, with a checkpoint in each iteration and, by hand, `Tuner.restore` after a death of the driver or the head; by `python -m tests.chaos.plain`; a
-dash: that fault was not tried with it.
+bowl, 8 trials, with a checkpoint in each iteration and, by hand, `Tuner.restore` after a death of the driver
+or the head; by `python -m tests.chaos.plain`; a dash: that fault was not tried with it.
 """
 
 
