@@ -12,7 +12,7 @@ Events, by `type`:
     result    a trial reported one iteration                           trial, iteration, metrics, checkpoint, node
               (and config, where it differs from the last one; stop, where Tune answered it with a stop)
     exploit   a trial continues from another trial's checkpoint        trial, donor, checkpoint, before, after
-    damaged   a checkpoint of a trial's own is no longer whole            trial, checkpoint (its key)
+    damaged   a checkpoint of a trial's own is no longer whole         trial, checkpoint (its key)
     failure   a trial failed; it may start again                       trial, error, kind: see failure
     complete  a trial ended                                            trial, status: see state.ENDED
     end       the driver left the sweep                                status

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from raysweep.errors import BadInput, ClusterError
+from raysweep.note import JOBS
 from raysweep.targets import DASHBOARD_PORT, Cluster, Options, answers, ports, store, too_few
 from raysweep.targets.ports import HOST
 
@@ -32,7 +33,6 @@ IMAGE_UID = 10001  # the user of both images
 UNFLAGGED = {"RAYSWEEP_TMP": "2g", "RAYSWEEP_HEAD_MEMORY": "4g"}
 GPU_FILE = "compose.gpu.yaml"
 NODES = "RAYSWEEP_NODES"  # see raysweep.capacity, which needs Ray
-JOBS = "RAYSWEEP_JOBS"  # see raysweep.note
 ONE_WORKER = (
     "each worker is given all GPUs of this machine, and Ray would hand them out once for each: take one worker,"
     " and share a GPU by --gpus-per-trial 0.5"

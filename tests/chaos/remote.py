@@ -7,11 +7,21 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+import psutil
+import pytest
+
 from raysweep.storage import open_storage
 from tests.chaos.cell import Cell, Verdict
+from tests.chaos.conftest import trials
 
 SIDE_BY_SIDE = 3
 BEFORE = 2  # results of each sweep, whose trials then wait at a gate for the other sweeps, if there is one
+
+
+@pytest.fixture
+def leftovers() -> Callable[[], list[psutil.Process]]:
+    """The trials' processes that run in containers."""
+    return lambda: trials(in_containers=True)
 
 
 class RemoteCell(Cell):

@@ -8,28 +8,25 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from raysweep.checkpoint import MARKER, STATE
 from raysweep.state import SweepState
 from raysweep.targets import store
 from tests.chaos.cell import chosen, until
-from tests.chaos.conftest import trials
-from tests.chaos.remote import SIDE_BY_SIDE, RemoteCell, in_groups
+from tests.chaos.remote import SIDE_BY_SIDE, RemoteCell, in_groups, leftovers
 from tests.chaos.test_processes import Judge
 from tests.docker.conftest import DockerProject, docker, docker_cluster, docker_project, engine
 
-__all__ = ["docker_cluster", "docker_project", "engine"]  # the cluster of tests/docker, as fixtures of this file
+__all__ = [
+    "docker_cluster",
+    "docker_project",
+    "engine",
+    "leftovers",
+]  # the cluster of tests/docker, as fixtures of this file
 # All trials of all sweeps of a group fit at once: those that wait at the gate keep nobody out.
 LIGHT = ("--cpus-per-trial", "0.08")
 BACK_S = 240.0
-
-
-@pytest.fixture
-def leftovers() -> Callable[[], list[psutil.Process]]:
-    """The trials' processes that run in containers."""
-    return lambda: trials(in_containers=True)
 
 
 MakeNode = Callable[..., RemoteCell]

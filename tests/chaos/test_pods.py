@@ -6,17 +6,15 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.chaos.cell import chosen, until
-from tests.chaos.conftest import trials
-from tests.chaos.remote import RemoteCell, in_groups
+from tests.chaos.remote import RemoteCell, in_groups, leftovers
 from tests.chaos.test_processes import Judge
 from tests.k8s.conftest import kind, missing
 from tests.k8s.kind_project import KindProject
 
-__all__ = ["kind"]  # as a fixture of this file
+__all__ = ["kind", "leftovers"]  # as a fixture of this file
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "")
 SIDE_BY_SIDE = 2
 RAYJOB_S = 600.0  # a cluster is made for it, and another head
@@ -26,12 +24,6 @@ class RayJobCell(RemoteCell):
     """A sweep on a cluster of its own."""
 
     how = "rayjob"
-
-
-@pytest.fixture
-def leftovers() -> Callable[[], list[psutil.Process]]:
-    """The trials' processes that run in containers."""
-    return lambda: trials(in_containers=True)
 
 
 MakePods = Callable[..., RemoteCell]
