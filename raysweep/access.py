@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raysweep import cluster
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from raysweep import cluster, targets
 from raysweep.dashboard import LOOPBACK, Answer, ask, headers
 from raysweep.errors import BadInput, ClusterError
 from raysweep.targets.store import environment
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in Ray's own order
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL_S3")
+PATIENCE_S = 30.0  # with a cluster that is there, and does not answer
 TOKEN_FIX = "set RAY_AUTH_TOKEN_PATH to the cluster's token file, or RAY_AUTH_TOKEN to the token"
 
 
@@ -65,10 +69,12 @@ def connect(project: Path) -> JobSubmissionClient:
 
     Raises:
         BadInput: there is no cluster, or the token is missing or wrong (names the variables).
-        ClusterError: nothing answers at its address.
+        ClusterError: nothing answers at its address, for PATIENCE_S if that may pass.
     """
     door = access(project)
-    answer = ask(door.dashboard, door.token)
+    answer = _answer(project, door)
+    if answer is Answer.BUSY:
+        raise ClusterError(f"the cluster at {door.dashboard} has too much to do to answer: try again later")
     if answer is Answer.SILENT:
         raise ClusterError(f"no Ray cluster answers at {door.dashboard}: start one with `make cluster-up`")
     if answer is Answer.MISSING:
@@ -81,6 +87,28 @@ def connect(project: Path) -> JobSubmissionClient:
         for handler in logging.getLogger("ray").handlers:  # what it packs and where is not for the job's reader
             handler.setLevel(logging.WARNING)
         return JobSubmissionClient(door.dashboard, headers=headers(door.token))
+
+
+def _answer(project: Path, door: Access) -> Answer:
+    """What the dashboard says. One that is busy is waited for; and one that is away, where it comes back by itself.
+
+    That is where heads and forwarded ports are begun again, not where only an address is known, which may be wrong.
+    """
+    own = cluster.read(project)
+    passing = {Answer.BUSY, *([Answer.SILENT] if own and targets.load(own.target).LASTING else [])}
+
+    def tell(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            print(f"{door.dashboard} does not answer yet: waiting {PATIENCE_S:g} s", file=sys.stderr, flush=True)
+
+    patiently = Retrying(
+        retry=retry_if_result(passing.__contains__),
+        stop=stop_after_delay(PATIENCE_S),
+        wait=wait_fixed(0.5),
+        before_sleep=tell,
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else Answer.SILENT,
+    )
+    return patiently(ask, door.dashboard, door.token)
 
 
 def storage(project: Path, asked: str | None = None) -> str:

@@ -18,6 +18,7 @@ class Answer(enum.Enum):
     OK = "ok"
     MISSING = "missing"
     WRONG = "wrong"
+    BUSY = "busy"
     SILENT = "silent"
 
 
@@ -27,7 +28,10 @@ def headers(token: str | None) -> dict[str, str]:
 
 
 def ask(dashboard: str, token: str | None) -> Answer:
-    """Asks a dashboard for Ray's version; SILENT if nothing that looks like Ray answers within SECONDS."""
+    """Asks a dashboard for Ray's version.
+
+    SILENT if nothing there looks like Ray, BUSY if something takes the question and has no answer within SECONDS.
+    """
     request = urllib.request.Request(f"{dashboard.rstrip('/')}/api/version", headers=headers(token))
     # A proxy of the environment cannot know this machine's own ports.
     direct = urlsplit(dashboard).hostname in LOOPBACK
@@ -38,5 +42,7 @@ def ask(dashboard: str, token: str | None) -> Answer:
     except urllib.error.HTTPError as error:
         error.close()
         return {401: Answer.MISSING, 403: Answer.WRONG}.get(error.code, Answer.SILENT)
+    except TimeoutError:  # one while connecting is a URLError
+        return Answer.BUSY
     except (OSError, http.client.HTTPException, ValueError):
         return Answer.SILENT

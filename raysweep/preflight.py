@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
 import uuid
 from typing import Any
@@ -19,9 +20,10 @@ from ray.tune.schedulers import HyperBandScheduler, PopulationBasedTraining
 from ray.tune.search import Searcher
 from ray.util import inspect_serializability
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from raysweep import capacity
-from raysweep.errors import BadInput, StorageError
+from raysweep import capacity, note
+from raysweep.errors import BadInput, StorageError, Unavailable
 from raysweep.flags import Flags
 from raysweep.space import describe
 from raysweep.state import SweepState
@@ -30,6 +32,7 @@ from raysweep.sweep import Sweep
 from raysweep.task import AUTOMATIC_METRICS, Reports, reports
 from raysweep.variants import Variants
 
+OWN_STORE_S = 30.0
 SHARED_SECONDS = 30.0  # a node may have to start a process first, to look for a file
 # They pause trials and continue them from checkpoints, and decide over all trials together.
 SYNCHRONOUS = (PopulationBasedTraining, HyperBandScheduler)
@@ -196,9 +199,19 @@ def check_same(sweep: Sweep, spec: dict[str, Any], knobs: Any, config: Any) -> l
 
 
 def probe(storage: str) -> list[str]:
-    """What is wrong with the storage itself: it is written to, read back and cleaned."""
+    """What is wrong with the storage itself: it is written to, read back and cleaned.
+
+    A job waits for the store of its own cluster, which may have begun a moment ago, or not be known yet on this node.
+    """
+    ours = note.OF_RAY in os.environ and storage == os.environ.get("RAYSWEEP_STORAGE")
+    patiently = Retrying(
+        retry=retry_if_exception_type(Unavailable),
+        stop=stop_after_delay(OWN_STORE_S if ours else 0.0),
+        wait=wait_fixed(1.0),
+        reraise=True,
+    )
     try:
-        open_storage(storage).probe()
+        patiently(open_storage(storage).probe)
     except StorageError as error:
         return [f"`--storage {storage}`: {error}"]
     except BadInput as error:

@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 from raysweep.errors import BadInput, NotFound, StorageError, Unavailable
 
 Keys = list[str]
+Outcome = list[StorageError | None]  # of a probe
 
 PROBE_SECONDS = 3.0
 TEMPORARY = re.compile(r"\..*\.tmp")
@@ -146,24 +147,27 @@ class Storage(ABC):
 
         Raises:
             StorageError: it cannot be used; one line with the url, the cause and the fix.
+            Unavailable: the same, and it may be usable later.
         """
         # A socket's time limit is per address and per read, a dead NFS mount has none: the thread is left.
-        outcome: Keys = [f"{self.url}: unreachable, no answer in {PROBE_SECONDS:g} s: {ENDPOINT}"]
+        late = Unavailable(f"{self.url}: unreachable, no answer in {PROBE_SECONDS:g} s: {ENDPOINT}")
+        outcome: Outcome = [late]
         thread = threading.Thread(target=self._round_trip, args=(outcome,), name="probe", daemon=True)
         thread.start()
         thread.join(PROBE_SECONDS)
         if problem := outcome[-1]:
-            raise StorageError(problem)
+            raise problem
 
-    def _round_trip(self, outcome: Keys) -> None:
+    def _round_trip(self, outcome: Outcome) -> None:
         key, data = f".probe-{uuid.uuid4().hex}", os.urandom(64)
         try:
             self.put(key, data)
             kept = self.exists(key) and self.get(key) == data
             self.delete(key)
-            outcome.append("" if kept else f"{self.url}: it does not give back what was written: {ELSEWHERE}")
+            wrong = StorageError(f"{self.url}: it does not give back what was written: {ELSEWHERE}")
+            outcome.append(None if kept else wrong)
         except StorageError as error:
-            outcome.append(str(error).replace(f"/{key}", ""))  # the random name tells the reader nothing
+            outcome.append(type(error)(str(error).replace(f"/{key}", "")))  # the random name tells the reader nothing
 
     def _at(self, key: str) -> str:
         if key.startswith("/") or ".." in key.split("/"):

@@ -12,7 +12,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, PopulationBasedTraining
 
 import raysweep
-from raysweep import capacity, preflight
+from raysweep import capacity, note, preflight
 from raysweep.flags import Flags
 from raysweep.optuna_search import OptunaSearch
 from raysweep.space import describe
@@ -20,6 +20,7 @@ from raysweep.state import SweepState
 from raysweep.sweep import settle
 from raysweep.task import Task
 from raysweep.variants import Variants
+from tests import s3
 
 SPACE = {"lr": tune.uniform(0.0, 1.0)}
 
@@ -286,6 +287,31 @@ def test_the_storage_is_tried_out(tmp_path):
     assert "a file stands where a folder should be" in problem
     [problem] = preflight.probe("ftp://host/runs")
     assert "it must be a folder or s3://bucket/prefix" in problem
+
+
+@pytest.mark.parametrize("job", [True, False], ids=["in a job", "in no job"])
+@pytest.mark.parametrize("own", [True, False], ids=["its cluster's", "another"])
+def test_a_job_waits_for_the_store_of_its_cluster(s3_proxy, monkeypatch, job, own):
+    s3.use(s3_proxy, monkeypatch)
+    storage = s3_proxy.new_bucket()
+    monkeypatch.setenv("RAYSWEEP_STORAGE", storage if own else "s3://raysweep")
+    if job:
+        monkeypatch.setenv(note.OF_RAY, "{}")
+    s3_proxy.unavailable(requests=2)
+    problems = preflight.probe(storage)
+    assert bool(problems) is not (job and own)
+    assert all("the store is not available" in problem for problem in problems)
+
+
+def test_a_store_that_stays_away_is_named(s3_proxy, monkeypatch):
+    s3.use(s3_proxy, monkeypatch)
+    storage = s3_proxy.new_bucket()
+    monkeypatch.setenv("RAYSWEEP_STORAGE", storage)
+    monkeypatch.setenv(note.OF_RAY, "{}")
+    monkeypatch.setattr(preflight, "OWN_STORE_S", 2.0)
+    s3_proxy.unavailable()
+    [problem] = preflight.probe(storage)
+    assert problem.startswith(f"`--storage {storage}`: {storage}: ")
 
 
 def on_cluster(monkeypatch, tmp_path, storage="s3://bucket/sweeps", **flags):

@@ -6,6 +6,7 @@ Each fault comes when the journal has so many results, never after a time.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,7 +119,8 @@ def test_a_store_that_is_away_for_a_minute_costs_nothing(docker_cluster: DockerP
 def test_a_killed_head_comes_back_and_its_sweeps_go_on_followed_or_not(docker_cluster: DockerProject) -> None:
     """One by `raysweep submit`, which submits it again; one by plain Ray, and nobody watches: the keeper does."""
     place, alone = docker_cluster.sweep("head-killed"), docker_cluster.sweep("alone")
-    flags = ("--samples", str(SAMPLES), "--cpus-per-trial", "0.4")  # there is room for both
+    # There is room for two trials of each, so neither has to wait for the other one's end.
+    flags = ("--samples", str(SAMPLES), "--cpus-per-trial", "0.4", "--concurrency", "2", "--max-iterations", "20")
     command = docker_cluster.command("submit", "tpe_asha", "--task", "slow", "--name", "head-killed", *flags)
     follower = subprocess.Popen(
         command, cwd=docker_cluster.folder, env=docker_cluster.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -127,17 +129,19 @@ def test_a_killed_head_comes_back_and_its_sweeps_go_on_followed_or_not(docker_cl
     left = docker_cluster.submit("random_search", "--name", "alone", *flags, detached=True)
     said = log_of(left)
     assert left.returncode == 0, said
+    lost = re.search(r"raysubmit_\w+", said)[0]
     wait_for_results(place, 10)
     wait_for_results(alone, 1)
     before, before_alone = events_of(place), events_of(alone)
+    assert len(state_of(alone).trials) < SAMPLES, "the sweep that nobody follows was about to end by itself"
     head = docker_cluster.containers("head")[0]
     os.kill(head["State"]["Pid"], signal.SIGKILL)  # not `docker kill`, after which the engine restarts nothing
     log = log_of(follower)
     assert follower.returncode == 0, log
     assert "it is submitted again, and resumes" in log
     wait_until_no_job_is_left(docker_cluster)
-    keeper = docker("logs", docker_cluster.containers("keeper")[0]["Id"])
-    assert "was lost: raysubmit_" in keeper
+    lives = [row.split()[0] for row in docker_cluster.run("status").stdout.splitlines()[1:]]
+    assert [job for job in lives if job.startswith("raysubmit_")] == [f"{lost}-life2"], lives
     for sweep, seen in ((place, before), (alone, before_alone)):
         after = events_of(sweep)
         assert after[: len(seen)] == seen
