@@ -1,12 +1,12 @@
 """Plain Ray Tune under the same faults: what it does with them, for the column beside ours in docs/faults.md.
 
     python -m tests.chaos.plain FAULT...                   runs these faults, prints one line of JSON for each
-    python -m tests.chaos.plain --all                      runs them all; those of nodes want `make image`
+    python -m tests.chaos.plain --all                      runs them all; those of nodes and pods want `make image`
 
 The sweep is that of a cell (ASHA, 8 trials of 9 iterations of the bowl), written as Ray's documentation has it: a
 function trainable that reports a checkpoint in each iteration, a Tuner, `Tuner.restore` after a death of the driver.
-It runs in a private Ray, with a folder or a bucket behind the proxy, or as a job on the cluster of containers. What
-happened is read from the steps that the trials note, not from Ray's own summary.
+It runs in a private Ray, with a folder or a bucket behind the proxy, or as a job on the cluster of containers or of
+pods. What happened is read from the steps that the trials note, not from Ray's own summary.
 """
 
 from __future__ import annotations
@@ -26,19 +26,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raysweep.errors import ClusterError
 from raysweep.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from tests.docker.conftest import DockerProject
+    from tests.k8s.kind_project import KindProject
     from tests.s3 import S3Proxy
 
 SAMPLES, ITERATIONS, AT, PACE_S, NODE_PACE_S = 8, 9, 3, 0.1, 0.5
 BEFORE = 12  # steps
+EAT = "armed/eat"
 LIMIT_S, LONG_S = 90.0, 300.0
-INSIDE = {"exception": "raise", "trial-memory": "memory", "nan": "nan", "trial-hung": "hang"}
-OUTSIDE = ("trial-killed", "driver-killed", "state-damaged", "submitted-twice", "stopped", "disk-full")
+INSIDE = {
+    "exception": "raise", "exception-charged": "raise", "trial-memory": "memory", "nan": "nan", "trial-hung": "hang",
+}  # fmt: skip
+ALLOWED = {"exception": "1"}  # --max-failures of ours, max_failures of Ray's
+OUTSIDE = ("trial-killed", "driver-killed", "driver-hung", "state-damaged", "submitted-twice", "stopped", "disk-full")
 STORE = ("s3-503", "s3-hangs", "s3-resets", "s3-refuses", "s3-loses")
-NODES = ("node-killed", "node-sigterm", "node-cut", "head-killed")
+NODES = ("node-killed", "node-sigterm", "node-cut", "node-memory", "head-killed")
+PODS = ("pod-killed", "pod-deleted", "head-pod-deleted")
+BUCKET = "s3://raysweep"  # of either cluster's own store
 
 
 def train(config: dict[str, Any]) -> None:
@@ -59,6 +67,12 @@ def train(config: dict[str, Any]) -> None:
         height *= config["pace"]
         path.append(iteration)
         loss = (config["x"] - 1) ** 2 + (config["y"] + 2) ** 2 + height
+        if notes.exists(EAT):
+            notes.delete(EAT)
+            eaten = []
+            while True:
+                eaten.append(bytearray(os.urandom(1 << 20)) * 64)  # touched, so that it counts
+                time.sleep(0.1)  # the monitor looks four times a second
         for fault in INSIDE.values():
             if iteration != AT or not notes.exists(f"armed/{fault}"):
                 continue
@@ -75,7 +89,7 @@ def train(config: dict[str, Any]) -> None:
             tune.report({"loss": loss}, checkpoint=tune.Checkpoint.from_directory(place))
 
 
-def drive(notes: str, storage: str, cpus: str, pace_s: str) -> None:
+def drive(notes: str, storage: str, cpus: str, pace_s: str, failures: str = "0") -> None:
     """The driver, which restores the sweep if there is one.
 
     Args:
@@ -83,6 +97,7 @@ def drive(notes: str, storage: str, cpus: str, pace_s: str) -> None:
         storage: Ray's storage_path; an S3 URL may have a query.
         cpus: of a trial.
         pace_s: of an iteration, in seconds.
+        failures: of a trial, after which it is given up.
     """
     import ray
     from ray import tune
@@ -105,8 +120,11 @@ def drive(notes: str, storage: str, cpus: str, pace_s: str) -> None:
             tune_config=tune.TuneConfig(
                 metric="loss", mode="min", scheduler=ASHAScheduler(max_t=ITERATIONS), num_samples=SAMPLES
             ),
-            run_config=tune.RunConfig(name="sweep", storage_path=storage, verbose=0),
-        )
+            run_config=tune.RunConfig(
+                name="sweep", storage_path=storage, verbose=0,
+                failure_config=tune.FailureConfig(max_failures=int(failures)),
+            ),
+        )  # fmt: skip
     found = tuner.fit()
     lost = sum(not _whole(result.checkpoint) for result in found)
     print("found", json.dumps({"results": len(found), "errors": found.num_errors, "lost": lost}), flush=True)
@@ -161,12 +179,12 @@ class Run:
         return {"exit": code, "trials": len(trials), "repeated": sum(steps.values()) - len(steps), **told}
 
 
-def privately(folder: Path, storage: str, limit_s: float = LIMIT_S, **more: str) -> Run:
+def privately(folder: Path, storage: str, limit_s: float = LIMIT_S, failures: str = "0", **more: str) -> Run:
     """In a private Ray of this machine."""
     notes = folder / "notes"
     notes.mkdir(exist_ok=True)
     code = "import sys; from tests.chaos.plain import drive; drive(*sys.argv[1:])"
-    command = [sys.executable, "-c", code, str(notes), storage, "1", str(PACE_S)]
+    command = [sys.executable, "-c", code, str(notes), storage, "1", str(PACE_S), failures]
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     env |= {"HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[2]), "RAY_USAGE_STATS_ENABLED": "0"} | more
 
@@ -199,7 +217,7 @@ def _run(fault: str, folder: Path, storage: Path) -> dict[str, Any]:
     if fault in INSIDE:
         (folder / "notes" / "armed").mkdir(parents=True)
         (folder / "notes" / "armed" / INSIDE[fault]).touch()
-    sweep = privately(folder, str(storage))
+    sweep = privately(folder, str(storage), failures=ALLOWED.get(fault, "0"))
     if fault in OUTSIDE:
         sweep.after(BEFORE)
     if fault == "trial-killed":
@@ -207,6 +225,13 @@ def _run(fault: str, folder: Path, storage: Path) -> dict[str, Any]:
     elif fault == "driver-killed":
         sweep.kill()
         sweep.again()
+    elif fault == "driver-hung":
+        os.kill(sweep.process.pid, signal.SIGSTOP)
+        second = privately(folder, str(storage))
+        second.after(len(sweep.steps()) + 1)
+        os.kill(sweep.process.pid, signal.SIGCONT)
+        code = second.end()["exit"]
+        return {**sweep.end(), "second": code}
     elif fault == "state-damaged":
         sweep.kill()
         for state in (storage / "sweep").glob("experiment_state-*.json"):
@@ -260,34 +285,45 @@ def _for_a_while(proxy: S3Proxy, fault: Callable[[], None], seconds: float) -> N
     proxy.heal()
 
 
-def on_nodes(faults: list[str]) -> Iterator[dict[str, Any]]:
-    """Faults of nodes: the driver is a job on a cluster of containers, whose store keeps what it saves."""
-    from tests.docker.conftest import running_cluster, temporary_project
-
-    with tempfile.TemporaryDirectory(prefix="plain-") as place, temporary_project(Path(place)) as project:
-        shutil.copy(__file__, project.folder / "plain.py")
-        with running_cluster(project):
-            for fault in faults:
-                yield {"fault": fault, **_node(fault, project)}
-
-
-def _node(fault: str, project: DockerProject) -> dict[str, Any]:
-    from raysweep.targets import store
-    from tests.docker.conftest import docker
-
-    notes, storage = f"{store.STORAGE}/plain/{fault}/notes", f"{store.STORAGE}/plain/{fault}/runs"
-    query = "?scheme=http&endpoint_override=store:8333&region=us-east-1"
+def as_job(fault: str, ray: list[str], project: Path, env: dict[str, str], store: str, cpus: float = 0.4) -> Run:
+    """As a job on a cluster, whose own store keeps what it saves; `store` is that store's address there."""
+    notes, storage = f"{BUCKET}/plain/{fault}/notes", f"{BUCKET}/plain/{fault}/runs"
+    query = f"?scheme=http&endpoint_override={store}&region=us-east-1"
     words = ["python", "-c", "import sys, plain; plain.drive(*sys.argv[1:])"]
-    job = [*project.ray, "job", "submit", "--working-dir", ".", "--", *words, notes, storage + query]
+    job = [*ray, "job", "submit", "--working-dir", ".", "--", *words, notes, storage + query]
+    shutil.copy(__file__, project / "plain.py")
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*job, "0.4", str(NODE_PACE_S)], cwd=project.folder, env=project.env | project.ray_env, text=True,
+            [*job, str(cpus), str(NODE_PACE_S)], cwd=project, env=env, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
-    sweep = Run(open_storage(notes), start, LONG_S)
-    sweep.after(BEFORE)
+    run = Run(open_storage(notes), start, LONG_S)
+    run.after(BEFORE)
+    return run
+
+
+def on_nodes(faults: list[str]) -> Iterator[dict[str, Any]]:
+    """Faults of nodes: the driver is a job on a cluster of containers."""
+    from tests.docker.conftest import running_cluster, temporary_project
+
+    with (
+        tempfile.TemporaryDirectory(prefix="plain-") as place,
+        temporary_project(Path(place)) as project,
+        running_cluster(project),
+    ):
+        for fault in faults:
+            yield {"fault": fault, **_node(fault, project)}
+            while not project.healthy:
+                time.sleep(1)
+
+
+def _node(fault: str, project: DockerProject) -> dict[str, Any]:
+    from tests.docker.conftest import docker
+
+    cpus = 1 if fault == "node-memory" else 0.4
+    sweep = as_job(fault, project.ray, project.folder, project.env | project.ray_env, "store:8333", cpus)
     if fault == "head-killed":
         (head,) = project.containers("head")
         os.kill(head["State"]["Pid"], signal.SIGKILL)
@@ -298,31 +334,63 @@ def _node(fault: str, project: DockerProject) -> dict[str, Any]:
         return sweep.end()
     busy = sweep.steps()[-1][4]
     victim = next(each for each in project.containers("worker") if each["Config"]["Hostname"] == busy)
-    if fault == "node-cut":
+    if fault == "node-memory":
+        sweep.notes.put(EAT, b"")
+    elif fault == "node-cut":
         (network,) = victim["NetworkSettings"]["Networks"]
         docker("network", "disconnect", network, victim["Id"])
         time.sleep(60)
         docker("network", "connect", "--alias", "worker", network, victim["Id"])
     else:
         os.kill(victim["State"]["Pid"], signal.SIGKILL if fault == "node-killed" else signal.SIGTERM)
-    found = sweep.end()
-    with contextlib.suppress(AssertionError):
-        while not project.healthy:
-            time.sleep(1)
-    return found
+    return sweep.end()
+
+
+def on_pods(faults: list[str]) -> Iterator[dict[str, Any]]:
+    """Faults of pods: the driver is a job on the Ray cluster of a kind cluster."""
+    from tests.k8s.conftest import running_kind
+
+    with tempfile.TemporaryDirectory(prefix="plain-") as place, running_kind(Path(place)) as kind:
+        kind.state("none")  # sets what S3 needs
+        for fault in faults:
+            yield {"fault": fault, **_pod(fault, kind)}
+
+
+def _pod(fault: str, kind: KindProject) -> dict[str, Any]:
+    from tests.k8s.kind_project import eventually
+
+    sweep = as_job(fault, kind.ray, kind.folder, kind.env | kind.ray_env, "raysweep-store:8333")
+    if fault == "head-pod-deleted":
+        (head,) = kind.pods("ray.io/node-type=head")
+        kind.kubectl("delete", "pod", head["metadata"]["name"])
+        sweep.process.communicate()
+        eventually("another head answers", lambda: _forgot(kind), LONG_S)
+        sweep.again()
+    else:
+        how = ("--grace-period=0", "--force") if fault == "pod-killed" else ("--wait=false",)
+        kind.kubectl("delete", "pod", sweep.steps()[-1][4], *how)
+    return sweep.end()
+
+
+def _forgot(kind: KindProject) -> bool:
+    """Whether a head answers that knows of no job: it is a new one."""
+    with contextlib.suppress(ClusterError, RuntimeError):
+        return not kind.jobs()
+    return False
 
 
 def main(asked: list[str]) -> None:
-    """Runs them, those of nodes last."""
-    known = (*INSIDE, *OUTSIDE, *STORE, *NODES)
+    """Runs them, those of clusters last."""
+    known = (*INSIDE, *OUTSIDE, *STORE, *NODES, *PODS)
     faults = list(known) if asked == ["--all"] else asked
     if unknown := set(faults) - set(known):
         sys.exit(f"error: unknown faults {', '.join(sorted(unknown))}: known are {', '.join(known)}")
-    for fault in [each for each in faults if each not in NODES]:
+    for fault in [each for each in faults if each not in (*NODES, *PODS)]:
         print(json.dumps(run(fault)), flush=True)
-    if nodes := [each for each in faults if each in NODES]:
-        for found in on_nodes(nodes):
-            print(json.dumps(found), flush=True)
+    for known, on_cluster in ((NODES, on_nodes), (PODS, on_pods)):
+        if mine := [each for each in faults if each in known]:
+            for found in on_cluster(mine):
+                print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

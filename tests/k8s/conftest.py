@@ -6,9 +6,11 @@ KIND_FULL=1 runs what takes long, too.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,13 +49,9 @@ def missing() -> str | None:
     return f"NO KUBERNETES HERE: there is no image {' and '.join(absent)}, see `make image`" if absent else None
 
 
-@pytest.fixture(scope="session")
-def kind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindProject]:
-    """The cluster; afterwards nothing of it is left."""
-    if given := os.environ.get("KIND_PROJECT"):
-        yield KindProject(Path(given))
-        return
-    folder = tmp_path_factory.mktemp("kind")
+@contextlib.contextmanager
+def running_kind(folder: Path) -> Iterator[KindProject]:
+    """A project in this folder, whose cluster is up; afterwards nothing of it is left."""
     made = make_project(folder)
     for name in (".rayignore", ".gitignore", "k8s"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -63,7 +61,7 @@ def kind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindProject]:
     started = project.run(
         "cluster", "up", "--target", "kind", "--dashboard-port", str(dashboard), "--s3-port", str(s3), seconds=1500
     )
-    print(started.stdout)
+    print(started.stdout, file=sys.stderr)
     try:
         assert started.returncode == 0, started.stdout
         yield project
@@ -73,3 +71,13 @@ def kind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindProject]:
     assert ended.returncode == 0, ended.stdout
     assert name not in subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True).stdout
     assert name not in subprocess.run(["docker", "ps", "--all"], capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="session")
+def kind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindProject]:
+    """The cluster of all tests."""
+    if given := os.environ.get("KIND_PROJECT"):
+        yield KindProject(Path(given))
+        return
+    with running_kind(tmp_path_factory.mktemp("kind")) as project:
+        yield project

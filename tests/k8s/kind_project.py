@@ -50,21 +50,29 @@ class KindProject:
             command, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
-    def ray_job_submit(
-        self, *arguments: str, wait: bool = True, job: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """The plain command, with the variables that `cluster up` prints."""
-        env = self.env | {
+    @property
+    def ray(self) -> list[str]:
+        """Ray's own command line."""
+        return [sys.executable, "-m", "ray.scripts.scripts"]
+
+    @property
+    def ray_env(self) -> dict[str, str]:
+        """The variables that `cluster up` prints."""
+        return {
             "RAY_API_SERVER_ADDRESS": self.cluster.dashboard,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": self.cluster.token_path,
         }
-        ray = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", "."]
+
+    def ray_job_submit(
+        self, *arguments: str, wait: bool = True, job: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """The plain command."""
         flags = [*([] if wait else ["--no-wait"]), *([f"--submission-id={job}"] if job else [])]
         return subprocess.run(
-            [*ray, *flags, "--", "python", *arguments],
+            [*self.ray, "job", "submit", "--working-dir", ".", *flags, "--", "python", *arguments],
             cwd=self.folder,
-            env=env,
+            env=self.env | self.ray_env,
             capture_output=True,
             text=True,
             timeout=900,
