@@ -51,6 +51,7 @@ class Stop(NotSaved, tune.Stopper, tune.Callback):
         self._reported = False
         self._failed: list[str] = []
         self.refused: str | None = None
+        self.out_of_time = False  # the sweep has ended since its own time was used up
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Asked by Tune, and by a replay, with each result."""
@@ -60,12 +61,8 @@ class Stop(NotSaved, tune.Stopper, tune.Callback):
 
     def stop_all(self) -> bool:
         """Asked by Tune in each step."""
+        self.out_of_time = self.out_of_time or time.monotonic() - self._began >= self._budget
         return self.out_of_time or self.refused is not None or self.hopeless
-
-    @property
-    def out_of_time(self) -> bool:
-        """Whether the sweep's own time is used up."""
-        return time.monotonic() - self._began >= self._budget
 
     @property
     def hopeless(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from raysweep.runner import Runner, code_hash
 from raysweep.state import SweepState
 from raysweep.storage import Storage, open_storage
 from raysweep.supervisor import Supervisor
-from raysweep.sweep import NoKnobs, Strategy, Sweep, settle, strategy_of
+from raysweep.sweep import NoKnobs, Strategy, Sweep, default_storage, settle, strategy_of
 from raysweep.task import Task
 from raysweep.variants import Variants
 
@@ -44,12 +45,14 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
     def body(flags: Flags, values: Any, problems: list[str]) -> None:
         # A second life must find the sweep of the first. Who resumes has to say which.
         fresh = default_name(flags.task, name) if flags.resume == "never" else None
-        named = dataclasses.replace(flags, name=flags.name or fresh)
+        named, began = dataclasses.replace(flags, name=flags.name or fresh), time.monotonic()
 
         def driver(again: bool) -> int:
             if named.name and not again:
                 note.leave(named.name)
-            asked = dataclasses.replace(named, resume="auto") if again else named
+            asked = _another_life(named, time.monotonic() - began) if again else named
+            if again or _lived_before(asked):
+                preflight.sit_out(asked.storage or default_storage())
             return _exit_code(lambda: _from_flags(chosen, asked, values, problems))
 
         code = Supervisor(driver).run()
@@ -57,6 +60,17 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
         sys.exit(code)
 
     command(chosen.doc, knobs, body, f"python jobs/{name}.py")()
+
+
+def _lived_before(flags: Flags) -> bool:
+    """Whether this is another try of a job; of a RayJob's tries no one knows which it is."""
+    return note.life() > 1 or (flags.resume != "never" and preflight.is_own(flags.storage or default_storage()))
+
+
+def _another_life(flags: Flags, seconds: float) -> Flags:
+    """What a driver is asked that goes on after so many seconds of the ones before."""
+    budget = flags.time_budget and max(flags.time_budget - seconds, 1.0)
+    return dataclasses.replace(flags, resume="auto", time_budget=budget)
 
 
 def _exit_code(work: Callable[[], Any]) -> int:

@@ -27,6 +27,7 @@ from ray.tune import PlacementGroupFactory
 from ray.tune.execution import tune_controller
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
+from ray.tune.result import TIME_TOTAL_S
 
 from raysweep.errors import StorageError, Unavailable
 
@@ -161,6 +162,7 @@ class RecoveringTrial(Trial):
     """
 
     timeout = math.inf
+    _until = math.inf  # when the time of this run of it will be used up, by the wall clock
     most: dict[str, float] = {}  # noqa: RUF012 - replaced, never changed
     kind: Kind | None = None
     losses = 0
@@ -181,6 +183,14 @@ class RecoveringTrial(Trial):
     def path(self) -> str | None:
         """Asked by Ray at the end: its own folder of the trial, which one that did not run in this life has not got."""
         return super().path if self.storage is not None and self.storage.trial_dir_name else None
+
+    def set_status(self, status: str) -> None:
+        """Called by Ray. A trial's time runs while it does, and not while it is paused or waits for room."""
+        if status == Trial.RUNNING != self.status:
+            saved = self.run_metadata.checkpoint_manager.latest_checkpoint_result
+            used = saved.metrics.get(TIME_TOTAL_S, 0.0) if saved else 0.0
+            self._until = time.time() + self.timeout - used
+        super().set_status(status)
 
     def handle_error(self, exc: Any = None) -> None:
         """Called by Ray when the trial's actor raised, or is gone."""
@@ -237,5 +247,4 @@ class RecoveringTrial(Trial):
             self.run_metadata.num_failures += self._counts(kind)
 
     def _time_is_up(self) -> bool:
-        began = self.run_metadata.start_time
-        return began is not None and time.time() - began >= self.timeout
+        return time.time() >= self._until

@@ -2,9 +2,9 @@
 
 Ray's own experiment state is a cache of at most ten seconds' age; a sweep is resumed from the journal alone.
 An event is one line of JSON with a sequence number. Lines are kept in segments, `journal/<term>-<first seq>.jsonl`:
-in a folder one file per driver, written line by line; in an object store, which cannot append, one object per
-second or less. The term is that of the driver's lease (see `lease`): where a later term begins, an earlier one ends,
-whatever a driver that lost its lease still writes.
+in a folder one file per driver, written line by line; in an object store, which cannot append, objects that are
+written again each second while they are small. The term is that of the driver's lease (see `lease`): where a later
+term begins, an earlier one ends, whatever a driver that lost its lease still writes.
 
 Events, by `type`:
     start     a driver began or resumed the sweep                      term, resumed
@@ -27,6 +27,8 @@ import math
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import IO, Any
 
 from raysweep.errors import StorageError
@@ -37,6 +39,8 @@ Event = dict[str, Any]
 
 # A result is acknowledged when the driver has it; on an object store it may be lost for this long at most.
 FLUSH_SECONDS = 1.0
+SEGMENT_BYTES = 256 * 1024  # from which an object is not written again: the next lines begin another
+READERS = 16
 DURABLE_SECONDS = 60.0  # how long somebody who needs an event stored waits for that
 
 
@@ -46,9 +50,11 @@ def read(storage: Storage) -> list[Event]:
     Left out are the torn last line of a writer that was killed, and what a driver wrote after another one had begun.
     """
     terms: dict[int, list[Event]] = {}
-    for key in storage.list("journal/"):
-        term = int(key.removeprefix("journal/").partition("-")[0])
-        terms.setdefault(term, []).extend(_lines(storage.get(key)))
+    keys = storage.list("journal/")
+    with ThreadPoolExecutor(READERS) as readers:  # an object store answers slowly, and many at a time
+        for key, segment in zip(keys, readers.map(storage.get, keys), strict=True):
+            term = int(key.removeprefix("journal/").partition("-")[0])
+            terms.setdefault(term, []).extend(_lines(segment))
     events: list[Event] = []
     for term in sorted(terms):
         began = terms[term][0]["seq"] if terms[term] else math.inf
@@ -125,16 +131,19 @@ class _FileSink:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._file: IO[str]
+        self._written = self._synced = 0
 
     def open(self, key: str) -> None:
         path = self._storage.local_path(key)
         assert path is not None
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8", buffering=1)
+        _sync_folder(path.parent)
 
     def write(self, seq: int, line: str) -> None:
         try:
             self._file.write(line + "\n")
+            self._written = seq
         except OSError as error:
             raise StorageError(
                 f"{self._storage.url}: the journal cannot be written: {error.strerror}: what it says already is safe:"
@@ -142,6 +151,10 @@ class _FileSink:
             ) from error
 
     def stored(self, seq: int) -> bool:
+        if self._synced < seq:  # a killed process loses nothing, a machine without power what is in its memory
+            written = self._written
+            os.fsync(self._file.fileno())
+            self._synced = written
         return True
 
     def close(self) -> None:
@@ -150,12 +163,26 @@ class _FileSink:
         self._file.close()
 
 
+def _sync_folder(path: Path) -> None:
+    """Makes what it lists last, too."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 class _ObjectSink:
-    """Collects lines and puts them as one object a second, from a thread of its own."""
+    """Collects lines, and puts them once a second from a thread of its own.
+
+    The newest object is put again with the lines that came, until it is large: a long sweep has few of them to read,
+    and what a store took and did not keep comes with the next.
+    """
 
     def __init__(self, storage: Storage, term: int) -> None:
         self._storage, self._term = storage, term
         self._lines: list[tuple[int, str]] = []
+        self._key, self._body = "", b""  # the newest object
         self._lock, self._closing = threading.Condition(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="journal", daemon=True)
 
@@ -177,8 +204,10 @@ class _ObjectSink:
         with self._lock:
             held = list(self._lines)
         if held:
-            body = "".join(line + "\n" for _, line in held)
-            self._storage.put(_segment(self._term, held[0][0]), body.encode())
+            key = self._key or _segment(self._term, held[0][0])
+            body = self._body + "".join(line + "\n" for _, line in held).encode()
+            self._storage.put(key, body)
+            self._key, self._body = (key, body) if len(body) < SEGMENT_BYTES else ("", b"")
             with self._lock:
                 del self._lines[: len(held)]
                 self._lock.notify_all()

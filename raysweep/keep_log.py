@@ -2,8 +2,8 @@
 
 python -m raysweep.keep_log s3://bucket/sweep/logs python jobs/asha.py --name sweep
 
-A RayJob's cluster goes with its job, and with it the log that Ray keeps. One object a run, named by its time; its last
-line is the exit code, which KubeRay does not tell either.
+A RayJob's cluster goes with its job, and with it the log that Ray keeps. The objects of a run are named by its time and
+numbered; the last line is the exit code, which KubeRay does not tell either.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from collections.abc import Sequence
 from raysweep.errors import StorageError
 from raysweep.storage import Storage, open_storage
 
-SECONDS = 2.0  # between two versions of the object, if there is something new
+SECONDS = 2.0  # between two versions of the newest object, if there is something new
+PART_BYTES = 256 * 1024  # from which it is not written again: the next lines begin another
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ENDED = "exit code "
 
 
 class Log:
-    """What was printed so far, and the object that it goes to."""
+    """What was printed, and the objects that it goes to."""
 
     def __init__(self, place: Storage) -> None:
-        self._place, self._key = place, time.strftime("%Y%m%dT%H%M%S.log", time.gmtime())
-        self._text, self._kept = bytearray(), 0
+        self._place, self._run, self._part = place, time.strftime("%Y%m%dT%H%M%S", time.gmtime()), 0
+        self._text, self._kept = bytearray(), 0  # of the newest object
 
     def add(self, line: bytes) -> None:
         """Appends a line."""
@@ -41,8 +42,11 @@ class Log:
         text = bytes(self._text)
         if len(text) > self._kept:
             with contextlib.suppress(StorageError):
-                self._place.put(self._key, text)
+                self._place.put(f"{self._run}.{self._part:06d}.log", text)
                 self._kept = len(text)
+                if self._kept >= PART_BYTES:
+                    del self._text[: self._kept]
+                    self._part, self._kept = self._part + 1, 0
 
 
 def run(command: Sequence[str], place: Storage) -> int:

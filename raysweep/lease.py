@@ -47,7 +47,7 @@ class Term:
         place: machine, boot and pid namespace of the driver: a pid means something there only.
         host: the machine's name, for people.
         pid: the driver's process.
-        born: when that process began, so that a pid used again is not mistaken for it.
+        born: when that process began, in ticks since the boot, so that a pid used again is not mistaken for it.
         beat: counts the renewals.
         released: the driver has left the sweep.
     """
@@ -174,7 +174,10 @@ def _wait_for_lapse(storage: Storage, held: Term, tell: Callable[[str], None]) -
     until = time.monotonic() + LAPSE_SECONDS
     while time.monotonic() < until:
         time.sleep(LOOK_SECONDS)
+        asked = time.monotonic()
         now = _newest(storage)
+        if (waited := time.monotonic() - asked) > RENEW_SECONDS:
+            until += waited  # the storage was away, for the holder too
         if now and now.released:
             return
         if now != held:
@@ -196,7 +199,7 @@ def _newest(storage: Storage) -> Term | None:
 
 
 def _next_term(newest: Term | None) -> Term:
-    born = psutil.Process().create_time()
+    born = _born(os.getpid())
     number = newest.number + 1 if newest else 1
     return Term(number, uuid.uuid4().hex[:8], _place(), socket.gethostname(), os.getpid(), born)
 
@@ -216,7 +219,14 @@ def _place() -> str:
 
 def _lives(pid: int, born: float) -> bool:
     try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - born) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+        return _born(pid) == born and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except (OSError, psutil.Error):
         return False
+
+
+def _born(pid: int) -> float:
+    """As the kernel counts it: a time of day would change when somebody sets the clock."""
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        return float(stat.read_text().rpartition(")")[2].split()[19])  # field 22, starttime, of proc(5)
+    return psutil.Process(pid).create_time()

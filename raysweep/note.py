@@ -58,6 +58,12 @@ def life_of(job: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else (job, 1)
 
 
+def life() -> int:
+    """Which life of its job this process is in, from 1; also outside of a job."""
+    told = json.loads(os.environ.get(OF_RAY) or "{}").get("metadata", {})
+    return life_of(told.get(OWN[0], ""))[1]
+
+
 def leave(name: str) -> None:
     """Notes how the job that this process is can be submitted again; does nothing outside of one, or without a keeper.
 

@@ -86,8 +86,8 @@ class OptunaSearch(RayOptunaSearch):
             system_attrs=trial.memory,
         )
         self.study.add_trial(frozen)
-        number = len(self.study.get_trials(deepcopy=False)) - 1
-        self._ot_trials[trial.id] = optuna.trial.Trial(self.study, self.study.trials[number]._trial_id)
+        added = self.study.get_trials(deepcopy=False)[-1]  # a copy of all trials for each would be quadratic
+        self._ot_trials[trial.id] = optuna.trial.Trial(self.study, added._trial_id)
         if trial.ended:
             self._completed_trials.add(trial.id)
 
@@ -125,7 +125,7 @@ class OptunaSearch(RayOptunaSearch):
 
     def memory(self, trial_id: str) -> dict[str, Any]:
         """What the sampler noted on a trial, such as the state of CMA-ES; goes into the journal."""
-        return dict(self.study.trials[self._ot_trials[trial_id].number].system_attrs)
+        return dict(self.study.get_trials(deepcopy=False)[self._ot_trials[trial_id].number].system_attrs)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Reports an iteration to the study, unless the value is not a number or there are several objectives."""

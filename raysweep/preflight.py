@@ -6,25 +6,29 @@ Each returns problems, one sentence each: the argument in backticks, the value, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import re
 import uuid
+from collections.abc import Callable
 from typing import Any
 
+import click
 import ray
 from ray import cloudpickle
 from ray.tune.schedulers import HyperBandScheduler, PopulationBasedTraining
 from ray.tune.search import Searcher
 from ray.util import inspect_serializability
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from raysweep import capacity, note
 from raysweep.errors import BadInput, StorageError, Unavailable
 from raysweep.flags import Flags
+from raysweep.s3 import OUTAGE_SECONDS
 from raysweep.space import describe
 from raysweep.state import SweepState
 from raysweep.storage import FolderStorage, open_storage
@@ -203,20 +207,40 @@ def probe(storage: str) -> list[str]:
 
     A job waits for the store of its own cluster, which may have begun a moment ago, or not be known yet on this node.
     """
-    ours = note.OF_RAY in os.environ and storage == os.environ.get("RAYSWEEP_STORAGE")
-    patiently = Retrying(
-        retry=retry_if_exception_type(Unavailable),
-        stop=stop_after_delay(OWN_STORE_S if ours else 0.0),
-        wait=wait_fixed(1.0),
-        reraise=True,
-    )
     try:
-        patiently(open_storage(storage).probe)
+        _wait_for(storage, OWN_STORE_S if is_own(storage) else 0.0)
     except StorageError as error:
         return [f"`--storage {storage}`: {error}"]
     except BadInput as error:
         return list(error.problems)
     return []
+
+
+def is_own(storage: str) -> bool:
+    """Whether this is a job, and that is the storage of its cluster."""
+    return note.OF_RAY in os.environ and storage == os.environ.get("RAYSWEEP_STORAGE")
+
+
+def sit_out(storage: str) -> None:
+    """Waits for a store that is away, as a sweep that runs does: for a driver that takes one up again."""
+
+    def tell(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            click.echo(f"the storage {storage} is away: waiting {OUTAGE_SECONDS:g} s for it")
+
+    with contextlib.suppress(StorageError, BadInput):  # the checks tell
+        _wait_for(storage, OUTAGE_SECONDS, tell)
+
+
+def _wait_for(storage: str, seconds: float, tell: Callable[[RetryCallState], None] | None = None) -> None:
+    patiently = Retrying(
+        retry=retry_if_exception_type(Unavailable),
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(1.0),
+        before_sleep=tell,
+        reraise=True,
+    )
+    patiently(open_storage(storage).probe)
 
 
 def check_cluster(flags: Flags, sweep: Sweep) -> list[str]:

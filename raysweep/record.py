@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -58,7 +59,8 @@ class Recorder(NotSaved, tune.Callback):
         state: the sweep as the journal has it.
         metric: what best is measured by.
         mode: "max" or "min".
-        keep_all: keep every checkpoint while the sweep runs; PBT may exploit one that its owner has passed.
+        exploited: results back from its newest whose checkpoints other trials may still be given; PBT gives those of
+            a trial's last perturbation interval.
         lease: without it nothing is written or deleted any more.
     """
 
@@ -69,12 +71,13 @@ class Recorder(NotSaved, tune.Callback):
         state: SweepState,
         metric: str,
         mode: str,
-        keep_all: bool = False,
+        exploited: int = 0,
         lease: Lease | None = None,
     ) -> None:
         self._storage, self._journal, self.state = storage, journal, state
-        self._metric, self._mode, self._keep_all = metric, mode, keep_all
+        self._metric, self._mode, self._exploited = metric, mode, exploited
         self._lease = lease
+        self.waiting: Collection[Trial] = ()  # for Tune to take them up
         self._loaded: dict[str, str] = {}  # trial -> the checkpoint that it was last restored from
         self._cleaner = ThreadPoolExecutor(1, thread_name_prefix="expire")
 
@@ -132,6 +135,8 @@ class Recorder(NotSaved, tune.Callback):
             **decided,
         )
         self._register(record, trial, result)
+        live = (*trials, *self.waiting) if self._exploited else ()
+        self.expire(record, self._exploited, {each.checkpoint.path for each in live if each.checkpoint})
 
     def _exploit(self, record: TrialRecord, result: dict[str, Any]) -> None:
         loaded: dict[str, Any] | None = result.get(RESTORED)
@@ -147,9 +152,7 @@ class Recorder(NotSaved, tune.Callback):
         if not result.get(CHECKPOINT) or self._exploits(trial):
             return
         # Ray learns of the checkpoint here, without the extra remote call that it makes for its own.
-        trial.on_checkpoint(pointer(Checkpoint.from_dict(result[CHECKPOINT]), result.get(TIME_TOTAL_S, 0.0)))
-        if not self._keep_all:
-            self.expire(record)
+        trial.on_checkpoint(pointer(Checkpoint.from_dict(result[CHECKPOINT]), metrics_of(result)))
 
     def _exploits(self, trial: Trial) -> bool:
         """Whether PBT has just given the trial a donor's checkpoint, which it has yet to load."""
@@ -172,16 +175,31 @@ class Recorder(NotSaved, tune.Callback):
     def _failed(self, trial: Trial) -> None:
         self._write("failure", trial=trial.trial_id, error=error_of(trial), kind=str(trial.kind))
 
-    def expire(self, record: TrialRecord) -> None:
-        """Deletes a trial's checkpoints but for the best, the last ones and the one it continues from."""
-        saved = {r.iteration: r.checkpoint for r in record.results.values() if r.checkpoint}
+    def expire(self, record: TrialRecord, exploited: int = 0, given: Collection[str] = ()) -> None:
+        """Deletes a trial's checkpoints but for the best, the last ones and the one it continues from.
+
+        Args:
+            record: the trial.
+            exploited: what the trial had saved so many results ago, and since, stays too.
+            given: keys that trials are about to continue from.
+        """
+        newest = sorted(record.results.values(), key=lambda result: result.seq, reverse=True)
+        saved = [result for result in newest if result.checkpoint]
+        since = newest[min(exploited, len(newest) - 1)].seq if newest else 0
+        recent = next((i for i, result in enumerate(saved) if result.seq <= since), 0) + 1
         best = record.best(self._metric, self._mode)
-        kept = {saved[i].key for i in sorted(saved)[-KEEP_LAST:]} | {record.checkpoint.key if record.checkpoint else ""}
-        kept.add(best.checkpoint.key if best and best.checkpoint else "")
-        for result in record.results.values():
-            if result.checkpoint and result.checkpoint.key not in kept:
+        needed = {*given, record.checkpoint.key if record.checkpoint else ""}
+        for result in saved[max(KEEP_LAST, recent) :]:
+            if result is not best and result.checkpoint and result.checkpoint.key not in needed:
                 self._cleaner.submit(self._delete, result.checkpoint.key, self._journal.seq)
                 result.checkpoint = None
+
+    def expire_all(self) -> None:
+        """When all trials have ended: none will be given another one's checkpoint any more."""
+        records = self.state.trials.values()
+        given = {record.checkpoint.key for record in records if record.checkpoint}
+        for record in records:
+            self.expire(record, given=given)
 
     def _delete(self, key: str, seq: int) -> None:
         try:

@@ -76,7 +76,6 @@ class Runner:
         self.scheduler = config.scheduler or FIFOScheduler()
         self.schedule = Schedule(self.scheduler, sweep.seed)
         self.searcher: Searcher = config.search_alg
-        self.population = isinstance(self.scheduler, PopulationBasedTraining)
         self.stop = Stop(
             sweep.max_iterations,
             self.metrics if flags.nan == "stop" else (),
@@ -99,6 +98,12 @@ class Runner:
         return self.sweep.samples
 
     @property
+    def _exploited(self) -> int:
+        """Results back for which a trial's checkpoints may be given to another one."""
+        population = isinstance(self.scheduler, PopulationBasedTraining)
+        return int(self.scheduler._perturbation_interval) if population else 0
+
+    @property
     def left(self) -> int:
         """Trials that have not ended, or were never begun."""
         return max(self.total, len(self.state.trials)) - self.state.count(*ENDED)
@@ -106,13 +111,16 @@ class Runner:
     def run(self) -> SweepResults:
         spec = self._write_spec()
         log = Journal(self.place, self.lease.term, self.state.seq)
-        recorder = Recorder(self.place, log, self.state, *self._objective(), keep_all=self.population, lease=self.lease)
+        recorder = Recorder(self.place, log, self.state, *self._objective(), self._exploited, self.lease)
         board = TensorBoard(self.place, self.sweep.metric, self.state)
         self._greet()
         recorder.begin(self.resumed)
+        begun = self.left
         try:
             self._fit(recorder, board)
         finally:
+            if self._exploited and begun and not self.left:
+                recorder.expire_all()
             recorder.end("interrupted" if self.left else "ended")
             board.close()
             recorder.close()

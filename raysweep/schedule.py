@@ -161,6 +161,7 @@ class _Replay:
         self._schedule, self._make, self._ends = schedule, make, ends
         self.trials: dict[str, Trial] = {}
         self._saved: dict[str, _TrainingResult] = {}  # the newest checkpoint of each trial
+        self._saved_with: dict[str, dict[str, Any]] = {}  # checkpoint -> the result that it was reported with
         self._last: dict[str, dict[str, Any]] = {}  # the newest result of each trial
 
     def tell(self, event: Event) -> None:
@@ -176,7 +177,8 @@ class _Replay:
         # The decision is there already, from the result before; what was really done counts.
         trial = self.trials[event["trial"]]
         trial.set_config(event["after"])
-        self._continue_from(trial, pointer(Checkpoint.from_dict(event["checkpoint"])))
+        saved = Checkpoint.from_dict(event["checkpoint"])
+        self._continue_from(trial, pointer(saved, self._saved_with.get(saved.key, {})))
 
     def _result(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
@@ -185,7 +187,8 @@ class _Replay:
         self._last[trial.trial_id] = result
         if event["checkpoint"]:
             saved = Checkpoint.from_dict(event["checkpoint"])
-            self._saved[trial.trial_id] = pointer(saved, result[TIME_TOTAL_S])
+            self._saved[trial.trial_id] = pointer(saved, result)
+            self._saved_with[saved.key] = result
             self._continue_from(trial, self._saved[trial.trial_id])
         if not self._ends(trial.trial_id, result):
             decision = self._schedule.on_trial_result(self, trial, flatten_dict(result))

@@ -123,6 +123,7 @@ class TrialSource(NotSaved, SearchAlgorithm):
         self._counter = len(records)
         trials = replay(self._schedule, self._recorder.state.take_events(), self._trial, self._ends)
         self._waiting.extend(trials[record.id] for record in self._recorder.state.unfinished)
+        self._recorder.waiting = self._waiting
 
     def _end_what_was_decided(self) -> None:
         # The driver before was killed after a trial's last result, and before its end was journalled.

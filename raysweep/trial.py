@@ -193,10 +193,17 @@ def _data(reference: ray.ObjectRef) -> Any:
     return ray.get(reference)
 
 
-def pointer(saved: Checkpoint, time_total: float = 0.0) -> _TrainingResult:
-    """How a checkpoint looks to Ray: an opaque path that Ray hands around and never reads, copies or deletes."""
-    metrics = {TRAINING_ITERATION: saved.iteration, TIME_TOTAL_S: time_total, CHECKPOINT: saved.to_dict()}
-    return _TrainingResult(tune.Checkpoint(path=saved.key, filesystem=LocalFileSystem()), metrics)
+def pointer(saved: Checkpoint, metrics: dict[str, Any]) -> _TrainingResult:
+    """How a checkpoint looks to Ray: an opaque path that Ray hands around and never reads, copies or deletes.
+
+    Args:
+        saved: the checkpoint.
+        metrics: those of its iteration. A restore makes them the trial's last result, which is its final one if its
+            function returns at once.
+    """
+    own = {TRAINING_ITERATION: saved.iteration, CHECKPOINT: saved.to_dict()}
+    result = {TIME_TOTAL_S: 0.0, **metrics, **own}
+    return _TrainingResult(tune.Checkpoint(path=saved.key, filesystem=LocalFileSystem()), result)
 
 
 class TrialActor(tune.Trainable):
@@ -209,6 +216,7 @@ class TrialActor(tune.Trainable):
         self._session: Session | None = None
         self._start: Checkpoint | None = None
         self._saved: Checkpoint | None = None
+        self._saved_with: dict[str, Any] = {}  # metrics
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called by Ray to give this actor to another trial, or to this trial changed by PBT."""
@@ -231,7 +239,8 @@ class TrialActor(tune.Trainable):
         if outcome is None:
             return self._returned()
         _check_finite(outcome.metrics, self.spec.finite)
-        self._saved = outcome.checkpoint or self._saved
+        if outcome.checkpoint:
+            self._saved, self._saved_with = outcome.checkpoint, outcome.metrics
         saved = outcome.checkpoint.to_dict() if outcome.checkpoint else None
         return {**outcome.metrics, CHECKPOINT: saved, RESTORED: restored}
 
@@ -256,8 +265,9 @@ class TrialActor(tune.Trainable):
             self.trial_id, self.spec.storage, self.spec.max_iterations, self._start, state
         )
         if self.spec.timeout:
+            left = max(self.spec.timeout - self._time_total, 1.0)
             # Written in C, with a thread that needs no interpreter lock: it ends calls that hang outside of Python.
-            faulthandler.dump_traceback_later(self.spec.timeout, exit=True, file=sys.__stderr__ or 2)
+            faulthandler.dump_traceback_later(left, exit=True, file=sys.__stderr__ or 2)
         return self._start.to_dict() if self._start else None
 
     def _end_session(self) -> bool:
@@ -271,11 +281,12 @@ class TrialActor(tune.Trainable):
         """Called by Ray when it pauses or clones a trial: the newest verified checkpoint."""
         if self._saved is None:
             return _TrainingResult(None, dict(self._last_result or {}))
-        return pointer(self._saved, self._time_total)
+        return pointer(self._saved, {**self._saved_with, TIME_TOTAL_S: self._time_total})
 
     def restore(self, checkpoint_path: Any) -> None:
         """Called by Ray before the first step of a trial that continues from a checkpoint."""
         self._start = self._saved = Checkpoint.from_dict(checkpoint_path.metrics[CHECKPOINT])
+        self._saved_with = dict(checkpoint_path.metrics)
         self._iteration = self._start.iteration
         self._time_total = checkpoint_path.metrics.get(TIME_TOTAL_S, 0.0)
         self._restored = True

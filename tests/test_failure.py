@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from ray import tune
@@ -24,6 +25,7 @@ from ray.tune.execution import tune_controller
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
+from raysweep.checkpoint import Checkpoint
 from raysweep.errors import Corrupt, StorageError, Unavailable
 from raysweep.failure import (
     MOST_LOSSES,
@@ -37,6 +39,7 @@ from raysweep.failure import (
     Unreported,
     kind_of,
 )
+from raysweep.trial import pointer
 
 LOST = [ActorDiedError(), ActorUnavailableError("connection reset", None)]
 FULL = OutOfMemoryError("the node is low on memory")
@@ -188,9 +191,31 @@ def test_a_storage_that_refuses_keeps_the_trial_for_a_resume():
 @pytest.mark.parametrize(("timeout", "kind", "recovers"), [(5, Kind.TIMEOUT, False), (3600, Kind.LOST, True)])
 def test_a_process_that_was_ended_because_its_time_was_up_is_a_failure(timeout, kind, recovers):
     trial = make(timeout)
-    trial.run_metadata.start_time = time.time() - 10
+    with ten_seconds_ago():
+        trial.set_status(Trial.RUNNING)
     trial.handle_error(LOST[0])
     assert (trial.kind, trial.should_recover()) == (kind, recovers)
+
+
+def test_the_time_of_a_trial_is_what_it_ran_and_not_what_it_waited():
+    trial = make(timeout=15)
+    with ten_seconds_ago():
+        trial.set_status(Trial.RUNNING)
+        trial.set_status(Trial.PAUSED)
+    trial.set_status(Trial.RUNNING)
+    trial.handle_error(LOST[0])
+    assert trial.kind is Kind.LOST
+    saved = Checkpoint("checkpoints/00000/000001-hash", 1, 1, "hash")
+    trial.run_metadata.checkpoint_manager._latest_checkpoint_result = pointer(saved, {"time_total_s": 9.0})
+    with ten_seconds_ago():
+        trial.set_status(Trial.PENDING)
+        trial.set_status(Trial.RUNNING)
+    trial.handle_error(LOST[0])
+    assert trial.kind is Kind.TIMEOUT
+
+
+def ten_seconds_ago():
+    return mock.patch("time.time", return_value=time.time() - 10)
 
 
 def test_a_silent_trial_that_was_ended_hung():

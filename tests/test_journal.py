@@ -1,6 +1,7 @@
 """The journal: nothing that was appended is lost, whatever happens to the writer or the storage."""
 
 import json
+import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -183,9 +184,34 @@ def test_an_object_store_gets_the_lines_while_the_sweep_runs(store, monkeypatch)
     wait_for(lambda: read(store) == [first])
     second = log.append("result", trial="00001")
     wait_for(lambda: read(store) == [first, second])
-    assert len(store.objects) == 2
     log.close()
-    assert len(store.objects) == 2
+    assert list(store.objects) == ["journal/000001-000000001.jsonl"]
+
+
+def test_a_long_sweep_has_few_objects_and_none_of_them_is_large(store, monkeypatch):
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.001)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 2000)
+    log = Journal(store, 1)
+    events = []
+    for i in range(100):
+        events.append(log.append("result", trial="00000", iteration=i))
+        assert log.stored(i + 1)
+    log.close()
+    assert read(store) == events
+    sizes = [len(body) for body in store.objects.values()]
+    assert len(sizes) <= sum(sizes) / 2000 + 1
+    assert max(sizes) < 2200
+
+
+def test_what_the_store_took_and_did_not_keep_comes_with_the_next_line(store, monkeypatch):
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.01)
+    log = Journal(store, 1)
+    events = [log.append("result", trial="00000")]
+    assert log.stored(1)
+    store.objects.clear()
+    events.append(log.append("result", trial="00001"))
+    log.close()
+    assert read(store) == events
 
 
 def test_lines_are_kept_while_the_store_refuses(store, monkeypatch):
@@ -231,9 +257,17 @@ def test_an_event_counts_as_stored_when_the_store_has_it(store, monkeypatch):
     log.close()
 
 
-def test_a_line_of_a_file_is_stored_at_once(folder):
-    log = Journal(folder, 1)
+def test_a_line_of_a_file_is_stored_when_it_is_on_the_disk(folder, monkeypatch):
+    """Which a page cache is not: what is superfluous now must not be removed before."""
+    log, synced = Journal(folder, 1), []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(handle), sync(handle)))
+    first, second = (log.append("result", trial="00000")["seq"] for _ in range(2))
+    assert log.stored(first)
+    assert log.stored(second)
+    assert len(synced) == 1, "one look at the disk covers all lines before it"
     assert log.stored(log.append("result", trial="00000")["seq"])
+    assert len(synced) == 2
     log.close()
 
 

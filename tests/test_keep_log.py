@@ -31,6 +31,26 @@ def test_output_and_exit_code_are_kept_and_passed_on(
     assert keep_log.exit_code(kept(tmp_path)) == expected
 
 
+def test_a_long_log_is_kept_in_parts_of_which_only_the_newest_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keep_log, "PART_BYTES", 100)
+    place, puts = open_storage(str(tmp_path)), []
+    put = type(place).put
+    monkeypatch.setattr(type(place), "put", lambda self, key, data: (puts.append(len(data)), put(self, key, data)))
+    log = keep_log.Log(place)
+    lines = [f"line {number:03d}\n".encode() for number in range(100)]
+    for line in lines:
+        log.add(line)
+        log.keep()
+    log.add(b"exit code 0\n")
+    log.keep()
+    assert kept(tmp_path).encode() == b"".join(lines) + b"exit code 0\n"
+    assert max(puts) < 120
+    assert len(list(tmp_path.glob("*.log"))) == 9
+    assert keep_log.exit_code(sorted(tmp_path.glob("*.log"))[-1].read_text()) == 0
+
+
 def test_standard_error_is_part_of_the_log(tmp_path: Path) -> None:
     keep_log.run([sys.executable, "-c", "import sys; print('why', file=sys.stderr)"], open_storage(str(tmp_path)))
     assert kept(tmp_path).startswith("why\n")

@@ -77,6 +77,34 @@ def test_terms_count_up_and_a_released_one_is_followed_at_once(storage):
     assert storage.list("lease") == ["lease/000001.json", "lease/000002.json", "lease/000003.json"]
 
 
+def test_an_outage_while_a_second_driver_waits_is_no_sign_of_the_first_ones_death(
+    folder, quick, elsewhere, monkeypatch
+):
+    held = claim(folder)
+    silent(held)  # nor can it renew
+    elsewhere()
+    newest, looks = lease._newest, []
+
+    def away(storage):
+        found = newest(storage)
+        looks.append(found)
+        if len(looks) == 3:
+            time.sleep(1.2)  # longer than a lapse
+            held._put(beat=held._term.beat + 1)  # the first thing that a driver does when the storage is back
+        return found
+
+    monkeypatch.setattr(lease, "_newest", away)
+    with pytest.raises(BadInput, match="is being run by"):
+        claim(folder)
+
+
+def test_a_driver_lives_on_when_somebody_sets_the_clock(folder, quick, monkeypatch):
+    held = claim(folder)
+    monkeypatch.setattr("psutil.Process.create_time", lambda self: 0.0)
+    assert not held._term.free
+    held.release()
+
+
 def test_a_second_driver_is_refused_and_told_who_holds_it(storage, quick):
     first = claim(storage)
     with pytest.raises(BadInput, match=rf"is being run by driver \w+ on .* \(pid {os.getpid()}\): wait for its end"):

@@ -57,6 +57,15 @@ def test_a_further_life_leaves_the_same(job: str, monkeypatch: pytest.MonkeyPatc
     assert [each.id for each in note.read(open_storage(job))] == ["asha-first-1"]
 
 
+def test_a_process_knows_which_life_of_its_job_it_is(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert note.life() == 1
+    metadata = TOLD["metadata"] | {"job_submission_id": "asha-first-1-life7"}
+    monkeypatch.setenv(note.OF_RAY, json.dumps(TOLD | {"metadata": metadata}))
+    assert note.life() == 7
+    monkeypatch.delenv(note.OF_RAY)
+    assert note.life() == 1
+
+
 def test_without_a_keeper_or_outside_of_a_job_there_is_no_note(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(note.OF_RAY)
     note.leave("first")

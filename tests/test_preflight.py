@@ -303,6 +303,18 @@ def test_a_job_waits_for_the_store_of_its_cluster(s3_proxy, monkeypatch, job, ow
     assert all("the store is not available" in problem for problem in problems)
 
 
+def test_a_driver_that_takes_a_sweep_up_sits_an_outage_out_and_says_so_once(s3_proxy, monkeypatch, capsys):
+    s3.use(s3_proxy, monkeypatch)
+    storage = s3_proxy.new_bucket()
+    s3_proxy.unavailable(requests=3)
+    preflight.sit_out(storage)
+    assert preflight.probe(storage) == []
+    assert capsys.readouterr().out == f"the storage {storage} is away: waiting 600 s for it\n"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    preflight.sit_out(storage)  # at once: that will not pass, and the checks tell
+    assert "no permission" in preflight.probe(storage)[0]
+
+
 def test_a_store_that_stays_away_is_named(s3_proxy, monkeypatch):
     s3.use(s3_proxy, monkeypatch)
     storage = s3_proxy.new_bucket()

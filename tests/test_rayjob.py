@@ -127,6 +127,27 @@ def test_a_store_and_an_api_server_that_are_away_for_a_moment_do_not_end_the_fol
     assert kube.deleted == ["job"]
 
 
+def test_only_the_newest_part_of_a_log_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, reads = open_storage(str(tmp_path)), []
+    get = type(place).get
+    monkeypatch.setattr(type(place), "get", lambda self, key: (reads.append(key), get(self, key))[1])
+    printer = rayjob._Printer(place, "logs/mine")
+    place.put("logs/mine/1.000000.log", b"one\n")
+    printer.print_new()
+    place.put("logs/mine/1.000000.log", b"one\ntwo\n")
+    place.put("logs/mine/1.000001.log", b"three\n")
+    printer.print_new()
+    assert printer.code is None
+    place.put("logs/mine/1.000001.log", b"three\nexit code 3\n")
+    printer.print_new()
+    printer.print_new()
+    assert capsys.readouterr().out == "one\ntwo\nthree\nexit code 3\n"
+    assert printer.code == 3
+    assert reads.count("logs/mine/1.000000.log") == 2
+
+
 def test_the_log_of_an_earlier_run_does_not_end_a_healthy_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = open_storage(str(tmp_path))
     place.put("logs/before/1.log", b"error: bad input\nexit code 2\n")

@@ -8,6 +8,7 @@ from some event on: both journals must be the same.
 
 import hashlib
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,9 @@ from ray.tune.schedulers import (
 from ray.tune.schedulers.pb2 import PB2
 
 from raysweep.checkpoint import Checkpoint, owner
+from raysweep.record import KEEP_LAST, Recorder
 from raysweep.schedule import Schedule, replay
+from raysweep.state import SweepState
 from raysweep.trial import pointer
 
 MAX_T, TRIALS = 9, 18
@@ -47,10 +50,10 @@ def hyperband():
     return Schedule(metric(HyperBandScheduler(max_t=MAX_T, reduction_factor=3)), seed=0)
 
 
-def pbt(synch=False):
+def pbt(synch=False, interval=2):
     scheduler = PopulationBasedTraining(
         time_attr="training_iteration",
-        perturbation_interval=2,
+        perturbation_interval=interval,
         hyperparam_mutations={"lr": lambda: 1.0},
         quantile_fraction=0.4,
         synch=synch,
@@ -59,14 +62,14 @@ def pbt(synch=False):
     return Schedule(metric(scheduler), seed=0)
 
 
-def pbt_in_step():
-    return pbt(synch=True)
+def pbt_in_step(interval=2):
+    return pbt(True, interval)
 
 
-def pb2():
+def pb2(interval=2):
     scheduler = PB2(
         time_attr="training_iteration",
-        perturbation_interval=2,
+        perturbation_interval=interval,
         hyperparam_bounds={"lr": [0.1, 10.0]},
         quantile_fraction=0.4,
         log_config=False,
@@ -161,7 +164,7 @@ class Tune:
         self.schedule.on_trial_error(self, trial)
         trial.set_status(Trial.PENDING)
         self.schedule.on_trial_add(self, trial)
-        self.write("failure", trial=trial_id, error="gone")
+        self.write("failure", trial=trial_id, error="gone", kind="lost")
 
     def ended(self, trial, status):
         trial.set_status(Trial.TERMINATED)
@@ -182,7 +185,7 @@ class Tune:
         trial.set_status(Trial.PAUSED)
 
     def _schedule_trial_save(self, trial, result=None):
-        return pointer(self.saved).checkpoint
+        return pointer(self.saved, {}).checkpoint
 
 
 def checkpoint(trial, iteration):
@@ -194,16 +197,41 @@ def iteration_of(key):
 
 
 def give(trial, saved):
-    trial.run_metadata.checkpoint_manager._latest_checkpoint_result = pointer(saved)
+    trial.run_metadata.checkpoint_manager._latest_checkpoint_result = pointer(saved, {})
 
 
-def play(schedule, parallel=6, trials=TRIALS, failures=0.2, seed=1):
+class Tidy(Tune):
+    """Deletes what the recorder deletes, and sees that no trial is given it afterwards."""
+
+    def __init__(self, schedule):
+        super().__init__(schedule)
+        self.deleted, self.state = set(), SweepState()
+        interval = self.schedule.scheduler._perturbation_interval
+        self.recorder = Recorder(None, SimpleNamespace(seq=0), self.state, "accuracy", "max", interval)
+        self.recorder.close()
+        self.recorder._cleaner = SimpleNamespace(submit=lambda delete, key, seq: self.deleted.add(key))
+
+    def write(self, type, **fields):
+        super().write(type, **fields)
+        self.state.apply(self.journal[-1])
+
+    def step(self, trial_id):
+        super().step(trial_id)
+        given = {trial.checkpoint.path for trial in self.get_trials() if trial.checkpoint}
+        self.recorder.expire(self.state.trials[trial_id], self.recorder._exploited, given)
+
+    def start(self, trial):
+        assert trial.checkpoint is None or trial.checkpoint.path not in self.deleted
+        return super().start(trial)
+
+
+def play(schedule, parallel=6, trials=TRIALS, failures=0.2, seed=1, of=Tune):
     """A sweep from its beginning: the controller at its end, and the script.
 
     A line of the script is the length of the journal before and after it, what was done, and to which trial.
     `parallel` is how many run at the same time; all of a scheduler that pauses trials are suggested at once.
     """
-    tune, script, random = Tune(schedule), [], np.random.default_rng(seed)
+    tune, script, random = of(schedule), [], np.random.default_rng(seed)
     waiting = [f"{n:05d}" for n in range(trials)]
     together = isinstance(schedule.scheduler, HyperBandScheduler | PopulationBasedTraining)
 
@@ -268,6 +296,23 @@ def test_the_trials_are_where_they_were(make):
     ended = {event["trial"] for event in journal if event["type"] == "complete"}
     assert {trial_id for trial_id, trial in trials.items() if trial.is_finished()} == ended
     assert all(trial.status in (Trial.PENDING, Trial.PAUSED, Trial.TERMINATED) for trial in trials.values())
+
+
+@pytest.mark.filterwarnings("ignore")  # the Gaussian process of PB2
+@pytest.mark.parametrize("make", [pbt, pbt_in_step, pb2], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("parallel", [2, 6])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_population_deletes_no_checkpoint_that_a_trial_is_given(make, parallel, seed):
+    tune, _ = play(make(interval=4), parallel, trials=8, seed=seed, of=Tidy)
+    given = {event["checkpoint"]["key"] for event in tune.journal if event["type"] == "exploit"}
+    assert given
+    assert len(tune.deleted) > 10
+    kept = [r for trial in tune.state.trials.values() for r in trial.results.values() if r.checkpoint]
+    assert len(kept) <= 8 * (1 + 5 + 1)  # the best, those of an interval, and what trials went on from
+    tune.recorder.expire_all()
+    kept = [r.checkpoint.key for trial in tune.state.trials.values() for r in trial.results.values() if r.checkpoint]
+    assert len(kept) <= 8 * (1 + KEEP_LAST)
+    assert not tune.deleted & {trial.checkpoint.key for trial in tune.state.trials.values()}
 
 
 def rule_of_the_paper(results, eta, mode):

@@ -224,7 +224,7 @@ def test_a_trainable_continues_from_a_pointer(actor, place):
     assert saved.metrics["checkpoint"] == results[1]["checkpoint"]
 
     second = actor({"lr": 3.0})
-    second.restore(pointer(checkpoint.Checkpoint.from_dict(results[1]["checkpoint"]), time_total=60.0))
+    second.restore(pointer(checkpoint.Checkpoint.from_dict(results[1]["checkpoint"]), {"time_total_s": 60.0}))
     result = second.train()
     assert (result["training_iteration"], result["loss"]) == (3, 1.0)
     assert result["restored_from"] == results[1]["checkpoint"]

@@ -249,11 +249,12 @@ class _Status:
 
 
 class _Printer:
-    """Prints what is new in the logs of a RayJob, one of each try."""
+    """Prints what is new in the logs of a RayJob's tries, each in parts of which only the newest grows."""
 
     def __init__(self, place: Storage, logs: str) -> None:
         self._place, self._logs = place, logs
         self._printed: dict[str, int] = {}
+        self._whole: set[str] = set()
         self.code: int | None = None
 
     def print_new(self) -> None:
@@ -269,8 +270,10 @@ class _Printer:
             click.echo(f"  the end of the log cannot be read: {error}")
 
     def _print(self, place: Storage) -> None:
-        for key in place.list(self._logs):
+        keys = place.list(self._logs)
+        for key in [key for key in keys if key not in self._whole]:
             text = place.get(key).decode(errors="replace")
             click.echo(text[self._printed.get(key, 0) :], nl=False)
             self._printed[key] = len(text)
             self.code = exit_code(text)
+        self._whole.update(keys[:-1])

@@ -106,8 +106,8 @@ def kill_head(project: DockerProject, moment: Callable[[], bool]) -> None:
 
 def segment(cell: RemoteCell) -> bool:
     """A new part of the journal is there."""
-    before = len(cell.place.list("journal"))
-    until("the journal grows", lambda: len(cell.place.list("journal")) > before)
+    before = len(cell.events)
+    until("the journal grows", lambda: len(cell.events) > before)
     return True
 
 

@@ -55,6 +55,26 @@ def train(config):
 """
 
 
+RETURNING_TASK = """
+import os
+import signal
+
+import raysweep
+from ray import tune
+
+SPACE = {"x": tune.uniform(0.0, 1.0)}
+METRIC, MODE, MAX_ITERATIONS = "loss", "min", 5
+
+
+def train(config):
+    if raysweep.resume():
+        return
+    for iteration in (1, 2):
+        raysweep.report({"loss": config["x"] + 1 / iteration}, state=iteration)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def iterations_of(events: list[dict], trial: str) -> list[int]:
     return [event["iteration"] for event in events if event["type"] == "result" and event["trial"] == trial]
 
@@ -108,3 +128,24 @@ def test_failures_beyond_what_is_allowed_fail_the_sweep_with_the_first_traceback
     assert "in train" in told
     assert "ValueError: the data is upside down at start 1" in told
     assert "at start 2" not in told
+
+
+def test_a_trial_that_has_nothing_left_to_do_after_a_restart_is_finished(
+    local_cluster: Project, tmp_path: Path
+) -> None:
+    """Its process died between its last report and its return: what it had reported is its result."""
+    add_task(local_cluster, "returning", RETURNING_TASK)
+    done = submit(
+        local_cluster, "tpe", "--task", "returning", "--storage", str(tmp_path), "--name", "returning", "--samples", "3"
+    )
+    assert done.returncode == 0, done.stdout
+    events = events_of(tmp_path / "returning")
+    trials = SweepState(events).trials
+    assert {trial.status for trial in trials.values()} == {"finished"}
+    assert [event["kind"] for event in events if event["type"] == "failure"] == ["lost"] * 3
+    for trial in trials.values():
+        assert iterations_of(events, trial.id) == [1, 2]
+        assert trial.last is not None
+        assert trial.last.metrics["loss"] == trial.config["x"] + 0.5
+    best = json.loads((tmp_path / "returning" / "best.json").read_text())
+    assert best["loss"] == min(trial.config["x"] for trial in trials.values()) + 0.5

@@ -9,9 +9,11 @@ import json
 import math
 import os
 import pickle
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import optuna
 import pytest
@@ -22,6 +24,7 @@ import raysweep
 from jobs import tpe_asha
 from raysweep import checkpoint, journal
 from raysweep.points import Point
+from raysweep.record import KEEP_LAST, Recorder
 from raysweep.results import SweepResults, read
 from raysweep.state import SweepState
 from raysweep.storage import open_storage
@@ -41,6 +44,16 @@ every_strategy = pytest.mark.parametrize("name", strategies())
 @pytest.fixture(scope="module")
 def place(private_ray: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("contract"))
+
+
+@cache
+def with_all_checkpoints(task: str, place: str) -> SweepResults:
+    """A run of PBT that deletes no checkpoint, for the tests that look at what trials were given."""
+    with mock.patch.object(Recorder, "expire"):
+        return raysweep.run(
+            "pbt", task, storage=place, name=f"{task}-pbt-all", samples=SAMPLES,
+            max_iterations=6 if task == "digits" else 9,
+        )  # fmt: skip
 
 
 @cache
@@ -98,6 +111,9 @@ def test_kept_checkpoints_load_and_hold_what_was_reported(name: str, place: str)
     assert len({trial.id for trial, _ in kept}) == len(found.state.trials)
     for _trial, result in kept:
         assert checkpoint.load(folder, result.checkpoint) is not None
+    # The best, the last ones, and one that ends with a donor's.
+    there = Counter(checkpoint.owner(key) for key in folder.list("checkpoints") if key.endswith(checkpoint.MARKER))
+    assert max(there.values()) <= KEEP_LAST + 2
 
 
 @every_strategy
@@ -232,7 +248,7 @@ def population_scores(events: list[dict[str, Any]], metric: str, exploiting: str
 
 
 def test_pbt_continues_the_donors_path(place: str) -> None:
-    found = sweep_of("pbt", "quadratic", place)
+    found = with_all_checkpoints("quadratic", place)
     folder = open_storage(found.url)
     for event, _, following in exploits_of(found):
         taken = checkpoint.load(folder, checkpoint.Checkpoint.from_dict(event["checkpoint"]))
@@ -245,7 +261,7 @@ def test_pbt_trains_the_donors_weights_with_the_perturbed_parameters(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The epoch after each exploit, made again here from the donor's checkpoint, gives the trial's next checkpoint."""
-    found = sweep_of("pbt", "digits", place)
+    found = with_all_checkpoints("digits", place)
     folder, data = open_storage(found.url), digits.load_data(None)
     exploits = exploits_of(found)
     assert exploits
