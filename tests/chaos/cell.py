@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -51,6 +52,7 @@ class Verdict:
     charged: int = 0
     repeated: int = 0
     recovery_s: float | None = None
+    met: bool = True  # the fault, for certain
     wall_s: float = 0.0
 
 
@@ -77,6 +79,7 @@ class Cell:
     pace: float = PACE_S
     gate: str = ""
     deadline: float = DEADLINE_S  # seconds to the next thing that is waited for
+    notes: str = ""  # storage in which the task notes its steps, too
     healed: float | None = None  # when the fault was over, by the wall clock
     log: str = ""
     code: int | None = None
@@ -86,7 +89,8 @@ class Cell:
         (self.folder / "steps").touch()
         self.name = f"{self.fault}-{self.strategy.replace('_', '-')}-{self.folder.name}"
         self.task = f"chaos_{abs(hash(self.name))}"
-        text = TASK.replace("@FOLDER@", str(self.folder)).replace("@PACE@", str(self.pace)).replace("@GATE@", self.gate)
+        settings = {"FOLDER": self.folder, "PACE": self.pace, "GATE": self.gate, "NOTES": self.notes}
+        text = functools.reduce(lambda text, name: text.replace(f"@{name}@", str(settings[name])), settings, TASK)
         (self.project.folder / "tasks" / f"{self.task}.py").write_text(text)
         self.began = time.monotonic()
 
@@ -169,8 +173,11 @@ class Cell:
 
     def steps(self) -> list[tuple[str, int, float, int]]:
         """Who began which iteration, when, in which process."""
-        lines = [line.split() for line in (self.folder / "steps").read_text().splitlines()]
-        return [(line[0], int(line[1]), float(line[2]), int(line[3])) for line in lines if len(line) == 4]
+        lines = [line.split() for line in self._noted()]
+        return [(line[0], int(line[1]), float(line[2]), int(line[3])) for line in lines if len(line) == 5]
+
+    def _noted(self) -> list[str]:
+        return (self.folder / "steps").read_text().splitlines()
 
     def arm(self, fault: str) -> None:
         """Breaks the next trial that begins the task's iteration AT."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import psutil
 import pytest
 
+from raysweep.state import SweepState
 from raysweep.storage import open_storage
-from tests.chaos.cell import Cell, Verdict
+from tests.chaos.cell import Cell, Verdict, until
 from tests.chaos.conftest import trials
 
 SIDE_BY_SIDE = 3
@@ -25,11 +27,12 @@ def leftovers() -> Callable[[], list[psutil.Process]]:
 
 
 class RemoteCell(Cell):
-    """A sweep on a cluster whose steps are not seen from here: the results stand for them."""
+    """A sweep on a cluster, whose trials note their steps in its store."""
 
     how = "submit"  # or rayjob
 
     def __post_init__(self) -> None:
+        self.notes = f"{self.storage}/steps/{self.folder.name}"
         super().__post_init__()
         task = self.project.folder / "tasks" / f"{self.task}.py"
         task.write_text(task.read_text().replace(f'Path("{self.folder}")', f'Path("/tmp/{self.task}")'))
@@ -45,10 +48,38 @@ class RemoteCell(Cell):
             )
         return self
 
-    def steps(self) -> list[tuple[str, int, float, int]]:
-        """The results, as they were journalled."""
-        results = [event for event in self.events if event["type"] == "result"]
-        return [(event["trial"], event["iteration"], event["time"], 0) for event in results]
+    def _noted(self) -> list[str]:
+        return sorted(open_storage(self.notes).list(), key=lambda step: float(step.split()[2]))
+
+    @property
+    def busy(self) -> set[str]:
+        """Nodes on which a trial that has reported is in the middle of a step."""
+        trials = SweepState(self.events).trials
+        newest = {step.split()[0]: step.split() for step in self._noted()}
+        return {
+            node
+            for trial, (_, iteration, _, _, node) in newest.items()
+            if trial in trials
+            and not trials[trial].ended
+            and (last := trials[trial].last)
+            and int(iteration) > last.iteration
+        }
+
+
+def busiest(cells: Sequence[RemoteCell], nodes: Sequence[str]) -> str:
+    """The one of these nodes on which most of the sweeps train."""
+
+    def find() -> str | None:
+        train = Counter(node for cell in cells for node in cell.busy)
+        return max((node for node in nodes if train[node]), key=train.__getitem__, default=None)
+
+    return until("a node that trains", find)
+
+
+def hit(verdict: Verdict) -> Verdict:
+    """A node's death was met by those that lost a trial with it."""
+    verdict.met = verdict.failures > 0
+    return verdict
 
 
 def in_groups(

@@ -73,6 +73,7 @@ def read(path: str) -> list[dict[str, Any]]:
 
 def page(cells: list[dict[str, Any]], plain: list[dict[str, Any]], folder: str, hardware: str) -> str:
     """The page."""
+    cells = [cell for cell in cells if cell.get("met", True)]
     by_fault: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
         by_fault[cell["fault"]].append(cell)

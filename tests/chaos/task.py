@@ -1,11 +1,13 @@
 """The task of the chaos cells: a bowl at a steady pace, which can break in the middle of an iteration.
 
 Copied into a project's tasks/. FOLDER/<fault> arms a fault: the first trial that begins iteration AT of its own takes
-the file away and breaks. FOLDER/steps says who began which iteration, and when: what a journal cannot know.
+the file away and breaks. FOLDER/steps, and objects under NOTES where trials run elsewhere, say who began which
+iteration, when and where: what a journal cannot know.
 """
 
 import ctypes
 import os
+import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ MAX_ITERATIONS = 9
 AT = 3
 FOLDER = Path("@FOLDER@")
 PACE_S = float("@PACE@")
+NOTES = "@NOTES@"
 GATE = "@GATE@"  # object of the storage without which no trial begins iteration AT, so that all sweeps meet a fault
 
 __all__ = ["MAX_ITERATIONS", "METRIC", "MODE", "MUTABLE", "SPACE", "train"]
@@ -42,9 +45,12 @@ def train(config: dict[str, Any]) -> None:
 def _note(iteration: int) -> None:
     session = trials._session
     assert session is not None
+    step = f"{session.trial} {iteration} {time.time()} {os.getpid()} {platform.node()}"
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "steps").open("a") as file:
-        file.write(f"{session.trial} {iteration} {time.time()} {os.getpid()}\n")
+        file.write(f"{step}\n")
+    if NOTES:
+        open_storage(NOTES).put(step, b"")
 
 
 def _broken(iteration: int, loss: float) -> float:

@@ -14,7 +14,7 @@ from raysweep.checkpoint import MARKER, STATE
 from raysweep.state import SweepState
 from raysweep.targets import store
 from tests.chaos.cell import chosen, until
-from tests.chaos.remote import SIDE_BY_SIDE, RemoteCell, in_groups, leftovers
+from tests.chaos.remote import SIDE_BY_SIDE, RemoteCell, busiest, hit, in_groups, leftovers
 from tests.chaos.test_processes import Judge
 from tests.docker.conftest import DockerProject, docker, docker_cluster, docker_project, engine
 
@@ -45,6 +45,12 @@ def make(docker_cluster: DockerProject, tmp_path: Path, request: pytest.FixtureR
     return cell
 
 
+def busy_worker(project: DockerProject, group: list[RemoteCell]) -> dict:
+    """The worker on which most of the sweeps train."""
+    workers = {each["Config"]["Hostname"]: each for each in project.containers("worker")}
+    return workers[busiest(group, list(workers))]
+
+
 def send(container: dict, number: signal.Signals) -> None:
     """To the container's first process: not by `docker kill`, after which the engine restarts nothing."""
     os.kill(container["State"]["Pid"], number)
@@ -61,9 +67,10 @@ def test_a_worker_is_killed_or_taken_back(
     make: MakeNode, judge: Judge, docker_cluster: DockerProject, number: signal.Signals
 ) -> None:
     def fault(group: list[RemoteCell]) -> None:
-        send(until("a worker that trains", lambda: docker_cluster.busy_worker(group[0].place)), number)
+        send(busy_worker(docker_cluster, group), number)
 
-    judge(in_groups([make(strategy) for strategy in chosen()], fault))
+    verdicts = in_groups([make(strategy) for strategy in chosen()], fault)
+    judge([hit(verdict) for verdict in verdicts] if number == signal.SIGKILL else verdicts)
     until("all containers are healthy", lambda: docker_cluster.healthy, BACK_S)
 
 
@@ -72,15 +79,16 @@ def test_a_worker_is_cut_off(make: MakeNode, judge: Judge, docker_cluster: Docke
     """Until the cluster has noticed; then it comes back."""
 
     def fault(group: list[RemoteCell]) -> None:
-        victim = until("a worker that trains", lambda: docker_cluster.busy_worker(group[0].place))
+        victim = busy_worker(docker_cluster, group)
         (network,) = victim["NetworkSettings"]["Networks"]
         docker("network", "disconnect", network, victim["Id"])
         try:
-            until("a trial is missed", lambda: any(cell.count("failure") for cell in group))
+            hurt = [cell for cell in group if victim["Config"]["Hostname"] in cell.busy]
+            until("the trials are missed", lambda: hurt and all(cell.count("failure") for cell in hurt))
         finally:
             docker("network", "connect", "--alias", "worker", network, victim["Id"])
 
-    judge(in_groups([make(strategy) for strategy in chosen()], fault))
+    judge([hit(verdict) for verdict in in_groups([make(strategy) for strategy in chosen()], fault)])
     until("all containers are healthy", lambda: docker_cluster.healthy, BACK_S)
 
 
@@ -94,7 +102,12 @@ def test_the_head_is_killed_twice(make: MakeNode, judge: Judge, docker_cluster: 
         cell.after(cell.count("result") + 4)
         kill_head(docker_cluster, lambda: upload(cell))
 
-    judge(in_groups([make(strategy, faults=2, gate="") for strategy in chosen()], fault, size=1))
+    cells = [make(strategy, faults=2, gate="") for strategy in chosen()]
+    verdicts = in_groups(cells, fault, size=1)
+    for cell, verdict in zip(cells, verdicts, strict=True):
+        if cell.count("start") != 3:
+            verdict.problems.append(f"{cell.count('start')} drivers, not 3: a kill came after the end")
+    judge(verdicts)
     until("all containers are healthy", lambda: docker_cluster.healthy, BACK_S)
 
 
@@ -112,10 +125,18 @@ def segment(cell: RemoteCell) -> bool:
 
 
 def upload(cell: RemoteCell) -> bool:
-    """A checkpoint's state is there, and its marker is not."""
-    keys = cell.place.list("checkpoints")
-    complete = {key.removesuffix(MARKER) for key in keys if key.endswith(MARKER)}
-    return any(key.endswith(STATE) and key.removesuffix(STATE) not in complete for key in keys)
+    """A checkpoint's state has come, and its marker has not: one that goes loses its marker first."""
+    before = set(cell.place.list("checkpoints"))
+
+    def begun() -> bool:
+        keys = cell.place.list("checkpoints")
+        complete = {key.removesuffix(MARKER) for key in keys if key.endswith(MARKER)}
+        new = {key for key in keys if key.endswith(STATE) and key not in before}
+        before.update(keys)
+        return any(key.removesuffix(STATE) not in complete for key in new)
+
+    until("an upload", begun)
+    return True
 
 
 @pytest.mark.fault("node-memory")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.cell import chosen, until
-from tests.chaos.remote import RemoteCell, in_groups, leftovers
+from tests.chaos.cell import chosen
+from tests.chaos.remote import RemoteCell, busiest, hit, in_groups, leftovers
 from tests.chaos.test_processes import Judge
 from tests.k8s.conftest import kind, missing
 from tests.k8s.kind_project import KindProject
@@ -41,17 +41,6 @@ def make(kind: KindProject, tmp_path: Path, request: pytest.FixtureRequest) -> M
     return cell
 
 
-def busy_pod(kind: KindProject, cell: RemoteCell) -> str:
-    """A worker on which a trial of the sweep runs that has reported."""
-
-    def find() -> str | None:
-        trials = kind.state(cell.name).trials.values()
-        nodes = {trial.last.node for trial in trials if trial.last and not trial.ended}
-        return next((name for pod in kind.workers() if (name := pod["metadata"]["name"]) in nodes), None)
-
-    return until("a pod that trains", find)
-
-
 @pytest.mark.parametrize(
     "how",
     [
@@ -63,10 +52,12 @@ def test_a_workers_pod_is_killed_or_deleted(
     make: MakePods, judge: Judge, kind: KindProject, how: tuple[str, ...]
 ) -> None:
     def fault(group: list[RemoteCell]) -> None:
-        done = kind.kubectl("delete", "pod", busy_pod(kind, group[0]), *how)
+        pods = [pod["metadata"]["name"] for pod in kind.workers()]
+        done = kind.kubectl("delete", "pod", busiest(group, pods), *how)
         assert done.returncode == 0, done.stderr
 
-    judge(in_groups([make(strategy) for strategy in chosen()], fault, size=SIDE_BY_SIDE))
+    verdicts = in_groups([make(strategy) for strategy in chosen()], fault, size=SIDE_BY_SIDE)
+    judge([hit(verdict) for verdict in verdicts] if "--force" in how else verdicts)
 
 
 @pytest.mark.fault("head-pod-deleted")
