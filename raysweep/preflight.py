@@ -36,7 +36,7 @@ from raysweep.sweep import Sweep
 from raysweep.task import AUTOMATIC_METRICS, Reports, reports
 from raysweep.variants import Variants
 
-OWN_STORE_S = 30.0
+OWN_STORE_S = 90.0  # a name that was asked for too early is unknown to the DNS of Kubernetes for 30 s
 SHARED_SECONDS = 30.0  # a node may have to start a process first, to look for a file
 # They pause trials and continue them from checkpoints, and decide over all trials together.
 SYNCHRONOUS = (PopulationBasedTraining, HyperBandScheduler)
