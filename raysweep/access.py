@@ -90,25 +90,31 @@ def connect(project: Path) -> JobSubmissionClient:
 
 
 def _answer(project: Path, door: Access) -> Answer:
-    """What the dashboard says. One that is busy is waited for; and one that is away, where it comes back by itself.
-
-    That is where heads and forwarded ports are begun again, not where only an address is known, which may be wrong.
-    """
-    own = cluster.read(project)
-    passing = {Answer.BUSY, *([Answer.SILENT] if own and targets.load(own.target).LASTING else [])}
+    """What the dashboard says, once that will not change in a moment."""
 
     def tell(state: RetryCallState) -> None:
         if state.attempt_number == 1:
             print(f"{door.dashboard} does not answer yet: waiting {PATIENCE_S:g} s", file=sys.stderr, flush=True)
 
     patiently = Retrying(
-        retry=retry_if_result(passing.__contains__),
+        retry=retry_if_result(lambda answer: _may_pass(answer, project)),
         stop=stop_after_delay(PATIENCE_S),
         wait=wait_fixed(0.5),
         before_sleep=tell,
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else Answer.SILENT,
     )
     return patiently(ask, door.dashboard, door.token)
+
+
+def _may_pass(answer: Answer, project: Path) -> bool:
+    """Whether the cluster is busy, or away where it comes back by itself.
+
+    That is where heads and forwarded ports are begun again, not where only an address is known, which may be wrong.
+    """
+    if answer is not Answer.SILENT:
+        return answer is Answer.BUSY
+    own = cluster.read(project)
+    return own is not None and targets.load(own.target).LASTING
 
 
 def storage(project: Path, asked: str | None = None) -> str:

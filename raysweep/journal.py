@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from raysweep.errors import StorageError
+from raysweep.parts import Parts
 from raysweep.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,6 @@ Event = dict[str, Any]
 
 # A result is acknowledged when the driver has it; on an object store it may be lost for this long at most.
 FLUSH_SECONDS = 1.0
-SEGMENT_BYTES = 256 * 1024  # from which an object is not written again: the next lines begin another
 READERS = 16
 DURABLE_SECONDS = 60.0  # how long somebody who needs an event stored waits for that
 
@@ -173,16 +173,11 @@ def _sync_folder(path: Path) -> None:
 
 
 class _ObjectSink:
-    """Collects lines, and puts them once a second from a thread of its own.
-
-    The newest object is put again with the lines that came, until it is large: a long sweep has few of them to read,
-    and what a store took and did not keep comes with the next.
-    """
+    """Collects lines, and puts them once a second from a thread of its own."""
 
     def __init__(self, storage: Storage, term: int) -> None:
-        self._storage, self._term = storage, term
+        self._segments, self._term = Parts(storage), term
         self._lines: list[tuple[int, str]] = []
-        self._key, self._body = "", b""  # the newest object
         self._lock, self._closing = threading.Condition(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="journal", daemon=True)
 
@@ -204,10 +199,8 @@ class _ObjectSink:
         with self._lock:
             held = list(self._lines)
         if held:
-            key = self._key or _segment(self._term, held[0][0])
-            body = self._body + "".join(line + "\n" for _, line in held).encode()
-            self._storage.put(key, body)
-            self._key, self._body = (key, body) if len(body) < SEGMENT_BYTES else ("", b"")
+            lines = "".join(line + "\n" for _, line in held)
+            self._segments.append(lines.encode(), _segment(self._term, held[0][0]))
             with self._lock:
                 del self._lines[: len(held)]
                 self._lock.notify_all()

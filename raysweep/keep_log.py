@@ -3,7 +3,7 @@
 python -m raysweep.keep_log s3://bucket/sweep/logs python jobs/asha.py --name sweep
 
 A RayJob's cluster goes with its job, and with it the log that Ray keeps. The objects of a run are named by its time and
-numbered; the last line is the exit code, which KubeRay does not tell either.
+where in the log they begin; the last line is the exit code, which KubeRay does not tell either.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import time
 from collections.abc import Sequence
 
 from raysweep.errors import StorageError
+from raysweep.parts import Parts
 from raysweep.storage import Storage, open_storage
 
 SECONDS = 2.0  # between two versions of the newest object, if there is something new
-PART_BYTES = 256 * 1024  # from which it is not written again: the next lines begin another
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ENDED = "exit code "
 
@@ -30,23 +30,20 @@ class Log:
     """What was printed, and the objects that it goes to."""
 
     def __init__(self, place: Storage) -> None:
-        self._place, self._run, self._part = place, time.strftime("%Y%m%dT%H%M%S", time.gmtime()), 0
-        self._text, self._kept = bytearray(), 0  # of the newest object
+        self._parts, self._run = Parts(place), time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        self._held, self._kept = bytearray(), 0  # what is still to be kept, and bytes that are
 
     def add(self, line: bytes) -> None:
         """Appends a line."""
-        self._text += line
+        self._held += line
 
     def keep(self) -> None:
-        """Writes the object; a store that is away for a while is no reason to end the command."""
-        text = bytes(self._text)
-        if len(text) > self._kept:
+        """Writes what is new; a store that is away for a while is no reason to end the command."""
+        if new := bytes(self._held):
             with contextlib.suppress(StorageError):
-                self._place.put(f"{self._run}.{self._part:06d}.log", text)
-                self._kept = len(text)
-                if self._kept >= PART_BYTES:
-                    del self._text[: self._kept]
-                    self._part, self._kept = self._part + 1, 0
+                self._parts.append(new, f"{self._run}.{self._kept:012d}.log")
+                del self._held[: len(new)]
+                self._kept += len(new)
 
 
 def run(command: Sequence[str], place: Storage) -> int:

@@ -60,8 +60,7 @@ def life_of(job: str) -> tuple[str, int]:
 
 def life() -> int:
     """Which life of its job this process is in, from 1; also outside of a job."""
-    told = json.loads(os.environ.get(OF_RAY) or "{}").get("metadata", {})
-    return life_of(told.get(OWN[0], ""))[1]
+    return life_of(_told().get("metadata", {}).get(OWN[0], ""))[1]
 
 
 def leave(name: str) -> None:
@@ -105,8 +104,14 @@ def take_away() -> None:
 
 def _this_job() -> tuple[Storage, dict[str, Any]] | None:
     """Where its note goes, and what Ray told it."""
-    url, told = os.environ.get(JOBS), json.loads(os.environ.get(OF_RAY) or "{}")
+    url, told = os.environ.get(JOBS), _told()
     return (open_storage(url), told) if url and OWN[0] in told.get("metadata", {}) else None
+
+
+def _told() -> dict[str, Any]:
+    """What Ray tells a job of itself; nothing outside of one."""
+    told: dict[str, Any] = json.loads(os.environ.get(OF_RAY) or "{}")
+    return told
 
 
 def read(place: Storage) -> list[Note]:

@@ -135,8 +135,9 @@ class Recorder(NotSaved, tune.Callback):
             **decided,
         )
         self._register(record, trial, result)
-        live = (*trials, *self.waiting) if self._exploited else ()
-        self.expire(record, self._exploited, {each.checkpoint.path for each in live if each.checkpoint})
+        if result.get(CHECKPOINT):
+            live = (*trials, *self.waiting) if self._exploited else ()
+            self.expire(record, self._exploited, {each.checkpoint.path for each in live if each.checkpoint})
 
     def _exploit(self, record: TrialRecord, result: dict[str, Any]) -> None:
         loaded: dict[str, Any] | None = result.get(RESTORED)

@@ -93,12 +93,16 @@ class Project:
 
     @property
     def ray_env(self) -> dict[str, str]:
-        """What `cluster up` tells the user of plain Ray to export."""
-        return {
-            "RAY_API_SERVER_ADDRESS": self.cluster.dashboard,
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": self.cluster.token_path,
-        }
+        return ray_env(self.cluster)
+
+
+def ray_env(up: Cluster) -> dict[str, str]:
+    """What `cluster up` tells the user of plain Ray to export."""
+    return {
+        "RAY_API_SERVER_ADDRESS": up.dashboard,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": up.token_path,
+    }
 
 
 def make_project(folder: Path) -> Project:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from raysweep import journal
+from raysweep import journal, parts
 from raysweep.errors import NotFound, StorageError
 from raysweep.journal import Journal, read
 from raysweep.storage import FolderStorage, Storage
@@ -190,7 +190,7 @@ def test_an_object_store_gets_the_lines_while_the_sweep_runs(store, monkeypatch)
 
 def test_a_long_sweep_has_few_objects_and_none_of_them_is_large(store, monkeypatch):
     monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.001)
-    monkeypatch.setattr(journal, "SEGMENT_BYTES", 2000)
+    monkeypatch.setattr(parts, "PART_BYTES", 2000)
     log = Journal(store, 1)
     events = []
     for i in range(100):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from raysweep import keep_log
+from raysweep import keep_log, parts
 from raysweep.errors import StorageError
 from raysweep.storage import open_storage
 
@@ -34,7 +34,7 @@ def test_output_and_exit_code_are_kept_and_passed_on(
 def test_a_long_log_is_kept_in_parts_of_which_only_the_newest_is_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keep_log, "PART_BYTES", 100)
+    monkeypatch.setattr(parts, "PART_BYTES", 100)
     place, puts = open_storage(str(tmp_path)), []
     put = type(place).put
     monkeypatch.setattr(type(place), "put", lambda self, key, data: (puts.append(len(data)), put(self, key, data)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
@@ -90,7 +89,9 @@ class Cell:
         self.name = f"{self.fault}-{self.strategy.replace('_', '-')}-{self.folder.name}"
         self.task = f"chaos_{abs(hash(self.name))}"
         settings = {"FOLDER": self.folder, "PACE": self.pace, "GATE": self.gate, "NOTES": self.notes}
-        text = functools.reduce(lambda text, name: text.replace(f"@{name}@", str(settings[name])), settings, TASK)
+        text = TASK
+        for name, value in settings.items():
+            text = text.replace(f"@{name}@", str(value))
         (self.project.folder / "tasks" / f"{self.task}.py").write_text(text)
         self.began = time.monotonic()
 

@@ -46,7 +46,6 @@ OUTSIDE = ("trial-killed", "driver-killed", "driver-hung", "state-damaged", "sub
 STORE = ("s3-503", "s3-hangs", "s3-resets", "s3-refuses", "s3-loses")
 NODES = ("node-killed", "node-sigterm", "node-cut", "node-memory", "head-killed")
 PODS = ("pod-killed", "pod-deleted", "head-pod-deleted")
-BUCKET = "s3://raysweep"  # of either cluster's own store
 
 
 def train(config: dict[str, Any]) -> None:
@@ -287,7 +286,9 @@ def _for_a_while(proxy: S3Proxy, fault: Callable[[], None], seconds: float) -> N
 
 def as_job(fault: str, ray: list[str], project: Path, env: dict[str, str], store: str, cpus: float = 0.4) -> Run:
     """As a job on a cluster, whose own store keeps what it saves; `store` is that store's address there."""
-    notes, storage = f"{BUCKET}/plain/{fault}/notes", f"{BUCKET}/plain/{fault}/runs"
+    from raysweep.targets.store import STORAGE
+
+    notes, storage = f"{STORAGE}/plain/{fault}/notes", f"{STORAGE}/plain/{fault}/runs"
     query = f"?scheme=http&endpoint_override={store}&region=us-east-1"
     words = ["python", "-c", "import sys, plain; plain.drive(*sys.argv[1:])"]
     job = [*ray, "job", "submit", "--working-dir", ".", "--", *words, notes, storage + query]
@@ -315,8 +316,7 @@ def on_nodes(faults: list[str]) -> Iterator[dict[str, Any]]:
     ):
         for fault in faults:
             yield {"fault": fault, **_node(fault, project)}
-            while not project.healthy:
-                time.sleep(1)
+            _wait_until_healthy(project)
 
 
 def _node(fault: str, project: DockerProject) -> dict[str, Any]:
@@ -328,8 +328,7 @@ def _node(fault: str, project: DockerProject) -> dict[str, Any]:
         (head,) = project.containers("head")
         os.kill(head["State"]["Pid"], signal.SIGKILL)
         sweep.process.communicate()
-        while not project.healthy:
-            time.sleep(1)
+        _wait_until_healthy(project)
         sweep.again()
         return sweep.end()
     busy = sweep.steps()[-1][4]
@@ -346,6 +345,12 @@ def _node(fault: str, project: DockerProject) -> dict[str, Any]:
     return sweep.end()
 
 
+def _wait_until_healthy(project: DockerProject) -> None:
+    from tests.chaos.cell import until
+
+    until("all containers are healthy", lambda: project.healthy)
+
+
 def on_pods(faults: list[str]) -> Iterator[dict[str, Any]]:
     """Faults of pods: the driver is a job on the Ray cluster of a kind cluster."""
     from tests.k8s.conftest import running_kind
@@ -357,14 +362,14 @@ def on_pods(faults: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _pod(fault: str, kind: KindProject) -> dict[str, Any]:
-    from tests.k8s.kind_project import eventually
+    from tests.chaos.cell import until
 
     sweep = as_job(fault, kind.ray, kind.folder, kind.env | kind.ray_env, "raysweep-store:8333")
     if fault == "head-pod-deleted":
         (head,) = kind.pods("ray.io/node-type=head")
         kind.kubectl("delete", "pod", head["metadata"]["name"])
         sweep.process.communicate()
-        eventually("another head answers", lambda: _forgot(kind), LONG_S)
+        until("another head answers", lambda: _forgot(kind), LONG_S)
         sweep.again()
     else:
         how = ("--grace-period=0", "--force") if fault == "pod-killed" else ("--wait=false",)

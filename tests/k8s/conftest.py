@@ -49,14 +49,19 @@ def missing() -> str | None:
     return f"NO KUBERNETES HERE: there is no image {' and '.join(absent)}, see `make image`" if absent else None
 
 
-@contextlib.contextmanager
-def running_kind(folder: Path) -> Iterator[KindProject]:
-    """A project in this folder, whose cluster is up; afterwards nothing of it is left."""
+def checkout(folder: Path, **env: str) -> KindProject:
+    """A project in this folder, without a cluster."""
     made = make_project(folder)
     for name in (".rayignore", ".gitignore", "k8s"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
-    project = KindProject(folder, made.env | KEPT)
+    return KindProject(folder, made.env | KEPT | env)
+
+
+@contextlib.contextmanager
+def running_kind(folder: Path) -> Iterator[KindProject]:
+    """A project in this folder, whose cluster is up; afterwards nothing of it is left."""
+    project = checkout(folder)
     dashboard, s3 = free_ports(2)
     started = project.run(
         "cluster", "up", "--target", "kind", "--dashboard-port", str(dashboard), "--s3-port", str(s3), seconds=1500

@@ -18,7 +18,7 @@ from raysweep.state import SweepState
 from raysweep.storage import open_storage
 from raysweep.targets import Cluster, store
 from raysweep.targets.kubernetes import Kube, open_cluster
-from tests.ray_project import ROOT
+from tests.ray_project import ROOT, ray_env
 
 NAMESPACE = "raysweep"
 
@@ -58,11 +58,7 @@ class KindProject:
     @property
     def ray_env(self) -> dict[str, str]:
         """The variables that `cluster up` prints."""
-        return {
-            "RAY_API_SERVER_ADDRESS": self.cluster.dashboard,
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": self.cluster.token_path,
-        }
+        return ray_env(self.cluster)
 
     def ray_job_submit(
         self, *arguments: str, wait: bool = True, job: str | None = None

@@ -14,9 +14,8 @@ import yaml
 
 from raysweep.targets import manifests
 from raysweep.targets.kubernetes import Kube
-from tests.k8s.conftest import KEPT
+from tests.k8s.conftest import checkout
 from tests.k8s.kind_project import KindProject, eventually
-from tests.ray_project import ROOT, make_project
 from tests.s3 import free_ports
 
 
@@ -24,13 +23,9 @@ from tests.s3 import free_ports
 def user(kind: KindProject, tmp_path_factory: pytest.TempPathFactory) -> KindProject:
     """Another checkout, of somebody whose current context is the kind cluster."""
     folder = tmp_path_factory.mktemp("k8s")
-    made = make_project(folder)
-    for name in (".rayignore", ".gitignore", "k8s"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
     config = folder / "kubeconfig"
+    user = checkout(folder, KUBECONFIG=str(config))
     shutil.copy(kind.kube.kubeconfig, config)
-    user = KindProject(folder, made.env | KEPT | {"KUBECONFIG": str(config)})
     user.kube = Kube(str(config), None)  # this process has another KUBECONFIG
     return user
 
