@@ -56,6 +56,10 @@ lease is left · I8 no secret in any log · I9 the journal only grows.
 
 {total}
 
+In this data the steps of workers, pods and heads are the results of the journal, in which a step that was cut off is not
+seen. Trials note their own steps in the store since. Of the first four cells that were run so, one failed: ASHA repeated three steps of
+half a second for two deaths of the head, since beside the step under way up to a second of results is not stored yet.
+
 | fault | {strategies} | failures charged | steps repeated at most | s to the next result | plain Ray Tune |
 |---|{lines}---|---|---|---|
 {rows}
