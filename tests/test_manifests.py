@@ -68,6 +68,19 @@ def test_storage_of_the_environment_reaches_the_settings(tmp_path: Path, monkeyp
     assert settings["data"]["RAYSWEEP_STORAGE"] == "s3://mine/sweeps"
 
 
+def test_a_string_is_one_to_kustomize_and_back_whatever_it_looks_like(tmp_path: Path) -> None:
+    texts = ["104795057e38", "1e3", "-1E+5", ".5e3", "0o17", "0x1f", "1_000", "12:30:45", "2001-01-01", "yes", "~", "1.2"]
+    labels = {f"raysweep/{n}": text for n, text in enumerate(texts)}
+    added = Additions()
+    added.patch("RayCluster", "raysweep", replace("/metadata/annotations", labels), replace("/spec/n", 3))
+    found = find(rendered(tmp_path, added), "RayCluster")
+    assert found
+    assert found["metadata"]["annotations"] == labels
+    assert found["spec"]["n"] == 3
+    manifests.amend(tmp_path, Additions())
+    assert find(manifests.render(tmp_path), "RayCluster") == found
+
+
 def test_what_kustomize_refuses_is_said(tmp_path: Path) -> None:
     added = Additions()
     added.patch("RayCluster", "raysweep", replace("/spec/nowhere/at/all", 1))

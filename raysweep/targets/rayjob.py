@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
-import yaml
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from raysweep import package
@@ -128,7 +127,7 @@ def render(
         "sweep",
         replace("/metadata/name", job),
         replace("/spec/entrypoint", entrypoint),
-        replace("/spec/runtimeEnvYAML", yaml.safe_dump({"working_dir": code})),
+        replace("/spec/runtimeEnvYAML", manifests.dump({"working_dir": code})),
         replace("/metadata/annotations", annotations or {}),
         *([] if queue is None else [replace("/metadata/labels/kueue.x-k8s.io~1queue-name", queue)]),
         *([] if deadline is None else [replace("/spec/activeDeadlineSeconds", deadline)]),
