@@ -69,7 +69,7 @@ def test_storage_of_the_environment_reaches_the_settings(tmp_path: Path, monkeyp
 
 
 def test_a_string_is_one_to_kustomize_and_back_whatever_it_looks_like(tmp_path: Path) -> None:
-    texts = ["104795057e38", "1e3", "-1E+5", ".5e3", "0o17", "0x1f", "1_000", "12:30:45", "2001-01-01", "yes", "~", "1.2"]
+    texts = ["104795057e38", "1e3", "-1E+5", ".5e3", "0o17", "0x1f", "1_0", "12:30:45", "2001-01-01", "yes", "~", "1.2"]
     labels = {f"raysweep/{n}": text for n, text in enumerate(texts)}
     added = Additions()
     added.patch("RayCluster", "raysweep", replace("/metadata/annotations", labels), replace("/spec/n", 3))

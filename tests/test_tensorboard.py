@@ -1,12 +1,16 @@
 """TensorBoard events, read back with TensorBoard's own reader."""
 
+import errno
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from raysweep import tensorboard
+from raysweep.errors import Unavailable
 from raysweep.state import SweepState
 from raysweep.storage import FolderStorage
 from raysweep.tensorboard import TensorBoard
@@ -44,6 +48,10 @@ def result(iteration, **metrics):
 def report(board, *values, trial_id="00000"):
     for iteration, value in enumerate(values, start=1):
         board.on_trial_result(0, [], trial(trial_id), result(iteration, loss=value, kind="a", time_total_s=iteration))
+
+
+def done_putting(board):
+    board._puts.submit(int).result()
 
 
 @pytest.fixture
@@ -101,6 +109,7 @@ def test_a_trial_that_goes_on_has_all_its_events_once(tmp_path, events, kind):
     board.on_trial_complete(0, [], trial(loss=0.125))
     board.close()
     assert events()["loss"] == [(1, 0.5), (2, 0.25), (3, 0.125)]
+    killed._writers["00000"].close()
 
 
 def test_a_trial_that_goes_back_has_its_newest_events(tmp_path, events):
@@ -114,10 +123,58 @@ def test_a_trial_that_goes_back_has_its_newest_events(tmp_path, events):
 def test_a_trial_whose_file_was_not_put_has_one_after_a_resume(tmp_path, events, ended):
     board = TensorBoard(NoPath(str(tmp_path)), "loss", journalled(0.5, 0.25, ended=ended))
     board.setup()
+    done_putting(board)
     assert (tmp_path / "tensorboard" / "00000").exists() == ended
     board.close()
     assert events()["loss"] == [(1, 0.5), (2, 0.25)]
     assert [step for step, _ in events()["loss"]] == [1, 2]
+
+
+class Full(FolderStorage):
+    """A disk that is full, or a store that is down, until it is mended."""
+
+    refuses = True
+
+    def local_path(self, key):
+        if self.refuses:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().local_path(key)
+
+
+class Down(NoPath):
+    refuses = True
+
+    def put(self, key, data):
+        if self.refuses:
+            raise Unavailable("the store is down")
+        super().put(key, data)
+
+
+@pytest.mark.parametrize("kind", [Full, Down])
+def test_what_was_refused_fails_no_trial_and_is_made_from_the_journal(tmp_path, events, kind):
+    storage = kind(str(tmp_path))
+    board = TensorBoard(storage, "loss", state := journalled())
+    board.setup()
+    for iteration, loss in ((1, 0.5), (2, 0.25)):  # the journal has them first
+        state.apply(journalled(*[0.5, 0.25][:iteration]).events[-1])
+        board.on_trial_result(0, [], trial(), result(iteration, loss=loss))
+    board.on_trial_complete(0, [], trial(loss=0.25))
+    done_putting(board)
+    assert not (tmp_path / "tensorboard").exists()
+    storage.refuses = False
+    board.close()
+    assert events()["loss"] == [(1, 0.5), (2, 0.25)]
+
+
+def test_a_result_is_seen_while_the_sweep_runs(tmp_path, events, monkeypatch):
+    monkeypatch.setattr(tensorboard, "FLUSH_SECONDS", 0.01)
+    board = TensorBoard(FolderStorage(str(tmp_path)), "loss")
+    board.setup()
+    report(board, 0.5)
+    deadline = time.monotonic() + 10
+    while "loss" not in events():
+        assert time.monotonic() < deadline
+    board.close()
 
 
 def test_what_is_no_number_is_left_out(tmp_path, events):
@@ -144,8 +201,8 @@ def test_a_failed_trial_keeps_its_events(tmp_path, events):
     board = TensorBoard(NoPath(str(tmp_path)), "loss")
     report(board, 0.5)
     board.on_trial_error(0, [], trial())
-    assert events()["loss"] == [(1, 0.5)]
     board.close()
+    assert events()["loss"] == [(1, 0.5)]
 
 
 def test_a_trial_without_a_result_leaves_nothing(tmp_path):

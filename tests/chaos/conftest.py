@@ -71,8 +71,8 @@ def arena(proxy: s3.S3Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def _leaking(project: Project, secrets: tuple[str, ...]) -> list[Path]:
     """Of drivers, of trials and of Ray's own processes."""
-    logs = [path for path in Path(project.cluster.temp_dir).glob("session_*/logs/**/*") if path.is_file()]
-    assert {".log", ".out", ".err"} <= {path.suffix for path in logs}
+    logs = [path for path in Path(project.cluster.temp_dir).glob("ray/session_*/logs/**/*") if path.is_file()]
+    assert {".log", ".out", ".err"} <= {path.suffix for path in logs}, "these are not Ray's logs"
     return [path for path in logs if any(secret in path.read_text(errors="replace") for secret in secrets)]
 
 
