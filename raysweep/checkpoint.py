@@ -4,16 +4,18 @@ Ray's own copy to S3 returns normally when the store refuses a part, so checkpoi
 compared here before anyone hears of them. A checkpoint is a folder of two objects:
 
     checkpoints/<trial>/<iteration>-<hash>/state.pkl        the pickled state
-    checkpoints/<trial>/<iteration>-<hash>/complete.json    size, sha256, iteration and format of the state
+    checkpoints/<trial>/<iteration>-<hash>/complete.json    size, sha256, iteration and format of the state; a note
 
 Loading unpickles, which runs code: whoever may write to the storage may run code in the trials.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+from collections.abc import Container
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from ray import cloudpickle
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from raysweep.errors import Corrupt, NotFound
+from raysweep.journal import plain
 from raysweep.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -56,7 +59,7 @@ class Checkpoint:
         return cls(fields["key"], int(fields["iteration"]), int(fields["size"]), fields["sha256"])
 
 
-def save(storage: Storage, trial: str, iteration: int, state: object) -> Checkpoint:
+def save(storage: Storage, trial: str, iteration: int, state: object, note: dict[str, Any] | None = None) -> Checkpoint:
     """Writes a state, reads it back, and only then marks it as complete.
 
     Args:
@@ -64,6 +67,7 @@ def save(storage: Storage, trial: str, iteration: int, state: object) -> Checkpo
         trial: the trial's id.
         iteration: the trial's iteration, from 1.
         state: anything that can be pickled.
+        note: what else the marker says, for `notes`.
 
     Raises:
         StorageError: the storage refused; what was written is not a checkpoint.
@@ -72,9 +76,9 @@ def save(storage: Storage, trial: str, iteration: int, state: object) -> Checkpo
     data = cloudpickle.dumps(state, protocol=5)
     sha256 = hashlib.sha256(data).hexdigest()
     saved = Checkpoint(f"checkpoints/{trial}/{iteration:06d}-{sha256[:8]}", iteration, len(data), sha256)
-    marker = {"format": FORMAT, "iteration": iteration, "size": saved.size, "sha256": sha256}
+    marker = {"format": FORMAT, "iteration": iteration, "size": saved.size, "sha256": sha256, "note": note}
     _put_verified(storage, f"{saved.key}/{STATE}", data)
-    _put_verified(storage, f"{saved.key}/{MARKER}", json.dumps(marker).encode())
+    _put_verified(storage, f"{saved.key}/{MARKER}", json.dumps(marker, default=plain).encode())
     return saved
 
 
@@ -139,6 +143,28 @@ def delete(storage: Storage, key: str) -> None:
     storage.delete_tree(key)
 
 
+def notes(storage: Storage, trial: str, but: Container[str] = ()) -> list[tuple[Checkpoint, dict[str, Any]]]:
+    """The checkpoints of a trial that look whole, and their notes; those without a note are left out.
+
+    Args:
+        storage: the sweep's own folder or prefix.
+        trial: the trial's id.
+        but: keys of checkpoints that are left out unread.
+
+    Raises:
+        StorageError: the storage refused, or is not reachable.
+    """
+    found = []
+    for marker in storage.list(f"checkpoints/{trial}"):
+        key = marker.removesuffix(f"/{MARKER}")
+        if key != marker and key not in but:
+            with contextlib.suppress(NotFound, Corrupt):
+                saved, note = _read_marker(storage, key)
+                if note and looks_whole(storage, saved):
+                    found.append((saved, note))
+    return found
+
+
 def verified(storage: Storage, trial: str) -> list[Checkpoint]:
     """The complete checkpoints of a trial, oldest iteration first; reads every byte of them.
 
@@ -168,19 +194,19 @@ def _put_verified(storage: Storage, key: str, data: bytes) -> None:
 
 
 def _read(storage: Storage, key: str) -> tuple[Checkpoint, bytes]:
-    found = _read_marker(storage, key)
+    found, _ = _read_marker(storage, key)
     data = storage.get(f"{key}/{STATE}")
     if (len(data), hashlib.sha256(data).hexdigest()) != (found.size, found.sha256):
         raise Corrupt(f"{storage.url}/{key}: the {len(data)} bytes are not those that were saved: use an older one")
     return found, data
 
 
-def _read_marker(storage: Storage, key: str) -> Checkpoint:
+def _read_marker(storage: Storage, key: str) -> tuple[Checkpoint, dict[str, Any] | None]:
     where = f"{storage.url}/{key}/{MARKER}"
     try:
         marker = json.loads(storage.get(f"{key}/{MARKER}"))
         if marker["format"] == FORMAT:
-            return Checkpoint.from_dict({**marker, "key": key})
+            return Checkpoint.from_dict({**marker, "key": key}), marker.get("note")
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"{where}: the marker cannot be read: use an older checkpoint") from error
     raise Corrupt(f"{where}: format {marker['format']} is unknown: use the raysweep that wrote it")

@@ -10,7 +10,8 @@ Events, by `type`:
     start     a driver began or resumed the sweep                      term, resumed
     suggest   the search gave a configuration                          trial, config, memory
     result    a trial reported one iteration                           trial, iteration, metrics, checkpoint, node
-              (and config, where it differs from the last one; stop, where Tune answered it with a stop)
+              (and config, where it differs from the last one; stop, where Tune answered it with a stop; adopted,
+              where a resume found it with its checkpoint: see unrecorded)
     exploit   a trial continues from another trial's checkpoint        trial, donor, checkpoint, before, after
     damaged   a checkpoint of a trial's own is no longer whole         trial, checkpoint (its key)
     failure   a trial failed; it may start again                       trial, error, kind: see failure
@@ -38,8 +39,9 @@ from raysweep.storage import Storage
 log = logging.getLogger(__name__)
 Event = dict[str, Any]
 
-# A result is acknowledged when the driver has it; on an object store it may be lost for this long at most.
+# A result is acknowledged when the driver has it. In an object store one without a checkpoint may be lost for so long.
 FLUSH_SECONDS = 1.0
+SOON = ("suggest",)  # stored at once: what a trial has saved is found again by its name
 READERS = 16
 DURABLE_SECONDS = 60.0  # how long somebody who needs an event stored waits for that
 
@@ -94,7 +96,7 @@ class Journal:
         """
         self.seq += 1
         event = {"seq": self.seq, "type": type, "time": round(time.time(), 3), **fields}
-        self._sink.write(self.seq, json.dumps(event, separators=(",", ":"), default=plain))
+        self._sink.write(self.seq, json.dumps(event, separators=(",", ":"), default=plain), type in SOON)
         return event
 
     def stored(self, seq: int) -> bool:
@@ -140,7 +142,7 @@ class _FileSink:
         self._file = path.open("a", encoding="utf-8", buffering=1)
         _sync_folder(path.parent)
 
-    def write(self, seq: int, line: str) -> None:
+    def write(self, seq: int, line: str, soon: bool) -> None:
         try:
             self._file.write(line + "\n")
             self._written = seq
@@ -173,23 +175,36 @@ def _sync_folder(path: Path) -> None:
 
 
 class _ObjectSink:
-    """Collects lines, and puts them once a second from a thread of its own."""
+    """Collects lines, and puts them from a thread of its own: once a second, or soon."""
 
     def __init__(self, storage: Storage, term: int) -> None:
         self._segments, self._term = Parts(storage), term
         self._lines: list[tuple[int, str]] = []
-        self._lock, self._closing = threading.Condition(), threading.Event()
+        self._lock, self._soon, self._closing = threading.Condition(), False, False
         self._thread = threading.Thread(target=self._loop, name="journal", daemon=True)
 
     def open(self, key: str) -> None:
         self._thread.start()
 
-    def write(self, seq: int, line: str) -> None:
+    def write(self, seq: int, line: str, soon: bool) -> None:
         with self._lock:
             self._lines.append((seq, line))
+            if soon:
+                self._wake()
+
+    def _wake(self) -> None:
+        self._soon = True
+        self._lock.notify_all()
+
+    def _wait(self) -> bool:
+        """For the next time to put; False when there will be none."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._soon, FLUSH_SECONDS)
+            self._soon = False
+            return not self._closing
 
     def _loop(self) -> None:
-        while not self._closing.wait(FLUSH_SECONDS):
+        while self._wait():
             try:
                 self._flush()
             except StorageError as error:
@@ -210,6 +225,8 @@ class _ObjectSink:
             return self._lock.wait_for(lambda: not self._lines or self._lines[0][0] > seq, DURABLE_SECONDS)
 
     def close(self) -> None:
-        self._closing.set()
+        with self._lock:
+            self._closing = True
+            self._wake()
         self._thread.join()
         self._flush()

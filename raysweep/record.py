@@ -19,6 +19,7 @@ from ray.tune.result import (
 )
 
 from raysweep import checkpoint as checkpoints
+from raysweep import unrecorded
 from raysweep.checkpoint import Checkpoint
 from raysweep.errors import StorageError
 from raysweep.journal import Journal
@@ -88,12 +89,15 @@ class Recorder(NotSaved, tune.Callback):
         self.state.apply(event)
 
     def begin(self, resumed: bool) -> None:
-        """A driver takes the sweep up; trials do not go on from what is damaged."""
+        """A driver takes the sweep up: with what trials saved and the journal lacks, without what is damaged."""
         self._journal.append("start", term=self._journal.term, resumed=resumed)
         for record in self.state.unfinished:
             while (saved := record.own_checkpoint) and not checkpoints.looks_whole(self._storage, saved):
                 log.warning("%s is damaged: trial %s goes on from an older one", saved.key, record.id)
                 self._write("damaged", trial=record.id, checkpoint=saved.key)
+        for record, result in unrecorded.find(self._storage, self.state):
+            self._exploit(record, result)
+            self._write_result(record, result, adopted=True)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         """Called by Tune before each step."""
@@ -119,25 +123,27 @@ class Recorder(NotSaved, tune.Callback):
         """Called by Tune with each result, after the scheduler has decided."""
         record = self.state.trials[trial.trial_id]
         self._exploit(record, result)
+        # In the same event: the trial's end is told later, and a driver may be killed before.
+        self._write_result(record, result, **({"stop": True} if result[DONE] else {}))
+        self._register(record, trial, result)
+        if result.get(CHECKPOINT):
+            live = (*trials, *self.waiting) if self._exploited else ()
+            self.expire(record, self._exploited, {each.checkpoint.path for each in live if each.checkpoint})
+
+    def _write_result(self, record: TrialRecord, result: dict[str, Any], **more: bool) -> None:
         # PBT has set trial.config to the next configuration by now; this result was made with its own.
         used = result["config"]
         changed = {"config": used} if used != record.config else {}
-        # In the same event: the trial's end is told later, and a driver may be killed before.
-        decided = {"stop": True} if result[DONE] else {}
         self._write(
             "result",
-            trial=trial.trial_id,
+            trial=record.id,
             iteration=result[TRAINING_ITERATION],
             metrics=metrics_of(result),
             checkpoint=result.get(CHECKPOINT),
             node=result.get(HOSTNAME, ""),
             **changed,
-            **decided,
+            **more,
         )
-        self._register(record, trial, result)
-        if result.get(CHECKPOINT):
-            live = (*trials, *self.waiting) if self._exploited else ()
-            self.expire(record, self._exploited, {each.checkpoint.path for each in live if each.checkpoint})
 
     def _exploit(self, record: TrialRecord, result: dict[str, Any]) -> None:
         loaded: dict[str, Any] | None = result.get(RESTORED)

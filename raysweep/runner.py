@@ -112,9 +112,9 @@ class Runner:
         spec = self._write_spec()
         log = Journal(self.place, self.lease.term, self.state.seq)
         recorder = Recorder(self.place, log, self.state, *self._objective(), self._exploited, self.lease)
-        board = TensorBoard(self.place, self.sweep.metric, self.state)
         self._greet()
         recorder.begin(self.resumed)
+        board = TensorBoard(self.place, self.sweep.metric, self.state)
         begun = self.left
         try:
             self._fit(recorder, board)

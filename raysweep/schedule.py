@@ -136,7 +136,7 @@ def replay(
 
     Returns:
         All trials by id. Those that have not ended are PENDING or PAUSED, with the configuration and the checkpoint
-        that they continue with.
+        that they continue with; those that have are TERMINATED, also where only the schedule has decided so.
     """
     controller = _Replay(schedule, make, ends)
     for event in events:
@@ -183,6 +183,8 @@ class _Replay:
     def _result(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
         trial.set_status(Trial.RUNNING)
+        if "config" in event:
+            trial.set_config(event["config"])
         result = {TIME_TOTAL_S: 0.0, **event["metrics"], TRAINING_ITERATION: event["iteration"]}
         self._last[trial.trial_id] = result
         if event["checkpoint"]:
@@ -190,10 +192,13 @@ class _Replay:
             self._saved[trial.trial_id] = pointer(saved, result)
             self._saved_with[saved.key] = result
             self._continue_from(trial, self._saved[trial.trial_id])
+        decision = TrialScheduler.STOP
         if not self._ends(trial.trial_id, result):
             decision = self._schedule.on_trial_result(self, trial, flatten_dict(result))
-            if decision == TrialScheduler.PAUSE:
-                trial.set_status(Trial.PAUSED)
+        if decision == TrialScheduler.PAUSE:
+            trial.set_status(Trial.PAUSED)
+        if decision == TrialScheduler.STOP and event.get("adopted"):
+            self.stop_trial(trial)
 
     def _failure(self, event: Event) -> None:
         self.trials[event["trial"]].set_status(Trial.PENDING)
@@ -202,11 +207,9 @@ class _Replay:
         trial = self.trials[event["trial"]]
         if event["status"] == "failed":
             self._schedule.on_trial_error(self, trial)
-        elif trial.status == Trial.RUNNING:
-            self._schedule.on_trial_complete(self, trial, flatten_dict(self._last[trial.trial_id]))
+            trial.set_status(Trial.TERMINATED)
         else:
-            self._schedule.on_trial_remove(self, trial)
-        trial.set_status(Trial.TERMINATED)
+            self.stop_trial(trial)
 
     def _continue_from(self, trial: Trial, saved: _TrainingResult) -> None:
         trial.run_metadata.checkpoint_manager._latest_checkpoint_result = saved
@@ -220,7 +223,17 @@ class _Replay:
         return [trial for trial in self.trials.values() if not trial.is_finished()]
 
     def stop_trial(self, trial: Trial) -> None:
-        """Called by schedulers: nothing to do, the trial's end is an event of the journal, before the present one."""
+        """A trial's end: an event of the journal, before the one for which a scheduler calls this; or decided here,
+
+        from a result that was adopted.
+        """
+        if trial.is_finished():
+            return
+        if trial.status == Trial.RUNNING:
+            self._schedule.on_trial_complete(self, trial, flatten_dict(self._last[trial.trial_id]))
+        else:
+            self._schedule.on_trial_remove(self, trial)
+        trial.set_status(Trial.TERMINATED)
 
     def pause_trial(self, trial: Trial, should_checkpoint: bool = True) -> None:
         """Called by PBT for a trial that will continue from a donor's checkpoint."""

@@ -116,22 +116,24 @@ class TrialSource(NotSaved, SearchAlgorithm):
     def add_configurations(self, experiments: Any) -> None:
         """Called by Ray once, when metric, mode and space are set: takes over the journal's trials."""
         self._spec = experiments[0].spec
-        self._end_what_was_decided()
         records = list(self._recorder.state.trials.values())
+        self._counter = len(records)
+        self._end([record for record in self._recorder.state.unfinished if self._was_decided(record)])
+        trials = replay(self._schedule, self._recorder.state.take_events(), self._trial, self._ends)
+        self._end([record for record in self._recorder.state.unfinished if trials[record.id].is_finished()])
         if isinstance(self.searcher, Resumable):
             self.searcher.begin(records)
-        self._counter = len(records)
-        trials = replay(self._schedule, self._recorder.state.take_events(), self._trial, self._ends)
         self._waiting.extend(trials[record.id] for record in self._recorder.state.unfinished)
         self._recorder.waiting = self._waiting
 
-    def _end_what_was_decided(self) -> None:
-        # The driver before was killed after a trial's last result, and before its end was journalled.
-        for record in self._recorder.state.unfinished:
-            last = record.last
-            if last is not None and (record.stop_decided or last.iteration >= self._max_iterations):
-                result = {TRAINING_ITERATION: last.iteration}
-                self._recorder.completed(record.id, outcome(result, False, True, self._max_iterations))
+    def _was_decided(self, record: TrialRecord) -> bool:
+        """Whether the driver before was killed after a trial's last result, and before its end was journalled."""
+        return record.last is not None and (record.stop_decided or record.last.iteration >= self._max_iterations)
+
+    def _end(self, records: list[TrialRecord]) -> None:
+        for record in records:
+            result = {TRAINING_ITERATION: record.last.iteration} if record.last else None
+            self._recorder.completed(record.id, outcome(result, False, True, self._max_iterations))
 
     def is_finished(self) -> bool:
         """Whether no trial will come any more."""

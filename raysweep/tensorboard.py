@@ -96,7 +96,7 @@ class TensorBoard(NotSaved, tune.Callback):
                     self._finish(trial_id, trial.last.config, trial.last.metrics)
 
     def _open(self, trial_id: str, before: float) -> _Writer:
-        """A trial's writer; where a file may be missing, or parts of it, the results before this one are written anew."""
+        """A trial's writer; where a file or a part may be missing, the results before this one are written anew."""
         again = trial_id in self._older
         if again:
             self._storage.delete_tree(f"{FOLDER}/{trial_id}")

@@ -13,9 +13,12 @@ import faulthandler
 import functools
 import inspect
 import numbers
+import platform
 import queue
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -24,7 +27,14 @@ import ray
 from pyarrow.fs import LocalFileSystem
 from ray import tune
 from ray.train._internal.checkpoint_manager import _TrainingResult
-from ray.tune.result import DONE, RESULT_DUPLICATE, TIME_TOTAL_S, TRAINING_ITERATION
+from ray.tune.result import (
+    DONE,
+    HOSTNAME,
+    RESULT_DUPLICATE,
+    TIME_THIS_ITER_S,
+    TIME_TOTAL_S,
+    TRAINING_ITERATION,
+)
 
 from raysweep import checkpoint as checkpoints
 from raysweep.checkpoint import Checkpoint
@@ -35,6 +45,7 @@ from raysweep.storage import Storage
 CHECKPOINT = "checkpoint"  # key of a result: the checkpoint that holds the state after this iteration
 RESTORED = "restored_from"  # key of the first result after a restore: the checkpoint that was loaded
 THREAD_END_SECONDS = 5.0
+NOTED_REPORTS = 1000  # at most, in a checkpoint: those since the one before it
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,18 @@ class _Report:
 
 
 class Session:
-    """One run of a training function: from its start or a checkpoint to its end or a stop."""
+    """One run of a training function: from its start or a checkpoint to its end or a stop.
+
+    Args:
+        trial: its id.
+        storage: the sweep's own folder or prefix.
+        max_iterations: of a complete trial.
+        start: what it goes on from.
+        state: of that, if it was loaded already.
+        config: the trial's.
+        finite: metrics whose reports are no good if they are not finite numbers.
+        spent: seconds that the trial has run before.
+    """
 
     def __init__(
         self,
@@ -78,9 +100,17 @@ class Session:
         max_iterations: int,
         start: Checkpoint | None = None,
         state: Any = None,
+        *,
+        config: dict[str, Any] | None = None,
+        finite: tuple[str, ...] = (),
+        spent: float = 0.0,
     ) -> None:
         self.trial, self.storage, self.max_iterations = trial, storage, max_iterations
         self.start, self._state = start, state
+        self._config, self._finite, self._spent = config or {}, finite, spent
+        self._after = start  # the newest checkpoint, and what was reported since
+        self._reports: deque[dict[str, Any]] = deque(maxlen=NOTED_REPORTS)
+        self._step_began = time.monotonic()
         self.iteration = start.iteration if start else 0
         self.outbox: queue.SimpleQueue[_Report | BaseException | None] = queue.SimpleQueue()
         self._go = threading.Semaphore(0)
@@ -96,14 +126,30 @@ class Session:
         """Saves the state, hands the metrics to Tune and waits for its decision."""
         plain = _plain(metrics)
         self.iteration += 1
-        saved = None if state is None else checkpoints.save(self.storage, self.trial, self.iteration, state)
+        took = time.monotonic() - self._step_began
+        self._spent += took
+        times = {TIME_THIS_ITER_S: took, TIME_TOTAL_S: self._spent}
+        self._reports.append({**plain, **times, TRAINING_ITERATION: self.iteration})
+        saved = None if state is None else self._save(state)
         self.outbox.put(_Report(plain, saved))
         self._go.acquire()
         if self._ending:
             raise _End
 
+    def _save(self, state: Any) -> Checkpoint:
+        note = None
+        if not any(_not_finite(report, self._finite) for report in self._reports):
+            # A driver that dies may lose the reports: the next one finds them here, see `unrecorded`.
+            after = self._after.to_dict() if self._after else None
+            note = {"after": after, "reports": list(self._reports), "config": self._config, HOSTNAME: platform.node()}
+        saved = checkpoints.save(self.storage, self.trial, self.iteration, state, note)
+        self._after = saved
+        self._reports.clear()
+        return saved
+
     def next(self, function: Callable[[], None]) -> _Report | BaseException | None:
         """Runs the function up to its next report; None when it returned, its exception when it raised."""
+        self._step_began = time.monotonic()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, args=(function,), name=f"trial-{self.trial}", daemon=True)
             self._thread.start()
@@ -181,10 +227,13 @@ def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def _not_finite(metrics: dict[str, Any], names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if not finite(metrics.get(name))]
+
+
 def _check_finite(metrics: dict[str, Any], names: tuple[str, ...]) -> None:
-    for name in names:
-        if not finite(metrics.get(name)):
-            raise NotFinite(f"metric `{name}` is {metrics[name]}: a smaller learning rate may help, or --nan stop")
+    for name in _not_finite(metrics, names):
+        raise NotFinite(f"metric `{name}` is {metrics[name]}: a smaller learning rate may help, or --nan stop")
 
 
 @functools.lru_cache(maxsize=1)
@@ -262,7 +311,14 @@ class TrialActor(tune.Trainable):
             self._start, state = checkpoints.load_newest(self.spec.storage, self._start)
             self._iteration = self._start.iteration if self._start else 0
         self._session = _session = Session(
-            self.trial_id, self.spec.storage, self.spec.max_iterations, self._start, state
+            self.trial_id,
+            self.spec.storage,
+            self.spec.max_iterations,
+            self._start,
+            state,
+            config=self.config,
+            finite=self.spec.finite,
+            spent=self._time_total,
         )
         if self.spec.timeout:
             left = max(self.spec.timeout - self._time_total, 1.0)

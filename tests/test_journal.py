@@ -177,6 +177,16 @@ def test_an_object_store_gets_one_object_a_period_not_one_a_line(store, monkeypa
     assert read(store) == events
 
 
+def test_a_suggestion_is_stored_at_once_with_all_that_came_before(store, monkeypatch):
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 60)
+    log = Journal(store, 1)
+    events = [log.append("result", trial="00000"), log.append("suggest", trial="00001")]
+    wait_for(lambda: read(store) == events)
+    log.append("result", trial="00001")
+    assert read(store) == events
+    log.close()
+
+
 def test_an_object_store_gets_the_lines_while_the_sweep_runs(store, monkeypatch):
     monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.01)
     log = Journal(store, 1)

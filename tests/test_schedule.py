@@ -298,6 +298,61 @@ def test_the_trials_are_where_they_were(make):
     assert all(trial.status in (Trial.PENDING, Trial.PAUSED, Trial.TERMINATED) for trial in trials.values())
 
 
+def adopted(journal, cut, size=20):
+    """What of the journal's next events trials had saved: results and exploits of those that were begun, in step."""
+    begun = {event["trial"] for event in journal[:cut]}
+    lost = [event for event in journal[cut : cut + size] if event["trial"] in begun]
+    saved, before, rank = [], [], dict.fromkeys(begun, 0)
+    for event in lost:
+        if event["type"] == "exploit":
+            before.append(event)
+        if event["type"] == "result":
+            trial = event["trial"]
+            rank[trial] = max(rank[trial], event["iteration"])
+            saved += [(rank[trial], each) for each in before if each["trial"] == trial]
+            before = [each for each in before if each["trial"] != trial]
+            saved.append((rank[trial], {**event, "adopted": True}))
+    return [event for _, event in sorted(saved, key=lambda each: each[0])]
+
+
+@pytest.mark.filterwarnings("ignore")  # the Gaussian process of PB2
+@pytest.mark.parametrize("make", ALL, ids=lambda make: make.__name__)
+def test_goes_on_to_the_end_from_what_was_adopted(make):
+    """Their order may be another than it was, and so may decisions; no trial is lost, and none waits for ever."""
+    undisturbed, _ = play(make(), trials=8 if make is pb2 else TRIALS, failures=0)
+    random = np.random.default_rng(1)
+    for cut in range(1, len(undisturbed.journal), 5):
+        if undisturbed.journal[cut]["type"] == "complete":
+            continue  # the result before it says that it comes, see `TrialSource`
+        found = adopted(undisturbed.journal, cut)
+        journal = undisturbed.journal[:cut] + found
+        schedule = make()
+        tune = Tune(schedule, journal=list(journal))
+        tune.trials = replay(schedule, journal, new_trial, ends)
+        ended = {event["trial"] for event in journal if event["type"] == "complete"}
+        full = {event["trial"] for event in found if event["type"] == "result" and event["iteration"] >= MAX_T}
+        assert {trial_id for trial_id, trial in tune.trials.items() if trial.is_finished()} >= ended | full
+        # The same journal, with the ends that were decided from it, leads to the same state.
+        told = [event for event in journal if event["type"] != "complete" or event["trial"] in ended]
+        told += [
+            {"type": "complete", "trial": trial_id, "status": "stopped"}
+            for trial_id, trial in tune.trials.items()
+            if trial.is_finished() and trial_id not in ended
+        ]
+        twice = replay(make(), told, new_trial, ends)
+        assert {i: t.status for i, t in twice.items()} == {i: t.status for i, t in tune.trials.items()}
+        for _ in range(1000):
+            live = tune.get_live_trials()
+            running = [trial for trial in live if trial.status == Trial.RUNNING]
+            while len(running) < 6 and (chosen := schedule.choose_trial_to_run(tune)) is not None:
+                chosen.set_status(Trial.RUNNING)
+                running.append(chosen)
+            if not running:
+                break
+            tune.step(str(random.choice([trial.trial_id for trial in running])))
+        assert not tune.get_live_trials(), f"cut after {cut} events: every trial waits for another one"
+
+
 @pytest.mark.filterwarnings("ignore")  # the Gaussian process of PB2
 @pytest.mark.parametrize("make", [pbt, pbt_in_step, pb2], ids=lambda make: make.__name__)
 @pytest.mark.parametrize("parallel", [2, 6])

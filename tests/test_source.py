@@ -15,7 +15,7 @@ from raysweep.record import Recorder
 from raysweep.source import TrialSource, outcome
 from raysweep.state import SweepState
 from raysweep.storage import FolderStorage
-from raysweep.trial import TrialSpec, trainable
+from raysweep.trial import Session, TrialSpec, trainable
 from raysweep.variants import Variants
 
 LAST = 9
@@ -64,11 +64,13 @@ def median_rule():
 class Driver:
     """One life of a driver, up to where Ray would start trials: what it was told is in the journal."""
 
-    def __init__(self, place, scheduler=None, samples=3, max_iterations=LAST):
+    def __init__(self, place, scheduler=None, samples=3, max_iterations=LAST, adopt=False):
         self.place = place
         state = SweepState(journal.read(place))
         self.journal = Journal(place, len(place.list("journal/")) + 1, state.seq)
         self.recorder = Recorder(place, self.journal, state, "loss", "min")
+        if adopt:
+            self.recorder.begin(resumed=True)
         self.scheduler = scheduler or FIFOScheduler()
         searcher = Watched(SPACE)
         self.source = TrialSource(searcher, self.recorder, 2, self.scheduler, max_iterations, self.ends)
@@ -185,6 +187,23 @@ def test_a_stop_that_the_median_decided_outlives_a_killed_driver(driver):
     assert list(again) == ["00000", "00001", "00002", "00004"]
     # The median is 0.25, and 0.2 for a rule that has forgotten the stopped trial.
     assert second.decide(again["00004"], 1, 0.25) == "CONTINUE"
+
+
+def test_what_was_adopted_is_decided_on(driver):
+    """The driver that would have decided was killed; its trial has the result that stops it."""
+    first = driver(median_rule(), samples=5)
+    trials = drain(first)
+    for trial, loss in zip(trials, (0.1, 0.2, 0.3), strict=False):
+        first.decide(trial, 1, loss)
+    session = Session("00003", first.place, LAST, config=trials[3].config)
+    session._go.release()
+    session.report({"loss": 0.9}, state="x")
+    second = driver(median_rule(), samples=5, adopt=True)
+    assert second.recorder.state.trials["00003"].status == "stopped"
+    assert ("00003", "stopped") in second.adopted
+    assert [trial.trial_id for trial in drain(second)] == ["00000", "00001", "00002", "00004"]
+    third = driver(median_rule(), samples=5, adopt=True)
+    assert third.adopted[:4] == second.adopted[:4]
 
 
 def test_a_trial_that_failed_after_a_stop_was_decided_is_given_again(driver):

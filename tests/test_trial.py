@@ -21,8 +21,8 @@ def session(place, monkeypatch):
     """Opens a session as the trial's actor does; each is ended."""
     opened = []
 
-    def open_session(start=None, max_iterations=5):
-        opened.append(Session("00007", place, max_iterations, start))
+    def open_session(start=None, max_iterations=5, **more):
+        opened.append(Session("00007", place, max_iterations, start, **more))
         monkeypatch.setattr(trial, "_session", opened[-1])
         return opened[-1]
 
@@ -56,6 +56,42 @@ def test_each_state_is_a_checkpoint_of_its_iteration(session, place):
     assert [report.checkpoint.iteration for report in reports] == [1, 2, 3]
     assert [checkpoint.load(place, report.checkpoint) for report in reports] == [{"epoch": n} for n in (1, 2, 3)]
     assert checkpoint.verified(place, "00007") == [report.checkpoint for report in reports]
+
+
+def test_a_checkpoint_notes_what_was_reported_since_the_one_before_it(session, place):
+    run = session(config={"lr": 0.5}, spent=10.0)
+
+    def train():
+        for epoch in raysweep.iterations():
+            raysweep.report({"loss": 1 / epoch}, state=epoch if epoch in (2, 3) else None)
+
+    saved = [run.next(train).checkpoint for _ in range(3)]
+    (second, first_note), (third, last_note) = checkpoint.notes(place, "00007")
+    assert [None, second, third] == saved
+    assert [(each["training_iteration"], each["loss"]) for each in first_note["reports"]] == [(1, 1.0), (2, 0.5)]
+    assert [(each["training_iteration"], each["loss"]) for each in last_note["reports"]] == [(3, 1 / 3)]
+    assert (first_note["after"], last_note["after"]) == (None, second.to_dict())
+    assert first_note["config"] == {"lr": 0.5}
+    times = [each["time_total_s"] for each in first_note["reports"] + last_note["reports"]]
+    assert times == sorted(times)
+    assert 10.0 < times[0] < times[-1] < 70.0
+
+    session(start=second).next(train)
+    [(_, note)] = checkpoint.notes(place, "00007", {second.key})
+    assert note["after"] == second.to_dict()
+
+
+def test_a_report_that_fails_its_trial_is_not_noted(session, place):
+    run = session(finite=("loss",))
+
+    def train():
+        for epoch in raysweep.iterations():
+            raysweep.report({"loss": float("nan") if epoch == 2 else 1.0}, state=epoch)
+
+    for _ in range(2):
+        run.next(train)
+    assert [saved.iteration for saved, _ in checkpoint.notes(place, "00007")] == [1]
+    assert [saved.iteration for saved in checkpoint.verified(place, "00007")] == [1, 2]
 
 
 def test_without_a_state_nothing_is_saved(session, place):
