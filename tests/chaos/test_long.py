@@ -15,7 +15,7 @@ from tests.chaos.conftest import Make
 TRIALS, STEP = 1000, 100
 GROWTH = 1.15  # of the driver's memory, from its second life to its last: the journal's records are in it
 WARM = 20  # trials of a life, after which it has all that it needs
-MIB_A_TRIAL = 0.05  # in a life: two results and the trial itself, in the records and in Ray's
+MIB_A_TRIAL = 0.1  # in a life, 0.054 to 0.074 measured: a trial and its two results, in the records and in Ray's own
 
 
 @pytest.mark.fault("thousand-trials")
