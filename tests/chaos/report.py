@@ -56,15 +56,11 @@ lease is left · I8 no secret in any log · I9 the journal only grows.
 
 {total}
 
-In this data the steps of workers, pods and heads are the results of the journal, in which a step that was cut off is not
-seen. Trials note their own steps in the store since. Of the first four cells that were run so, one failed: ASHA repeated three steps of
-half a second for two deaths of the head, since beside the step under way up to a second of results is not stored yet.
-
 | fault | {strategies} | failures charged | steps repeated at most | s to the next result | plain Ray Tune |
 |---|{lines}---|---|---|---|
 {rows}
 
-2/3: two of three runs passed, and which invariant did not hold; an empty cell was not run this time. Plain Ray Tune: ASHA on the same
+{others}2/3: two of three runs passed, and which invariant did not hold; an empty cell was not run this time. Plain Ray Tune: ASHA on the same
 bowl, 8 trials, with a checkpoint in each iteration and, by hand, `Tuner.restore` after a death of the driver
 or the head; by `python -m tests.chaos.plain`; a dash: that fault was not tried with it.
 """
@@ -79,8 +75,12 @@ def page(cells: list[dict[str, Any]], plain: list[dict[str, Any]], folder: str, 
     """The page."""
     cells = [cell for cell in cells if cell.get("met", True)]
     by_fault: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_other: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
-        by_fault[cell["fault"]].append(cell)
+        if cell["strategy"] in STRATEGIES:
+            by_fault[cell["fault"]].append(cell)
+        else:
+            by_other[cell["fault"]].append(cell)
     outcomes = {line["fault"]: told(line) for line in plain}
     rows = [row(fault, by_fault[fault], outcomes.get(fault, "—")) for fault in WHAT if by_fault[fault]]
     passed = sum(not cell["problems"] for cell in cells)
@@ -92,7 +92,16 @@ def page(cells: list[dict[str, Any]], plain: list[dict[str, Any]], folder: str, 
         strategies=" | ".join(f"`{name}`" for name in STRATEGIES),
         lines="---|" * len(STRATEGIES),
         rows="\n".join(rows),
+        others="".join(f"Other strategies, {WHAT[fault]}: {counts(mine)}.\n\n" for fault, mine in by_other.items()),
     )
+
+
+def counts(cells: list[dict[str, Any]]) -> str:
+    """Passed and run, of each strategy."""
+    by_name: dict[str, list[bool]] = defaultdict(list)
+    for cell in cells:
+        by_name[cell["strategy"]].append(not cell["problems"])
+    return ", ".join(f"`{name}` {sum(passed)}/{len(passed)}" for name, passed in sorted(by_name.items()))
 
 
 def row(fault: str, cells: list[dict[str, Any]], plain: str) -> str:
