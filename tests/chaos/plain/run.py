@@ -57,6 +57,8 @@ class Run:
         except subprocess.TimeoutExpired:
             self.kill()
             out, code = "", f"hung for {self._limit_s:g} s"
+        if code:
+            print(out[-2000:], file=sys.stderr)  # a job's log, for who wonders
         steps = Counter((line[1], line[2]) for line in self.steps())
         trials = {trial for trial, _ in steps}
         told = next((json.loads(line[6:]) for line in reversed(out.splitlines()) if line.startswith("found ")), {})
