@@ -36,7 +36,7 @@ from raysweep.sweep import Sweep
 from raysweep.task import AUTOMATIC_METRICS, Reports, reports
 from raysweep.variants import Variants
 
-OWN_STORE_S = 90.0  # a name that was asked for too early is unknown to the DNS of Kubernetes for 30 s
+OWN_STORE_S = 90.0  # where the node is busy, its network policies let a new pod through seconds late
 SHARED_SECONDS = 30.0  # a node may have to start a process first, to look for a file
 # They pause trials and continue them from checkpoints, and decide over all trials together.
 SYNCHRONOUS = (PopulationBasedTraining, HyperBandScheduler)

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from raysweep import checkpoint
+from raysweep.checkpoint import Checkpoint
 from raysweep.state import SweepState
 from tests.chaos.cell import Cell, Verdict, until
 from tests.chaos.conftest import Make
@@ -172,6 +173,7 @@ def test_the_job_is_killed_and_what_it_left_is_damaged(make: Make, strategies: t
     def fault(cell: Cell) -> Verdict:
         cell.after(BEFORE)
         driver = cell.driver
+        until("a trial that runs has a checkpoint", lambda: saved(cell))
         cell.process.kill()
         cell.process.wait()
         psutil.wait_procs([driver], timeout=60)
@@ -184,7 +186,7 @@ def test_the_job_is_killed_and_what_it_left_is_damaged(make: Make, strategies: t
         return verdict
 
     # A damaged checkpoint costs the interval before it, too.
-    judge(side_by_side([make(strategy, faults=2) for strategy in strategies], fault))
+    judge(side_by_side([make(strategy, faults=2, pace=0.3) for strategy in strategies], fault))
 
 
 def _of(cell: Cell) -> list[int]:
@@ -197,13 +199,17 @@ def damage(cell: Cell) -> int:
     newest = sorted((root / "journal").iterdir())[-1]
     with newest.open("a") as file:
         file.write('{"seq": 1000, "type": "res')
-    running = [
-        trial for trial in SweepState(cell.events).unfinished if trial.checkpoint and trial.checkpoint.iteration > 1
-    ]
-    for trial in running:
-        state = root / trial.checkpoint.key / checkpoint.STATE
-        state.write_bytes(state.read_bytes()[: trial.checkpoint.size // 2])
-    return len(running)
+    damaged = saved(cell)
+    for last in damaged:
+        state = root / last.key / checkpoint.STATE
+        state.write_bytes(state.read_bytes()[: last.size // 2])
+    return len(damaged)
+
+
+def saved(cell: Cell) -> list[Checkpoint]:
+    """The last checkpoints of trials that run and that have another one before it."""
+    last = [trial.checkpoint for trial in SweepState(cell.events).unfinished]
+    return [each for each in last if each and each.iteration > 1]
 
 
 @pytest.mark.fault("submitted-twice")
