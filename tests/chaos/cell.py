@@ -119,8 +119,9 @@ class Cell:
     @property
     def asked(self) -> list[str]:
         """The flags of its job, but for the storage."""
-        concurrency = () if self.strategy in TOGETHER else ("--concurrency", "2")
-        return ["--task", self.task, "--name", self.name, "--samples", str(SAMPLES), *concurrency, *self.flags]
+        # All trials of two cells fit at once: none waits for another cell's to end.
+        few = ("--cpus-per-trial", "0.5") if self.strategy in TOGETHER else ("--concurrency", "2")
+        return ["--task", self.task, "--name", self.name, "--samples", str(SAMPLES), *few, *self.flags]
 
     @property
     def env(self) -> dict[str, str]:

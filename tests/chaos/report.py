@@ -54,7 +54,8 @@ seeded sweep ends with the table of an undisturbed one · I4 every checkpoint th
 no gap · I5 exit code 0 only if all trials are accounted for · I6 progress within 60 s after the fault · I7 no process and no
 lease is left · I8 no secret in any log · I9 the journal only grows.
 
-{total}
+{total} I3 and a sweep of 1,000 trials are tests of their own, `FAULT=serial-killed` and
+`thousand-trials`, whose figures are with the raw lines, as is the reason of each cell that failed.
 
 | fault | {strategies} | failures charged | steps repeated at most | s to the next result | plain Ray Tune |
 |---|{lines}---|---|---|---|
