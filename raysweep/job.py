@@ -91,11 +91,14 @@ def _job(details: Any) -> Job:
 
 
 def find(client: JobSubmissionClient, job: str) -> Job:
-    """The job with this submission id, else the newest of the sweep with this name."""
+    """The job with this submission id, else that of the sweep with this name: the one that runs, else the newest.
+
+    A sweep's newest job need not be the one that runs it: a second submit is refused, and ends.
+    """
     found = jobs_of(client)
-    for match in found:
-        if job in (match.id, match.name):
-            return match
+    matches = [each for each in found if each.id == job] or [each for each in found if each.name == job]
+    if matches:
+        return next((each for each in matches if not each.over), matches[0])
     known = [word for each in found for word in (each.id, each.name) if word]
     raise BadInput(f"there is no job `{job}`{nearest(job, known)}: `raysweep status` lists them")
 

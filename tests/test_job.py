@@ -122,3 +122,23 @@ def test_a_refusal_is_told_at_once(follow):
     with pytest.raises(ClusterError, match=r"did not take the job: .*bad env"):
         follow(cluster)
     assert cluster.ids == []
+
+
+@pytest.mark.parametrize(
+    ("statuses", "asked", "found"),
+    [
+        (["RUNNING", "FAILED"], "first", "id-0"),  # the second submit was refused
+        (["FAILED", "RUNNING"], "first", "id-1"),
+        (["FAILED", "SUCCEEDED"], "first", "id-1"),
+        (["RUNNING", "FAILED"], "id-1", "id-1"),
+    ],
+)
+def test_a_name_is_the_job_that_runs_the_sweep_else_its_newest(statuses, asked, found):
+    jobs = [
+        SimpleNamespace(
+            submission_id=f"id-{number}", status=SimpleNamespace(value=status), metadata={"name": "first"},
+            start_time=number + 1, end_time=None, driver_exit_code=None, error_type=None,
+        )
+        for number, status in enumerate(statuses)
+    ]  # fmt: skip
+    assert job.find(SimpleNamespace(list_jobs=lambda: jobs), asked).id == found
