@@ -19,6 +19,7 @@ from raysweep import checkpoint, journal, lease
 from raysweep.errors import StorageError
 from raysweep.state import ENDED, SweepState
 from raysweep.storage import Storage, open_storage
+from raysweep.sweep import strategies
 from raysweep.targets import local
 from tests.ray_project import Project
 
@@ -31,7 +32,6 @@ PACE_S = 0.1
 DEADLINE_S = 240.0
 RECOVERY_S = 60.0
 TASK = Path(__file__).with_name("task.py").read_text()
-JOBS = Path(__file__).parents[2] / "jobs"
 
 
 def until(what: str, true: Callable[[], Any], seconds: float = DEADLINE_S) -> Any:
@@ -291,7 +291,7 @@ def rollbacks(events: list[dict[str, Any]]) -> Counter[str]:
 def chosen() -> tuple[str, ...]:
     """The strategies that were asked for, STRATEGY=asha,pbt or any of jobs/; those of the matrix if none was."""
     if asked := os.environ.get("CHAOS_STRATEGY"):
-        known = {path.stem for path in JOBS.glob("[!_]*.py")} - ELSEWHERE
+        known = set(strategies()) - ELSEWHERE
         unknown = set(asked.split(",")) - known
         assert not unknown, f"STRATEGY={asked}: known are {', '.join(sorted(known))}"
         return tuple(asked.split(","))

@@ -75,44 +75,47 @@ def read(path: str) -> list[dict[str, Any]]:
 def page(cells: list[dict[str, Any]], plain: list[dict[str, Any]], folder: str, hardware: str) -> str:
     """The page."""
     cells = [cell for cell in cells if cell.get("met", True)]
-    by_fault: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    by_other: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for cell in cells:
-        if cell["strategy"] in STRATEGIES:
-            by_fault[cell["fault"]].append(cell)
-        else:
-            by_other[cell["fault"]].append(cell)
+    by_fault = grouped([cell for cell in cells if cell["strategy"] in STRATEGIES], "fault")
+    by_other = grouped([cell for cell in cells if cell["strategy"] not in STRATEGIES], "fault")
     outcomes = {line["fault"]: told(line) for line in plain}
     rows = [row(fault, by_fault[fault], outcomes.get(fault, "—")) for fault in WHAT if by_fault[fault]]
-    passed = sum(not cell["problems"] for cell in cells)
     return INTRO.format(
         date=Path(folder).name[: len("2026-01-31")],
         folder=folder,
         hardware=hardware,
-        total=f"Cells: **{passed} passed / {len(cells)} run**.",
+        total=f"Cells: **{count(cells, ' passed / ')} run**.",
         strategies=" | ".join(f"`{name}`" for name in STRATEGIES),
         lines="---|" * len(STRATEGIES),
         rows="\n".join(rows),
-        others="".join(f"Other strategies, {WHAT[fault]}: {counts(mine)}.\n\n" for fault, mine in by_other.items()),
+        others="".join(f"Other strategies, {WHAT[fault]}: {each(mine)}.\n\n" for fault, mine in by_other.items()),
     )
 
 
-def counts(cells: list[dict[str, Any]]) -> str:
-    """Passed and run, of each strategy."""
-    by_name: dict[str, list[bool]] = defaultdict(list)
+def grouped(cells: list[dict[str, Any]], by: str) -> dict[str, list[dict[str, Any]]]:
+    """The cells of each fault, or of each strategy."""
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
-        by_name[cell["strategy"]].append(not cell["problems"])
-    return ", ".join(f"`{name}` {sum(passed)}/{len(passed)}" for name, passed in sorted(by_name.items()))
+        groups[cell[by]].append(cell)
+    return groups
+
+
+def count(cells: list[dict[str, Any]], of: str = "/") -> str:
+    """How many passed, and how many were run."""
+    return f"{sum(not cell['problems'] for cell in cells)}{of}{len(cells)}"
+
+
+def each(cells: list[dict[str, Any]]) -> str:
+    """The count of each strategy."""
+    return ", ".join(f"`{name}` {count(mine)}" for name, mine in sorted(grouped(cells, "strategy").items()))
 
 
 def row(fault: str, cells: list[dict[str, Any]], plain: str) -> str:
     """One fault."""
-    marks = []
+    marks, by_strategy = [], grouped(cells, "strategy")
     for strategy in STRATEGIES:
-        mine = [cell for cell in cells if cell["strategy"] == strategy]
+        mine = by_strategy[strategy]
         failed = sorted({problem.split(" ")[0] for cell in mine for problem in cell["problems"]})
-        count = f"{sum(not cell['problems'] for cell in mine)}/{len(mine)}"
-        marks.append(" ".join([count, *failed]) if mine else "")
+        marks.append(" ".join([count(mine), *failed]) if mine else "")
     recovered = [cell["recovery_s"] for cell in cells if cell["recovery_s"] is not None]
     seconds = f"{min(recovered):g} to {max(recovered):g}" if recovered else ""
     charged = sum(cell["charged"] for cell in cells)
