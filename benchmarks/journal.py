@@ -12,12 +12,13 @@ import statistics
 import sys
 import tempfile
 import time
-from types import SimpleNamespace
+from typing import Any
 
 from raysweep.journal import Journal
-from raysweep.record import Recorder
+from raysweep.loop.recorder import Recorder
 from raysweep.state import SweepState
 from raysweep.storage import open_storage
+from raysweep.trial.session import Report
 
 TURNS, RESULTS = 5, 2000
 
@@ -27,13 +28,13 @@ def turn(url: str, number: int) -> list[float]:
     place = open_storage(url).child(f"journal-cost-{number}")
     log = Journal(place, term=1)
     recorder = Recorder(place, log, SweepState(), "loss", "min")
-    recorder.suggested("00000", {"lr": 0.1, "width": 64}, {})
-    trial, spent = SimpleNamespace(trial_id="00000"), []
+    config: dict[str, Any] = {"lr": 0.1, "width": 64}
+    recorder.suggested("00000", config, {})
+    spent = []
     for iteration in range(1, RESULTS + 1):
-        result = {"loss": 1.0 / iteration, "accuracy": 0.5, "training_iteration": iteration, "done": False}
-        result |= {"config": {"lr": 0.1, "width": 64}, "time_total_s": 1.0, "hostname": "node"}
+        report = Report(iteration, {"loss": 1.0 / iteration, "accuracy": 0.5, "time_total_s": 1.0}, node="node")
         began = time.perf_counter()
-        recorder.on_trial_result(0, [], trial, result)
+        recorder.reported("00000", report, config)
         spent.append((time.perf_counter() - began) * 1000)
     recorder.close()
     log.close()

@@ -7,12 +7,12 @@ from raysweep.flags import Flags, knob
 
 if TYPE_CHECKING:
     from raysweep.entry import main
+    from raysweep.loop.optuna_search import OptunaSearch
+    from raysweep.loop.random_grid_search import Variants
     from raysweep.notebook import run
-    from raysweep.optuna_search import OptunaSearch
     from raysweep.results import SweepResults
     from raysweep.sweep import Sweep
-    from raysweep.trial import iterations, report, resume
-    from raysweep.variants import Variants
+    from raysweep.trial.session import iterations, report, resume
 
 __all__ = [
     "BadInput",
@@ -33,14 +33,14 @@ __all__ = [
 ]
 
 _LAZY = {
-    "OptunaSearch": "raysweep.optuna_search",
+    "OptunaSearch": "raysweep.loop.optuna_search",
     "Sweep": "raysweep.sweep",
     "SweepResults": "raysweep.results",
-    "Variants": "raysweep.variants",
-    "iterations": "raysweep.trial",
+    "Variants": "raysweep.loop.random_grid_search",
+    "iterations": "raysweep.trial.session",
     "main": "raysweep.entry",
-    "report": "raysweep.trial",
-    "resume": "raysweep.trial",
+    "report": "raysweep.trial.session",
+    "resume": "raysweep.trial.session",
     "run": "raysweep.notebook",
 }
 

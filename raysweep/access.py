@@ -146,7 +146,8 @@ def _token(path: Path) -> str:
 def _address_is_ours() -> Iterator[None]:
     """Ray's client lets its variables win over the address it is given; and asks proxies for 127.0.0.1."""
     hidden = {variable: os.environ.pop(variable) for variable in ADDRESSES if variable in os.environ}
-    os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), *LOOPBACK)))
+    direct = [host for host in os.environ.get("NO_PROXY", "").split(",") if host]
+    os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*direct, *LOOPBACK]))  # a client that tries again adds no more
     try:
         yield
     finally:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import ray
 from ray import tune
 from ray.tune import TuneError
 
-from raysweep import dataset, journal, local_ray, note, preflight, results
+from raysweep import dataset, journal, local_ray, note, preflight, ray_private, results
 from raysweep import task as tasks
 from raysweep.errors import BadInput, RaysweepError
 from raysweep.flags import Flags, command, default_name
 from raysweep.lease import claim
+from raysweep.loop.random_grid_search import Variants
+from raysweep.loop.ray_executor import RayExecutor
 from raysweep.points import Point
 from raysweep.points import read as read_points
 from raysweep.results import SweepResults
@@ -29,7 +32,6 @@ from raysweep.storage import Storage, open_storage
 from raysweep.supervisor import Supervisor
 from raysweep.sweep import NoKnobs, Strategy, Sweep, default_storage, settle, strategy_of
 from raysweep.task import Task
-from raysweep.variants import Variants
 
 
 def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoKnobs) -> None:
@@ -136,30 +138,33 @@ def check_and_run(
     if flags.dry_run:
         click.echo(f"dry run: {chosen.name} on {task.name}, {sweep.samples} samples, to {place.url}: nothing started")
         return None
-    data = _shared_data(task, flags)
-    with claim(place, click.echo) as lease:
+    runner = Runner(chosen, sweep, flags, knobs, config, place)
+    with ray_private.quiet(), _executor(runner, task, flags) as executor, claim(place, click.echo) as lease:
         # Another driver may have been here since.
         found = _read(place)
         if problems := _mixed(sweep, flags, knobs, config, found):
             raise BadInput(*problems)
         if found and found.spec.get("code") != code_hash(task.train, chosen.tune_config):
             click.echo(f"warning: the code of {task.name} or {chosen.name} has changed since {sweep.name} was begun")
-        state = found.state if found else None
-        return Runner(chosen, sweep, flags, knobs, config, place, lease, state, data).run()
+        return runner.run(executor, lease, found.state if found else None)
 
 
-def _shared_data(task: Task, flags: Flags) -> ray.ObjectRef | None:
-    """The task's data, in the object store of a Ray that runs from here on.
+@contextlib.contextmanager
+def _executor(runner: Runner, task: Task, flags: Flags) -> Iterator[RayExecutor]:
+    """What runs the trials, with the task's data in the object store of a Ray that runs from here on.
 
-    Loaded first of all: while something is wrong with them, nothing has begun and the sweep's name is free.
+    Both are there before the sweep begins: while something is wrong with the data, its name is free.
     """
-    data = None
-    if task.load_data is not None and task.takes_data:
-        with dataset.folder(flags.data) as folder:
-            data = task.load_data(folder)
     if not ray.is_initialized():
         local_ray.start()
-    return None if data is None else ray.put(data)
+    executor = runner.executor()
+    try:
+        if task.load_data is not None and task.takes_data:
+            with dataset.folder(flags.data) as folder:
+                executor.set_data(ray.put(task.load_data(folder)))
+        yield executor
+    finally:
+        executor.close()
 
 
 def _found(sweep: Sweep, flags: Flags) -> tuple[SweepResults | None, list[str]]:

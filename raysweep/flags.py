@@ -53,6 +53,9 @@ class Flags:
         "Seconds without a report after which a trial is taken for hung, and starts again from its last checkpoint."
         " Default: 20 of the slowest iterations so far, and 900 at least.",
     )
+    cleanup_timeout: float = knob(
+        60.0, "Seconds in which a trial that was stopped may clean up, in its finally, before its process is ended."
+    )
     nan: str = knob(
         "stop",
         "A metric that is not finite: stop ends the trial, fail counts it as failed, worst goes on with it.",

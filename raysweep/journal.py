@@ -14,7 +14,7 @@ Events, by `type`:
               where a resume found it with its checkpoint: see unrecorded)
     exploit   a trial continues from another trial's checkpoint        trial, donor, checkpoint, before, after
     damaged   a checkpoint of a trial's own is no longer whole         trial, checkpoint (its key)
-    failure   a trial failed; it may start again                       trial, error, kind: see failure
+    failure   a trial failed; it may start again                       trial, error, kind: see loop.failures
     complete  a trial ended                                            trial, status: see state.ENDED
     end       the driver left the sweep                                status
 """
@@ -43,6 +43,7 @@ Event = dict[str, Any]
 FLUSH_SECONDS = 1.0
 SOON = ("suggest",)  # stored at once: what a trial has saved is found again by its name
 READERS = 16
+MOST_NESTED = 100  # dictionaries and lists in each other
 DURABLE_SECONDS = 60.0  # how long somebody who needs an event stored waits for that
 
 
@@ -96,7 +97,7 @@ class Journal:
         """
         self.seq += 1
         event = {"seq": self.seq, "type": type, "time": round(time.time(), 3), **fields}
-        self._sink.write(self.seq, json.dumps(event, separators=(",", ":"), default=plain), type in SOON)
+        self._sink.write(self.seq, to_json(event), type in SOON)
         return event
 
     def stored(self, seq: int) -> bool:
@@ -121,10 +122,38 @@ def _segment(term: int, first: int) -> str:
 
 def plain(value: Any) -> Any:
     """What stands in JSON for a value that it does not know: a number for one of numpy, else text."""
-    if hasattr(value, "item"):
-        with contextlib.suppress(ValueError, RuntimeError):  # an array of several numbers has no item
-            return value.item()
-    return repr(value)
+    with contextlib.suppress(Exception):  # an array of several numbers has no item, a user's class may have another one
+        item = value.item()
+        if isinstance(item, bool | int | float | str):  # numpy's longdouble gives itself
+            return item
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # of a user's class, or nested too deep
+        return f"<{type(value).__name__}>"
+
+
+def to_json(value: Any) -> str:
+    """One line of JSON for whatever a configuration holds; what JSON does not know, keys included, becomes text."""
+    try:
+        return json.dumps(value, separators=(",", ":"), default=plain)
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(_plain_tree(value, ()), separators=(",", ":"), default=plain)
+
+
+def _plain_tree(value: Any, around: tuple[int, ...]) -> Any:
+    """With keys that JSON knows, and without circles; `around` are the ids of what this is part of."""
+    if id(value) in around or len(around) >= MOST_NESTED:
+        return _text(value)
+    inside = (*around, id(value))
+    if isinstance(value, dict):
+        return {k if isinstance(k, str) else _text(k): _plain_tree(v, inside) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_tree(each, inside) for each in value]
+    return value
 
 
 class _FileSink:

@@ -6,6 +6,7 @@ The private one is as closed as the clusters that the kit starts: token auth, po
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import re
@@ -13,16 +14,14 @@ import secrets
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import joblib
 import ray
-from ray._private import ray_constants
-from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
-from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
-from ray._private.utils import get_num_cpus
-from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ignore[attr-defined]
-from ray.exceptions import AuthenticationError
+
+from raysweep import ray_private
 
 if TYPE_CHECKING:
     from raysweep.flags import Flags
@@ -44,7 +43,8 @@ def connect() -> list[str]:
         return []
     if problems := _refusal(os.environ["RAY_ADDRESS"]):
         return problems
-    ray.init(logging_level=logging.WARNING, log_to_driver=True)
+    with ray_private.quiet():
+        ray.init(logging_level=logging.WARNING, log_to_driver=True)
     return []
 
 
@@ -56,10 +56,7 @@ def _refusal(address: str) -> list[str]:
         socket.create_connection((place[1], int(place[2])), timeout=ANSWER_SECONDS).close()
     except OSError as error:
         return [f"`RAY_ADDRESS={address}`: no Ray cluster answers there ({error}): correct it, or unset it"]
-    try:
-        ensure_token_if_auth_enabled(None, create_token_if_missing=False)  # without one, GcsClient aborts
-        GcsClient(address=address)
-    except AuthenticationError:
+    if ray_private.is_refused(address):
         return [f"`RAY_ADDRESS={address}`: the cluster refuses this process's token: {_token_fix()}"]
     return []
 
@@ -83,14 +80,16 @@ def start() -> None:
     atexit.register(_end, folder)
     (folder / "token").touch(mode=0o600)
     (folder / "token").write_text(secrets.token_hex(32))
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
-    # "No clusters", which is Ray's way on Windows and macOS, is what binds every port to 127.0.0.1.
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
-    # Ray has read its environment when it was imported: both are read again.
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
-    ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, _temp_dir=str(folder / "ray"))
+    auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    with environment(auth), ray_private.loopback_only(), ray_private.quiet():
+        ray_private.read_auth_again()
+        ray.init(
+            address="local",
+            num_cpus=cpus(),
+            include_dashboard=False,
+            logging_level=logging.WARNING,
+            _temp_dir=str(folder / "ray"),
+        )
 
 
 def _end(folder: Path) -> None:
@@ -98,12 +97,28 @@ def _end(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def environment(settings: dict[str, str]) -> Iterator[None]:
+    """Variables that Ray reads when it starts, and that are not there afterwards: a notebook may have its own."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ |= settings
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def cpus() -> int:
+    """The CPUs that a private Ray has: those that this process may use, by its affinity and its cgroup."""
+    return int(joblib.cpu_count())
+
+
 def check_machine(flags: Flags) -> list[str]:
     """What a private Ray on this machine can never give."""
-    have = {
-        "CPU": get_num_cpus(override_docker_cpu_warning=True),  # as Ray counts, which knows of cgroups
-        "GPU": NvidiaGPUAcceleratorManager.get_current_node_num_accelerators(),
-    }
+    have = {"CPU": cpus(), "GPU": ray_private.gpus_of_this_machine()}
     wanted = {"CPU": flags.cpus_per_trial, "GPU": flags.gpus_per_trial}
     return [
         f"`--{kind.lower()}s-per-trial {wanted[kind]:g}`: this machine has {have[kind]:g} {kind}: ask for at most that"

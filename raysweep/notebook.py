@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def run(
     place = str(storage) if storage is not None else None
     asked = Flags(task=given.name, metric=metric, mode=mode, storage=place, **flags)
     parsed = tuple(parse(points, given.space)) if points else ()
-    with _own_random():
+    with _as_before():
         outcome = check_and_run(chosen, asked, knobs_of(chosen, knobs or {}), given, parsed, [])
     if outcome is None:
         raise BadInput("`dry_run`: everything is right, nothing was started")
@@ -91,14 +92,15 @@ def _one(name: str, value: Any, other: str, same: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _own_random() -> Iterator[None]:
-    """The schedulers draw from the global generators, and seed them: a notebook's own draws must not notice."""
-    python, numpy = random.getstate(), np.random.get_state()
+def _as_before() -> Iterator[None]:
+    """Searchers draw from the global generators, and a task's module is looked for where the notebook lies."""
+    python, numpy, path = random.getstate(), np.random.get_state(), list(sys.path)
     try:
         yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+        sys.path[:] = path
 
 
 def _task_of(

@@ -15,7 +15,7 @@ import yaml
 from raysweep.errors import BadInput
 from raysweep.flags import nearest
 from raysweep.space import allows, domains, grids, quantum
-from raysweep.state import is_number
+from raysweep.values import flat, is_number
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,3 @@ def _missed(domain: Any, value: Any) -> str | None:
         return None
     step = quantum(domain)
     return str(domain.domain_str) + ("" if step is None else f" in steps of {step:g}")
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a/b": 1}`, the way Ray and Optuna name nested parameters."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        found |= flat(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found

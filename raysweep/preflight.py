@@ -19,7 +19,7 @@ from typing import Any
 import click
 import ray
 from ray import cloudpickle
-from ray.tune.schedulers import HyperBandScheduler, PopulationBasedTraining
+from ray.tune.schedulers import PopulationBasedTraining, ResourceChangingScheduler
 from ray.tune.search import Searcher
 from ray.util import inspect_serializability
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -28,18 +28,18 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from raysweep import capacity, note
 from raysweep.errors import BadInput, StorageError, Unavailable
 from raysweep.flags import Flags
+from raysweep.loop.assemble import SYNCHRONOUS
+from raysweep.loop.random_grid_search import Variants
 from raysweep.s3 import OUTAGE_SECONDS
 from raysweep.space import describe
 from raysweep.state import SweepState
 from raysweep.storage import FolderStorage, open_storage
 from raysweep.sweep import Sweep
-from raysweep.task import AUTOMATIC_METRICS, Reports, reports
-from raysweep.variants import Variants
+from raysweep.task import Reports, reports
+from raysweep.values import AUTOMATIC_METRICS
 
 OWN_STORE_S = 90.0  # where the node is busy, its network policies let a new pod through seconds late
 SHARED_SECONDS = 30.0  # a node may have to start a process first, to look for a file
-# They pause trials and continue them from checkpoints, and decide over all trials together.
-SYNCHRONOUS = (PopulationBasedTraining, HyperBandScheduler)
 
 
 def check_static(flags: Flags, sweep: Sweep, config: Any) -> list[str]:
@@ -74,6 +74,7 @@ def _numbers(flags: Flags, sweep: Sweep) -> list[str]:
     limits = {
         "trial_timeout": flags.trial_timeout,
         "report_timeout": flags.report_timeout,
+        "cleanup_timeout": flags.cleanup_timeout,
         "time_budget": flags.time_budget,
     }
     for flag, seconds in ((f"--{name.replace('_', '-')}", seconds) for name, seconds in limits.items()):
@@ -131,6 +132,11 @@ class _Quiet:
 def _pair(flags: Flags, sweep: Sweep, config: Any, read: Reports) -> list[str]:
     problems = []
     scheduler, search = config.scheduler, config.search_alg
+    if isinstance(scheduler, ResourceChangingScheduler):
+        problems.append(
+            f"`{sweep.strategy}` has a ResourceChangingScheduler, which asks Ray Tune's own controller what is free:"
+            " here a trial keeps its share: choose --cpus-per-trial and --gpus-per-trial"
+        )
     if isinstance(scheduler, PopulationBasedTraining):
         if isinstance(search, Searcher) and not isinstance(search, Variants):
             problems.append(

@@ -12,16 +12,20 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from ray.tune.result import TIME_THIS_ITER_S, TIME_TOTAL_S, TRIAL_ID
 
 from raysweep import checkpoint as checkpoints
 from raysweep import journal
 from raysweep.errors import BadInput, NotFound
 from raysweep.flags import nearest
-from raysweep.points import flat
-from raysweep.state import ENDED, Result, SweepState, TrialRecord, is_number
+from raysweep.state import ENDED, Result, SweepState, TrialRecord
 from raysweep.storage import Storage, open_storage
+from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S, flat
+
+OLD_TRIAL_ID = "trial_id"  # a metric in journals of before
+# Columns of the table that are no metric; a metric of such a name stands under `metrics/…`.
+_COLUMNS = {"trial", "status", "iterations", "best_iteration", "node", "donors", "failures", "failed_by", "checkpoint"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def ranked(found: SweepResults) -> pd.DataFrame:
     if table.empty:
         return table
     ascending = [mode == "min" for mode in found.objective.modes]
-    ordered = table.sort_values(list(found.objective.metrics), ascending=ascending)
+    ordered = table.sort_values([_column(metric) for metric in found.objective.metrics], ascending=ascending)
     return ordered.drop(columns="checkpoint").replace("", None).dropna(axis="columns", how="all")
 
 
@@ -125,7 +129,7 @@ def summary(found: SweepResults) -> str:
         lines.append(f"Pareto front: {len(found.front)} trials, in {found.url}/best.json")
     elif best := found.best:
         metric = found.objective.metrics[0]
-        lines.append(f"best {metric} {best[metric]:.6g}: trial {best['trial']}, {best['config']}")
+        lines.append(f"best {metric} {best['metrics'][metric]:.6g}: trial {best['trial']}, {best['config']}")
     return "\n".join([*lines, f"results in {found.url}: trials.csv best.json optuna.log tensorboard/"])
 
 
@@ -147,33 +151,51 @@ def best_trial(state: SweepState, objective: Objective) -> tuple[TrialRecord, Re
 
 
 def pareto_front(state: SweepState, objective: Objective) -> list[tuple[TrialRecord, Result]]:
-    """Trials whose last result is not dominated by another trial's."""
+    """Trials whose final values are not dominated by another trial's, with the result that has them."""
+    trials = state.trials.values()
+    found = [(trial, last) for trial in trials if (last := trial.last_with(objective.metrics))]
+    if not found:
+        return []
     signs = [1 if mode == "max" else -1 for mode in objective.modes]
-    scored = []
-    for trial in state.trials.values():
-        values = [trial.last.metrics.get(metric) for metric in objective.metrics] if trial.last else [None]
-        if trial.last and all(is_number(value) for value in values):
-            scored.append((trial, trial.last, [s * v for s, v in zip(signs, values, strict=True)]))  # type: ignore[operator]
+    values = np.array([[float(last.metrics[metric]) for metric in objective.metrics] for _, last in found])
+    return [pair for pair, kept in zip(found, _undominated(values * signs), strict=True) if kept]
 
-    def dominated(mine: list[float]) -> bool:
-        return any(o != mine and all(a >= b for a, b in zip(o, mine, strict=True)) for _, _, o in scored)
 
-    return [(trial, last) for trial, last, values in scored if not dominated(values)]
+def _undominated(values: np.ndarray[Any, Any]) -> list[bool]:
+    """For each row, whether no other one is as large everywhere and larger somewhere."""
+    rows, of = np.unique(values, axis=0, return_inverse=True)
+    front, size = np.empty_like(rows), 0
+    kept = np.zeros(len(rows), dtype=bool)
+    # They are sorted: what dominates a row comes after it, and if that is dominated, then by one on the front.
+    for n in range(len(rows) - 1, -1, -1):
+        # Of two objectives, the newest on the front has the most of the second: one comparison says it.
+        begin = max(size - 1, 0) if rows.shape[1] <= 2 else 0
+        if not (front[begin:size] >= rows[n]).all(axis=1).any():
+            front[size], kept[n], size = rows[n], True, size + 1
+    return list(kept[of.reshape(-1)])
 
 
 def _shown(trial: TrialRecord, objective: Objective) -> Result | None:
-    return trial.best(objective.metrics[0], objective.modes[0]) if objective.single else trial.last
+    if objective.single:
+        return trial.best(objective.metrics[0], objective.modes[0])
+    return trial.last_with(objective.metrics) or trial.last
+
+
+def _column(metric: str) -> str:
+    """The column of a metric, whatever its name."""
+    return f"metrics/{metric}" if metric in _COLUMNS or metric.startswith("config/") else metric
 
 
 def _row(trial: TrialRecord, objective: Objective) -> dict[str, Any]:
     shown, last = _shown(trial, objective), trial.last
+    metrics = shown.metrics if shown else {}
     row: dict[str, Any] = {"trial": trial.id, "status": trial.status}
-    row |= {metric: shown.metrics.get(metric) if shown else None for metric in objective.metrics}
+    row |= {_column(metric): metrics.get(metric) for metric in objective.metrics}
     row |= {"best_iteration": shown.iteration if shown else None, "iterations": last.iteration if last else 0}
     row |= {f"config/{key}": value for key, value in flat(shown.config if shown else trial.config).items()}
     # Ray's clocks: the whole trial's is a column of its own, an iteration's says nothing of it; its id stands first.
-    others = shown.metrics if shown else {}
-    row |= {k: v for k, v in others.items() if k not in row and k not in (TIME_THIS_ITER_S, TIME_TOTAL_S, TRIAL_ID)}
+    apart = (TIME_THIS_ITER_S, TIME_TOTAL_S, OLD_TRIAL_ID, *objective.metrics)
+    row |= {_column(metric): value for metric, value in metrics.items() if metric not in apart}
     row[TIME_TOTAL_S] = last.metrics.get(TIME_TOTAL_S) if last else None
     row |= {
         "node": last.node if last else None,
@@ -186,20 +208,20 @@ def _row(trial: TrialRecord, objective: Objective) -> dict[str, Any]:
 
 
 def _best(trial: TrialRecord, result: Result, objective: Objective) -> dict[str, Any]:
-    return {
-        "trial": trial.id,
-        "iteration": result.iteration,
-        **{metric: result.metrics[metric] for metric in objective.metrics},
+    of = {"trial": trial.id, "iteration": result.iteration}
+    values = {metric: result.metrics[metric] for metric in objective.metrics}
+    more = {
         "config": result.config,
         "metrics": result.metrics,
         "checkpoint": result.checkpoint.key if result.checkpoint else None,
         "sha256": result.checkpoint.sha256 if result.checkpoint else None,
     }
+    return of | values | of | more  # a metric of the name of another field is among `metrics` only
 
 
 def _json(value: Any) -> bytes:
     """JSON that every reader takes: NaN and the infinities, which it lacks, become null."""
-    plain = json.loads(json.dumps(value, default=journal.plain), parse_constant=lambda _: None)
+    plain = json.loads(journal.to_json(value), parse_constant=lambda _: None)
     return (json.dumps(plain, indent=2, allow_nan=False) + "\n").encode()
 
 

@@ -25,7 +25,7 @@ from ray.tune.search.sample import (
 from ray.tune.search.variant_generator import parse_spec_vars
 
 from raysweep.errors import BadInput
-from raysweep.state import is_number
+from raysweep.values import is_number
 
 CONSTANT = "constant"  # begins the description of a parameter that is not drawn
 

@@ -22,10 +22,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import click
-from ray import tune
 from tenacity import RetryCallState, Retrying, retry_if_result
 
-from raysweep.record import NotSaved
+from raysweep.loop.observers import Observer
+from raysweep.state import TrialRecord
 
 LIVES = 6  # in a row, in which no trial comes to its end
 LONGEST_WAIT_S = 30.0
@@ -194,20 +194,20 @@ class Pulse:
 _pulse: Pulse | None = None
 
 
-class Heart(NotSaved, tune.Callback):
-    """Beats with each step of Tune's loop, if there is a supervisor."""
+class Heart(Observer):
+    """Beats with each turn of the main loop, if there is a supervisor."""
 
-    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """Called by Tune."""
+    def turn(self) -> None:
+        """The sweep lives."""
         if _pulse:
             _pulse.beat()
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """Called by Tune when a trial ended."""
+    def ended(self, trial: TrialRecord) -> None:
+        """The sweep comes on."""
         if _pulse:
             _pulse.done()
 
-    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
-        """Called by Tune."""
+    def close(self) -> None:
+        """No turns will come."""
         if _pulse:
             _pulse.rest()

@@ -19,9 +19,6 @@ from typing import Any
 from raysweep.errors import BadInput
 from raysweep.flags import nearest
 
-# What Ray itself adds to every result, so any task can be tuned for it.
-AUTOMATIC_METRICS = ("training_iteration", "time_total_s", "time_this_iter_s")
-
 
 @dataclass(frozen=True)
 class Task:

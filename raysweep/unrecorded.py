@@ -11,20 +11,19 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ray.tune.result import HOSTNAME, TRAINING_ITERATION
-
 from raysweep import checkpoint as checkpoints
 from raysweep.checkpoint import Checkpoint, owner
 from raysweep.journal import READERS
 from raysweep.state import SweepState, TrialRecord
 from raysweep.storage import Storage
-from raysweep.trial import CHECKPOINT, RESTORED
+from raysweep.trial.session import HOST, Report
+from raysweep.values import TRAINING_ITERATION
 
-Result = dict[str, Any]
 Noted = tuple[Checkpoint, dict[str, Any]]
+Missed = tuple[Report, dict[str, Any]]  # a report, and the configuration that it was made with
 
 
-def find(storage: Storage, state: SweepState) -> list[tuple[TrialRecord, Result]]:
+def find(storage: Storage, state: SweepState) -> list[tuple[TrialRecord, Report, dict[str, Any]]]:
     """What the journal lacks of trials that have not ended.
 
     Args:
@@ -32,8 +31,8 @@ def find(storage: Storage, state: SweepState) -> list[tuple[TrialRecord, Result]
         state: the sweep as the journal has it, with its events.
 
     Returns:
-        Trials and results as Tune would have given them, in an order in which they may have come: no scheduler lets
-        a trial go on before those that it waits for.
+        Trials, their reports and the configurations that these were made with, in an order in which they may have
+        come: no scheduler lets a trial go on before those that it waits for.
 
     Raises:
         StorageError: the storage refused, or is not reachable.
@@ -42,7 +41,7 @@ def find(storage: Storage, state: SweepState) -> list[tuple[TrialRecord, Result]
     recorded = {event["checkpoint"]["key"] for event in events if event["type"] == "result" and event["checkpoint"]}
     loaded = {(event["trial"], event["checkpoint"]["key"]) for event in events if event["type"] == "exploit"}
 
-    def missing(record: TrialRecord) -> list[Result]:
+    def missing(record: TrialRecord) -> list[Missed]:
         given = [key for trial, key in loaded if trial == record.id]
         return _chain(checkpoints.notes(storage, record.id, recorded), record, given)
 
@@ -50,20 +49,20 @@ def find(storage: Storage, state: SweepState) -> list[tuple[TrialRecord, Result]
     records = [record for record in state.unfinished if not (record.failures and record.status == "pending")]
     with ThreadPoolExecutor(READERS) as readers:
         chains = list(zip(records, readers.map(missing, records), strict=True))
-    ranked = [(rank, record, result) for record, chain in chains for rank, result in _ranks(chain)]
-    return [(record, result) for _, record, result in sorted(ranked, key=lambda each: each[0])]
+    ranked = [(rank, record, *missed) for record, chain in chains for rank, missed in _ranks(chain)]
+    return [(record, report, config) for _, record, report, config in sorted(ranked, key=lambda each: each[0])]
 
 
-def _ranks(chain: list[Result]) -> list[tuple[int, Result]]:
+def _ranks(chain: list[Missed]) -> list[tuple[int, Missed]]:
     """By iteration; but for a trial that an exploit took back, whose results stay in their order."""
     ranks, rank = [], 0
-    for result in chain:
-        rank = max(rank, result[TRAINING_ITERATION])
-        ranks.append((rank, result))
+    for missed in chain:
+        rank = max(rank, missed[0].iteration)
+        ranks.append((rank, missed))
     return ranks
 
 
-def _chain(noted: list[Noted], record: TrialRecord, loaded: Collection[str]) -> list[Result]:
+def _chain(noted: list[Noted], record: TrialRecord, loaded: Collection[str]) -> list[Missed]:
     """The results that follow the journal's newest of a trial.
 
     Args:
@@ -71,7 +70,7 @@ def _chain(noted: list[Noted], record: TrialRecord, loaded: Collection[str]) -> 
         record: the trial as the journal has it.
         loaded: other trials' checkpoints that it has continued from.
     """
-    results: list[Result] = []
+    missed: list[Missed] = []
     at, own = record.checkpoint, record.own_checkpoint
     done = record.last.iteration if record.last and (at is None or own) else at.iteration if at else 0
     while found := _next(noted, at, record.id, loaded):
@@ -83,13 +82,21 @@ def _chain(noted: list[Noted], record: TrialRecord, loaded: Collection[str]) -> 
         reports = [report for report in note["reports"] if report[TRAINING_ITERATION] > done]
         if [report[TRAINING_ITERATION] for report in reports] != list(range(done + 1, saved.iteration + 1)):
             break
-        common = {"config": note["config"], HOSTNAME: note[HOSTNAME]}
-        results += [{**report, **common} for report in reports]
-        if exploited:
-            results[-len(reports)][RESTORED] = note["after"]
-        results[-1][CHECKPOINT] = saved.to_dict()
+        missed += [
+            (
+                Report(
+                    iteration=number,
+                    metrics={name: value for name, value in report.items() if name != TRAINING_ITERATION},
+                    checkpoint=saved if number == saved.iteration else None,
+                    restored=after if exploited and number == done + 1 else None,
+                    node=note[HOST],
+                ),
+                note["config"],
+            )
+            for number, report in enumerate(reports, done + 1)
+        ]
         at, done = saved, saved.iteration
-    return results
+    return missed
 
 
 def _next(noted: list[Noted], at: Checkpoint | None, trial: str, loaded: Collection[str]) -> Noted | None:

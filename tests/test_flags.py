@@ -27,6 +27,7 @@ FROZEN = [
     "--max-failures",
     "--trial-timeout",
     "--report-timeout",
+    "--cleanup-timeout",
     "--nan",
     "--time-budget",
     "--resume",

@@ -49,3 +49,10 @@ def test_a_job_is_short_and_opens_with_its_command(job):
     assert len(text.splitlines()) <= MOST_LINES
     commands = [line.strip() for line in ast.get_docstring(ast.parse(text)).splitlines()]
     assert any(line.startswith(f"python jobs/{job.stem}.py ") for line in commands)
+
+
+def test_a_process_that_runs_trials_imports_nothing_heavy():
+    heavy = {"ray.tune", "ray.train", "ray.data", "pandas", "pyarrow", "optuna", "torch", "scipy", "raysweep.loop"}
+    code = f"import sys, raysweep.trial.actor, raysweep; raysweep.report; print({heavy} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

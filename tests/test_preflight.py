@@ -9,17 +9,22 @@ import optuna
 import pytest
 import ray
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, PopulationBasedTraining
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    HyperBandScheduler,
+    PopulationBasedTraining,
+    ResourceChangingScheduler,
+)
 
 import raysweep
 from raysweep import capacity, note, preflight
 from raysweep.flags import Flags
-from raysweep.optuna_search import OptunaSearch
+from raysweep.loop.optuna_search import OptunaSearch
+from raysweep.loop.random_grid_search import Variants
 from raysweep.space import describe
 from raysweep.state import SweepState
 from raysweep.sweep import settle
 from raysweep.task import Task
-from raysweep.variants import Variants
 from tests import s3
 
 SPACE = {"lr": tune.uniform(0.0, 1.0)}
@@ -152,6 +157,12 @@ def test_pbt_and_a_searcher_are_no_pair():
     [problem] = check(config=tune.TuneConfig(scheduler=pbt(), search_alg=search), strategy="mine")
     assert problem.startswith("`mine` pairs PopulationBasedTraining with OptunaSearch: ")
     assert check(config=tune.TuneConfig(scheduler=pbt(), search_alg=Variants(SPACE))) == []
+
+
+def test_a_scheduler_that_asks_rays_own_controller_is_refused():
+    [problem] = check(config=tune.TuneConfig(scheduler=ResourceChangingScheduler()), strategy="mine")
+    assert problem.startswith("`mine` has a ResourceChangingScheduler")
+    assert "choose --cpus-per-trial" in problem
 
 
 def test_a_population_has_at_least_two():

@@ -37,7 +37,7 @@ def suggest(trial, **config):
     return "suggest", {"trial": trial, "config": config}
 
 
-def result(trial, iteration, checkpoint=None, **metrics):
+def result(trial, iteration, checkpoint=None, /, **metrics):
     fields = {"trial": trial, "iteration": iteration, "metrics": metrics, "node": "n1"}
     return "result", {**fields, "checkpoint": checkpoint.to_dict() if checkpoint else None}
 
@@ -109,6 +109,29 @@ def test_a_metric_of_the_tasks_own_is_in_the_table_whatever_its_name(storage):
     assert "time_this_iter_s" not in row
 
 
+TAKEN = ["trial", "status", "iterations", "best_iteration", "node", "donors", "failures", "failed_by", "checkpoint"]
+
+
+@pytest.mark.parametrize("name", [*TAKEN, "config/lr"])
+def test_a_metric_of_the_name_of_a_column_has_a_column_of_its_own(storage, name):
+    own = write(storage, SPEC, [suggest("0", lr=1), result("0", 1, accuracy=0.5, **{name: 7})])
+    plain = write(storage, {**SPEC, "name": "plain"}, [suggest("0", lr=1), result("0", 1, accuracy=0.5)])
+    [row], [usual] = own.table.to_dict("records"), plain.table.to_dict("records")
+    assert row == {**usual, f"metrics/{name}": 7}
+
+
+@pytest.mark.parametrize("name", [*TAKEN, "iteration", "config", "metrics"])
+def test_what_is_optimised_may_have_any_name(storage, name):
+    spec = {**SPEC, "metrics": [name], "modes": ["min"]}
+    events = [suggest("0", lr=1), suggest("1", lr=2), result("0", 1, **{name: 0.25}), result("1", 1, **{name: 0.125})]
+    found = write(storage, spec, events)
+    assert list(found.table["trial"]) == ["0", "1"]
+    assert list(ranked(found)["trial"]) == ["1", "0"]
+    best = found.best
+    assert (best["trial"], best["iteration"], best["config"], best["metrics"]) == ("1", 1, {"lr": 2}, {name: 0.125})
+    assert f"best {name} 0.125: trial 1, " in summary(found)
+
+
 @pytest.mark.parametrize("metric", ["time_total_s", "time_this_iter_s"])
 def test_a_clock_of_rays_can_be_the_metric(storage, metric):
     spec = {**SPEC, "metrics": [metric], "modes": ["min"]}
@@ -160,6 +183,53 @@ def test_the_front_is_what_no_other_trial_beats_with_its_last_result(values, fro
     found = pareto_front(state_of(*values), objective)
     assert "".join(trial.id for trial, _ in found) == front
     assert all(last.iteration == 2 for _, last in found)
+
+
+def test_final_values_are_the_newest_ones_that_were_reported():
+    # A validation every second iteration, and a trial that has diverged after one.
+    rows = [
+        *(("0", 1, {"accuracy": 0.5, "seconds": 1.0}), ("0", 2, {"seconds": 2.0}), ("0", 3, {"loss": 1.0})),
+        *(("1", 1, {"accuracy": 0.9, "seconds": 1.0}), ("1", 2, {"accuracy": math.nan, "seconds": 1.0})),
+        *(("1", 3, {"seconds": 1.0}), ("2", 1, {"accuracy": 0.9}), ("2", 2, {"seconds": 1.0})),
+    ]
+    events = [suggest(trial) for trial in "012"]
+    events += [result(trial, iteration, **metrics) for trial, iteration, metrics in rows]
+    state = SweepState({"seq": n, "type": type, **fields} for n, (type, fields) in enumerate(events, start=1))
+    found = [trial.last_with(("accuracy", "seconds")) for trial in state.trials.values()]
+    assert [last and last.iteration for last in found] == [1, None, None]
+    [(trial, last)] = pareto_front(state, Objective(("accuracy", "seconds"), ("max", "min")))
+    assert (trial.id, last.iteration) == ("0", 1)
+
+
+def test_the_newest_of_two_results_counts_though_its_iteration_is_smaller():
+    events = [suggest("0"), result("0", 1, loss=1.0), result("0", 2, loss=2.0), result("0", 1, loss=3.0)]
+    events.append(result("0", 3, other=1.0))
+    state = SweepState({"seq": n, "type": type, **fields} for n, (type, fields) in enumerate(events, start=1))
+    assert state.trials["0"].last_with(("loss",)).metrics == {"loss": 3.0}
+
+
+def test_the_table_of_several_metrics_shows_the_final_values(storage):
+    spec = {**SPEC, "metrics": ["accuracy", "seconds"], "modes": ["max", "min"]}
+    events = [suggest("0", lr=1), result("0", 1, accuracy=0.5, seconds=1.0), result("0", 2, loss=0.1)]
+    [row] = write(storage, spec, events).table.to_dict("records")
+    assert (row["accuracy"], row["best_iteration"], row["iterations"]) == (0.5, 1, 2)
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+@pytest.mark.parametrize("steps", [3, 1000])
+def test_the_front_is_what_comparing_all_with_all_finds(objectives, steps):
+    rows = np.random.default_rng(objectives).integers(0, steps, (200, objectives)) / steps
+    names = tuple("abc"[:objectives])
+    events = [suggest(str(n)) for n in range(len(rows))]
+    events += [result(str(n), 1, **dict(zip(names, map(float, row), strict=True))) for n, row in enumerate(rows)]
+    state = SweepState({"seq": n, "type": type, **fields} for n, (type, fields) in enumerate(events, start=1))
+    signs = np.array([1, -1, 1][:objectives])
+    scored = rows * signs
+    expected = [
+        str(n) for n, mine in enumerate(scored) if not any((o >= mine).all() and (o > mine).any() for o in scored)
+    ]
+    objective = Objective(names, ("max", "min", "max")[:objectives])
+    assert [trial.id for trial, _ in pareto_front(state, objective)] == expected
 
 
 def test_an_export_is_read_back_by_pandas_and_json(storage, sweep):
@@ -230,6 +300,13 @@ def test_a_choice_that_json_does_not_know_can_be_exported_while_it_is_live(stora
     # Read again, it is what the live one was.
     written = write(storage, SPEC, events)
     assert written.best["config"] == json.loads(storage.get("mine/best.json"))["config"]
+
+
+def test_a_configuration_of_odd_keys_can_be_exported_while_it_is_live(storage):
+    events = [suggest("0", lr=1.0, head={("a", 1): 2}), result("0", 1, accuracy=0.5), complete("0")]
+    state = SweepState({"seq": n, "type": type, **fields} for n, (type, fields) in enumerate(events, start=1))
+    export(storage.child("mine"), SweepResults(storage.child("mine").url, SPEC, state))
+    assert json.loads(storage.get("mine/best.json"))["config"] == {"lr": 1.0, "head": {"('a', 1)": 2}}
 
 
 def test_names_are_those_of_the_sweeps(storage, sweep):

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from raysweep.checkpoint import Checkpoint
-from raysweep.state import SweepState, is_number
+from raysweep.state import ENDED, SweepState
+from raysweep.values import is_number
 
 
 def saved(trial, iteration):
@@ -70,6 +71,55 @@ def test_counts_are_of_the_statuses_asked_for():
     assert [state.count(status) for status in ("running", "pending", "unheard-of")] == [1, 1, 0]
 
 
+def test_counts_follow_a_trial_and_a_repeated_end_counts_once():
+    events, state, seen = Events().suggest("0").result("0", 1, loss=1.0), SweepState(), []
+    events.add("failure", trial="0", error="killed", kind="lost").result("0", 1, loss=1.0)
+    events.result("0", 2, loss=1.0).complete("0", "stopped").complete("0", "stopped")
+    for event in events:
+        state.apply(event)
+        seen.append([state.count(status) for status in ("pending", "running", "stopped")].index(1))
+        assert state.count("pending", "running", *ENDED) == len(state.trials)
+    assert seen == [0, 1, 0, 1, 1, 2, 2]
+
+
+def test_the_results_that_have_a_checkpoint_are_at_hand():
+    events = Events().suggest("0").result("0", 1, loss=3.0).result("0", 2, False, loss=2.0).result("0", 3, loss=1.0)
+    trial = SweepState(events).trials["0"]
+    assert trial.saved == [trial.results[1], trial.results[3]]
+    events.result("0", 3, False, loss=1.0).result("0", 1, loss=5.0)  # done again, without and with one
+    trial = SweepState(events).trials["0"]
+    assert [each.iteration for each in trial.saved] == [3, 1]  # that of before is still there, and goes first
+    trial.forget_checkpoint(trial.results[1])
+    assert ([each.iteration for each in trial.saved], trial.results[1].checkpoint) == ([3], None)
+
+
+def test_a_trial_that_reports_one_of_its_metrics_now_and_then():
+    events = Events().suggest("0").result("0", 1, loss=3.0).result("0", 2, loss=2.0, accuracy=0.5)
+    trial = SweepState(events.result("0", 3, loss=1.0)).trials["0"]
+    assert trial.last.iteration == trial.last_with(["loss"]).iteration == 3
+    assert trial.last_with(["accuracy"]).iteration == trial.last_with(["loss", "accuracy"]).iteration == 2
+    assert trial.last_with(["f1"]) is None
+    assert (trial.has_reported(["loss", "accuracy"]), trial.has_reported(["loss", "f1"])) == (True, False)
+
+
+def test_metrics_that_come_in_turn_have_all_been_reported_and_never_together():
+    trial = SweepState(Events().suggest("0").result("0", 1, loss=3.0).result("0", 2, accuracy=0.5)).trials["0"]
+    assert trial.has_reported(["loss", "accuracy"])
+    assert trial.last_with(["loss", "accuracy"]) is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "high", None])
+def test_a_trial_that_diverged_has_reported_and_has_no_last_number(value):
+    trial = SweepState(Events().suggest("0").result("0", 1, loss=3.0).result("0", 2, loss=value)).trials["0"]
+    assert trial.has_reported(["loss"])
+    assert trial.last_with(["loss"]) is None
+
+
+def test_a_trial_without_a_result_has_reported_nothing():
+    trial = SweepState(Events().suggest("0")).trials["0"]
+    assert (trial.last_with(["loss"]), trial.has_reported(["loss"])) == (None, False)
+
+
 def test_a_result_without_a_checkpoint_keeps_the_one_before():
     state = SweepState(Events().suggest("0").result("0", 1, loss=1.0).result("0", 2, checkpoint=False, loss=1.0))
     assert state.trials["0"].checkpoint.iteration == 1
@@ -82,6 +132,7 @@ def test_a_repeated_iteration_overwrites_the_first():
     assert [(i, r.metrics["loss"]) for i, r in trial.results.items()] == [(1, 5.0), (2, 4.0)]
     assert trial.best("loss", "min").metrics == {"loss": 4.0}
     assert trial.last.seq == 5
+    assert trial.saved == list(trial.results.values())
 
 
 def test_the_last_result_is_the_newest_one_not_the_one_with_the_highest_iteration():
@@ -117,10 +168,22 @@ def test_a_damaged_checkpoint_is_nobodys_and_the_newest_whole_one_is_gone_on_fro
     events.add("damaged", trial="a", checkpoint=saved("a", 3)["key"])
     trial = SweepState(events).trials["a"]
     assert trial.checkpoint == trial.own_checkpoint == Checkpoint.from_dict(saved("a", 2))
-    assert (trial.last.iteration, trial.last.checkpoint) == (3, None)
+    assert (trial.last.iteration, trial.last.checkpoint, [each.iteration for each in trial.saved]) == (3, None, [1, 2])
     events.add("damaged", trial="a", checkpoint=saved("a", 2)["key"])
     events.add("damaged", trial="a", checkpoint=saved("a", 1)["key"])
     assert SweepState(events).trials["a"].checkpoint is None
+
+
+def test_what_an_exploit_left_behind_may_be_the_best_for_good():
+    events = Events().suggest("0", lr=1).suggest("1", lr=2).result("0", 1, loss=3.0)
+    events.result("1", 1, loss=2.5).result("1", 2, loss=0.5).result("1", 3, loss=2.0)
+    events.add("exploit", trial="1", donor="0", checkpoint=saved("0", 1), before={"lr": 2}, after={"lr": 1.2})
+    events.result("1", 2, loss=0.9).result("1", 3, loss=0.8)
+    trial = SweepState(events).trials["1"]
+    assert [r.metrics["loss"] for r in trial.results.values()] == [2.5, 0.9, 0.8]
+    assert trial.best("loss", "min").metrics == {"loss": 0.5}
+    assert trial.best("loss", "min").config == {"lr": 2}
+    assert trial.counts(trial.best("loss", "min"))
 
 
 def test_an_exploit_takes_over_checkpoint_and_configuration():
@@ -147,6 +210,14 @@ def test_live_and_read_again_are_the_same():
         live.apply(event)
     again = SweepState(events)
     assert (live.trials, live.seq, live.events) == (again.trials, again.seq, again.events)
+
+
+def test_events_are_kept_until_they_are_taken_for_a_replay():
+    events = Events().suggest("0", lr=1).result("0", 1, loss=1.0)
+    state = SweepState(events)
+    assert state.take_events() == events
+    state.apply(events.complete("0", "finished")[-1])
+    assert (state.take_events(), state.seq) == ([], 3)
 
 
 def test_memory_is_what_the_sampler_noted():

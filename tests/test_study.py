@@ -3,6 +3,10 @@
 import io
 import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -11,6 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
+from raysweep import study as study_module
 from raysweep.results import SweepResults
 from raysweep.space import describe
 from raysweep.state import SweepState
@@ -144,3 +149,92 @@ def test_the_dashboard_shows_the_study(opened):
     assert status == ["200 OK"]
     [study] = json.loads(body)["study_summaries"]
     assert (study["study_name"], study["directions"]) == ("mine", ["minimize"])
+
+
+def test_the_lines_are_those_that_optunas_file_backend_writes(tmp_path):
+    written = study_log(results(trials=TRIALS))
+    backend = JournalFileBackend(str(tmp_path / "same.log"))
+    backend.append_logs([json.loads(line) for line in written.splitlines()])
+    assert (tmp_path / "same.log").read_bytes() == written
+
+
+def test_nothing_waits_for_the_disk(monkeypatch):
+    # Optuna's own file backend syncs, and takes a lock, twice a trial: most of the time that an export took.
+    refused = []
+    for name in ("fsync", "symlink", "rename"):
+        monkeypatch.setattr(os, name, lambda *args, name=name: refused.append(name))
+    study_log(results(trials=TRIALS))
+    assert refused == []
+
+
+def test_a_study_grows_by_one_line_a_trial():
+    lines = [len(study_log(results(trials=TRIALS[:1] * n)).splitlines()) for n in (10, 20)]
+    assert lines[1] - lines[0] == 10
+
+
+def test_a_parameter_of_one_choice_a_trial_is_an_attribute(opened):
+    """Each trial's line names all choices of each parameter."""
+    texts = [f"{n:03d}-{'x' * 20}" for n in range(200)]
+    found = results(trials=[("finished", config(act=text), [1.0]) for text in texts])
+    trials = optuna.load_study(study_name="mine", storage=opened(found)).trials
+    assert [set(trial.params) for trial in trials] == [{"lr", "depth"}] * 200
+    assert [trial.user_attrs["config/head/act"] for trial in trials] == texts
+    assert max(map(len, study_log(found).splitlines())) < 2000
+
+
+def test_odd_numbers_are_choices(opened):
+    odd = [0.5, math.inf, 2**70, None, True]
+    found = results(trials=[("finished", config(lr=value), [1.0]) for value in odd])
+    trials = optuna.load_study(study_name="mine", storage=opened(found)).trials
+    assert [trial.params["lr"] for trial in trials] == odd
+
+
+def test_a_list_of_objects_of_odd_keys_is_shown_as_text(opened):
+    found = results(trials=[("finished", config(act=[{("a", 1): 2}]), [1.0])])
+    [trial] = optuna.load_study(study_name="mine", storage=opened(found)).trials
+    assert json.loads(trial.params["head/act"]) == [{"('a', 1)": 2}]
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_value_that_was_reported_now_and_then_only_is_the_final_one(opened):
+    found = results(trials=[("finished", config(), [2.0, 1.0])])
+    record = found.state.trials["00000"]
+    event = {"type": "result", "trial": "00000", "iteration": 3, "checkpoint": None, "node": "n"}
+    found.state.apply({"seq": 9, **event, "metrics": {"accuracy": 0.5}})
+    found.state.apply({"seq": 10, "type": "complete", "trial": "00000", "status": "finished"})
+    assert record.last.metrics == {"accuracy": 0.5}
+    [trial] = optuna.load_study(study_name="mine", storage=opened(found)).trials
+    assert (trial.state.name, trial.values, trial.intermediate_values) == ("COMPLETE", [1.0], {1: 2.0, 2: 1.0})
+
+
+def test_optuna_says_nothing_meanwhile_and_what_it_likes_afterwards(caplog):
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.DEBUG)
+    try:
+        study_log(results(trials=TRIALS))
+        assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
+        assert "study created" not in caplog.text
+        optuna.create_study()
+        assert "study created" in caplog.text
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def test_the_verbosity_is_restored_after_a_failure(monkeypatch):
+    monkeypatch.setattr(study_module, "_axes", None)
+    before = optuna.logging.get_verbosity()
+    with pytest.raises(TypeError):
+        study_log(results(trials=TRIALS))
+    assert optuna.logging.get_verbosity() == before
+
+
+def test_an_import_leaves_optunas_verbosity_alone():
+    script = """
+import optuna
+before = optuna.logging.get_verbosity()
+import raysweep.study
+assert optuna.logging.get_verbosity() == before
+"""
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

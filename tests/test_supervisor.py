@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from raysweep import supervisor
+
 DRIVER = """
 import ctypes, os, pathlib, signal, sys, time
 from raysweep import supervisor
@@ -28,7 +30,7 @@ def life(again):
 
 def forever():
     for step in range(2000):
-        heart.on_step_begin(step, [])
+        heart.turn()
         time.sleep(0.01)
     return 7
 
@@ -126,7 +128,7 @@ def test_lives_are_limited_and_the_end_is_a_failure(job):
 
 
 def test_a_driver_that_steps_no_more_is_ended_with_its_traceback_and_replaced(job):
-    code, log = end(job("heart.on_step_begin(0, []); time.sleep(60 if number == 0 else 0); return 0"))
+    code, log = end(job("heart.turn(); time.sleep(60 if number == 0 else 0); return 0"))
     assert code == 0
     assert "the driver has made no step for 1 s" in log
     assert "in lives" in log
@@ -134,12 +136,7 @@ def test_a_driver_that_steps_no_more_is_ended_with_its_traceback_and_replaced(jo
 
 
 def test_a_driver_that_loads_or_tidies_up_for_long_does_not_hang(job):
-    assert (
-        end(job("time.sleep(1.5); heart.on_step_begin(0, []); heart.on_experiment_end([]); time.sleep(1.5); return 4"))[
-            0
-        ]
-        == 4
-    )
+    assert end(job("time.sleep(1.5); heart.turn(); heart.close(); time.sleep(1.5); return 4"))[0] == 4
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -195,13 +192,41 @@ def test_a_driver_whose_supervisor_was_killed_follows(job, tmp_path):
 
 
 def test_lives_in_which_a_trial_ended_do_not_count(job):
-    ends = "heart.on_trial_complete(0, [], None) if number % 3 == 0 else None"
+    ends = "heart.ended(None) if number % 3 == 0 else None"
     code, log = end(job(f"{ends}; os.kill(os.getpid(), 9 if number < 14 else 0); return 5"))
     assert (code, log.count("life ")) == (5, 15)
     assert "its sweep has come on" in log
 
 
 def test_a_driver_that_is_suspended_is_ended_for_good(job):
-    job_ = job("heart.on_step_begin(0, []); os.kill(os.getpid(), signal.SIGSTOP if number == 0 else 0); return 3")
+    job_ = job("heart.turn(); os.kill(os.getpid(), signal.SIGSTOP if number == 0 else 0); return 3")
     code, log = end(job_)
     assert (code, "ended by SIGKILL" in log) == (3, True), log
+
+
+def test_a_heart_without_a_supervisor_does_nothing():
+    heart = supervisor.Heart()
+    heart.turn()
+    heart.ended(None)
+    heart.close()
+
+
+def test_a_heart_tells_how_the_sweep_comes_on(monkeypatch):
+    told, pipe = os.pipe()
+    monkeypatch.setattr(supervisor, "_pulse", supervisor.Pulse(pipe))
+    heart = supervisor.Heart()
+    for _ in range(100):
+        heart.turn()  # of which one a second is told
+    heart.ended(None)
+    heart.close()
+    heart.turn()  # and the first one after a rest
+    assert os.read(told, 100) == b".+-."
+    os.close(told)
+    os.close(pipe)
+
+
+def test_no_part_of_ray_tune_is_imported_for_it():
+    script = "import sys, raysweep.supervisor; assert 'ray.tune' not in sys.modules"
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ from raysweep.checkpoint import Checkpoint
 from raysweep.journal import Event
 from raysweep.state import SweepState
 from raysweep.storage import FolderStorage, Storage
+from raysweep.trial.session import Report
 
 
 class Sweep:
@@ -53,8 +54,8 @@ class Sweep:
 
     def found(self) -> list[tuple[str, int, bool]]:
         """Trial, iteration, and whether it has a checkpoint."""
-        results = unrecorded.find(self.place, SweepState(self.events))
-        return [(record.id, result["training_iteration"], "checkpoint" in result) for record, result in results]
+        missed = unrecorded.find(self.place, SweepState(self.events))
+        return [(record.id, report.iteration, report.checkpoint is not None) for record, report, _ in missed]
 
 
 @pytest.fixture
@@ -73,11 +74,10 @@ def test_what_the_journal_has_is_not_found(sweep: Sweep) -> None:
 def test_what_was_saved_after_the_journals_end_is(sweep: Sweep) -> None:
     sweep.step("a", 1)
     second, third = sweep.save("a", 2), sweep.save("a", 3)
-    [(record, first), (_, last)] = unrecorded.find(sweep.place, SweepState(sweep.events))
-    assert record.id == "a"
-    expected = {"training_iteration": 2, "loss": 0.5, "time_total_s": 2.0, "config": {"lr": 1}, "hostname": "h"}
-    assert first == {**expected, "checkpoint": second.to_dict()}
-    assert last["checkpoint"] == third.to_dict()
+    [(record, first, config), (_, last, _)] = unrecorded.find(sweep.place, SweepState(sweep.events))
+    assert (record.id, config) == ("a", {"lr": 1})
+    assert first == Report(2, {"loss": 0.5, "time_total_s": 2.0}, second, node="h")
+    assert last.checkpoint == third
 
 
 def test_of_a_trial_without_a_result_all_is(sweep: Sweep) -> None:
@@ -148,15 +148,10 @@ def test_an_exploit_that_was_begun_is_found_after_what_the_donor_did(sweep: Swee
     sweep.at["a"] = donor
     sweep.save("a", 3, lr=2)
     sweep.save("a", 4, lr=2)
-    results = unrecorded.find(sweep.place, SweepState(sweep.events))
-    assert [(record.id, result["training_iteration"]) for record, result in results] == [
-        ("a", 2),
-        ("b", 2),
-        ("a", 3),
-        ("a", 4),
-    ]
-    assert [result.get("restored_from") for _, result in results] == [None, None, donor.to_dict(), None]
-    assert [result["config"]["lr"] for _, result in results] == [1, 1, 2, 2]
+    missed = unrecorded.find(sweep.place, SweepState(sweep.events))
+    assert [(record.id, report.iteration) for record, report, _ in missed] == [("a", 2), ("b", 2), ("a", 3), ("a", 4)]
+    assert [report.restored for _, report, _ in missed] == [None, None, donor, None]
+    assert [config["lr"] for _, _, config in missed] == [1, 1, 2, 2]
 
 
 def test_one_that_took_a_trial_back_comes_after_what_it_did_before(sweep: Sweep) -> None:

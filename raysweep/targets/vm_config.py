@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from raysweep import ray_private
 from raysweep.errors import BadInput
 
 FILE = "cluster.yaml"
@@ -44,10 +45,9 @@ def _types(config: Config) -> Config:
 
 def _of_ray(config: Config) -> list[str]:
     import jsonschema
-    from ray.autoscaler._private.util import prepare_config, validate_config
 
     try:
-        validate_config(prepare_config(config))
+        ray_private.check_cluster_config(config)
     except jsonschema.ValidationError as error:
         return [f"{'.'.join(map(str, error.absolute_path)) or 'cluster.yaml'}: {error.message}"]
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, AssertionError) as error:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import raysweep
-from raysweep import trial as trials
 from raysweep.storage import open_storage
+from raysweep.trial import session as trials
 from tasks.quadratic import METRIC, MODE, MUTABLE, SPACE
 
 MAX_ITERATIONS = 9

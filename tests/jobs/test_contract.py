@@ -23,8 +23,8 @@ from ray import tune
 import raysweep
 from jobs import tpe_asha
 from raysweep import checkpoint, journal
+from raysweep.loop.recorder import KEEP_LAST, Recorder
 from raysweep.points import Point
-from raysweep.record import KEEP_LAST, Recorder
 from raysweep.results import SweepResults, read
 from raysweep.state import SweepState
 from raysweep.storage import open_storage
@@ -241,6 +241,8 @@ def population_scores(events: list[dict[str, Any]], metric: str, exploiting: str
         trial = event.get("trial")
         if event["type"] == "result" and event["iteration"] - chance.get(trial, 0) >= INTERVAL:
             scores[trial], chance[trial] = event["metrics"][metric], event["iteration"]
+        elif event["type"] == "exploit":  # the time of its last chance is the donor's now
+            chance[trial] = event["checkpoint"]["iteration"]
         elif event["type"] == "complete":
             scores.pop(trial, None)
     assert exploiting in scores

@@ -11,7 +11,7 @@ import raysweep
 
 
 class _Stopped(Exception):
-    """Unwinds `train`, as Tune does when a scheduler stops a trial."""
+    """Unwinds `train`, as a trial does that a scheduler stops a trial."""
 
 
 class Session:

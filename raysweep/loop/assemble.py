@@ -1,0 +1,137 @@
+"""How a sweep's parts are put together, the same on a cluster and in a simulation.
+
+A strategy gives a searcher and a scheduler. With a sweep and its flags they become a loop, which runs on an executor.
+"""
+
+from __future__ import annotations
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, HyperBandScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.search import Searcher
+
+from raysweep.flags import Flags
+from raysweep.loop.controller import Controller
+from raysweep.loop.executor import Executor, Share
+from raysweep.loop.loop import Loop, Plan
+from raysweep.loop.observers import Observer
+from raysweep.loop.random_grid_search import Variants
+from raysweep.loop.recorder import Recorder
+from raysweep.loop.scheduler import Scheduler
+from raysweep.loop.stopping import SweepLimits, TrialLimits
+from raysweep.state import ENDED, SweepState
+from raysweep.sweep import Sweep
+
+# They pause trials and continue them from checkpoints, and decide over all trials together.
+SYNCHRONOUS = (PopulationBasedTraining, HyperBandScheduler)
+HARD_TIMEOUT_GRACE_S = 5.0  # in which a trial whose time is used up may still report
+
+
+class Assembly:
+    """A strategy's searcher and scheduler, which know what the sweep optimises, and the loop around them.
+
+    Args:
+        config: what the strategy returned; random search, first in, first out, where it leaves something out.
+        sweep: what is asked for.
+        flags: the limits of trials and sweep.
+    """
+
+    def __init__(self, config: tune.TuneConfig, sweep: Sweep, flags: Flags) -> None:
+        self._config, self._sweep, self._flags = config, sweep, flags
+        self.scheduler: TrialScheduler = config.scheduler or FIFOScheduler()
+        self.searcher = _searcher(config, sweep)
+        single = not isinstance(self.searcher.metric, list)
+        objective = (sweep.metric, sweep.mode) if single else (None, None)
+        self.searcher.set_search_properties(*objective, sweep.space)
+        self.scheduler.set_search_properties(*objective)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What is optimised."""
+        metric = getattr(self.searcher, "metric", None)
+        return tuple(metric) if isinstance(metric, list) else (self._sweep.metric,)
+
+    @property
+    def total(self) -> int:
+        """Trials of the whole sweep."""
+        if isinstance(self.searcher, Variants):
+            return self.searcher.total(self._sweep.samples)
+        return self._sweep.samples
+
+    @property
+    def share(self) -> Share:
+        """What one trial is given."""
+        return Share(self._flags.cpus_per_trial, self._flags.gpus_per_trial)
+
+    @property
+    def must_be_finite(self) -> tuple[str, ...]:
+        """Metrics of which another value fails its trial."""
+        return self.metrics if self._flags.nan == "fail" else ()
+
+    @property
+    def hard_timeout(self) -> float | None:
+        """Seconds after which a trial's process is ended."""
+        return self._flags.trial_timeout + HARD_TIMEOUT_GRACE_S if self._flags.trial_timeout else None
+
+    def left(self, state: SweepState) -> int:
+        """Trials that have not ended, or were never begun."""
+        return max(self.total, len(state.trials)) - state.count(*ENDED)
+
+    def concurrency(self, places: int) -> int:
+        """Trials at the same time, at most, where there are so many places."""
+        return self._flags.concurrency or self._config.max_concurrent_trials or places
+
+    def plan(self, places: int, largest: dict[str, float]) -> Plan:
+        """What the loop is to do.
+
+        Args:
+            places: trials that can run at the same time.
+            largest: the largest node's CPUs and GPUs.
+        """
+        flags = self._flags
+        return Plan(
+            total=self.total,
+            max_iterations=self._sweep.max_iterations,
+            metrics=self.metrics,
+            concurrency=self.concurrency(places),
+            together=isinstance(self.scheduler, SYNCHRONOUS),
+            share=self.share,
+            largest=largest,
+            max_failures=flags.max_failures,
+            timeout=flags.trial_timeout,
+            report_timeout=flags.report_timeout,
+            time_budget=flags.time_budget or self._config.time_budget_s,
+        )
+
+    def _loop(self, plan: Plan, executor: Executor, recorder: Recorder, observer: Observer) -> Loop:
+        finite = self.metrics if self._flags.nan == "stop" else ()
+        limits = TrialLimits(self._sweep.max_iterations, finite, self._flags.trial_timeout)
+        scheduler = Scheduler(self.scheduler, self._sweep.seed, self._sweep.mode)
+        controller = Controller(scheduler, limits, self._sweep.max_iterations, self.searcher)
+        return Loop(plan, self.searcher, controller, executor, recorder, observer)
+
+    def run(self, plan: Plan, executor: Executor, recorder: Recorder, observer: Observer) -> SweepLimits:
+        """Runs the loop to its end, where executor, recorder and observer are closed.
+
+        Returns:
+            Which of the sweep's limits were reached.
+
+        Raises:
+            SweepFailed: no trial runs, and none can ever start.
+        """
+        observer.begin()
+        state = recorder.state
+        loop, began_with = self._loop(plan, executor, recorder, observer), self.left(state)
+        try:
+            loop.run()
+        finally:
+            executor.close()
+            if isinstance(self.scheduler, PopulationBasedTraining) and began_with and not self.left(state):
+                recorder.expire_all()
+            recorder.end("interrupted" if self.left(state) else "ended")
+            observer.close()
+            recorder.close()
+        return loop.limits
+
+
+def _searcher(config: tune.TuneConfig, sweep: Sweep) -> Searcher:
+    return config.search_alg or Variants(sweep.space, sweep.points, sweep.seed)

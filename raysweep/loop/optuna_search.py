@@ -1,0 +1,364 @@
+"""Optuna's samplers by ask and tell: told the truth about stopped trials, and exact on resume."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Quantized, Uniform
+from ray.tune.search.variant_generator import parse_spec_vars
+
+from raysweep.journal import to_json
+from raysweep.loop.random_grid_search import KeyPath, filled, name_of, value_at
+from raysweep.loop.searcher import STOPPED
+from raysweep.points import Point
+from raysweep.state import TrialRecord
+from raysweep.values import TRAINING_ITERATION, is_number
+
+log = logging.getLogger(__name__)
+
+CHOSEN = "raysweep:chosen"  # in a trial's memory: parameter -> index of its choice, where the journal has but its text
+
+
+class OptunaSearch(Searcher):
+    """One of Optuna's samplers as a searcher, which tells Optuna the truth and is exact on resume.
+
+    Ray's own OptunaSearch tells Optuna that a trial stopped by a scheduler is COMPLETE with its last value, as if it
+    had been trained to the end (https://github.com/ray-project/ray/pull/15283 chose so); TPE then takes an early value
+    for a final one. Here such a trial is PRUNED
+    (https://optuna.readthedocs.io/en/stable/reference/generated/optuna.trial.TrialState.html).
+    With several objectives it is PRUNED without values: Optuna has no intermediate ones there, and as COMPLETE it
+    could stand on the Pareto front for the seconds that it was not trained. TPE ranks it behind all complete ones.
+
+    The sampler is made anew for each suggestion, seeded with the sweep's seed and the trial's number: the next
+    suggestion is a function of the study alone, before and after a resume.
+
+    Args:
+        sampler: seed -> an Optuna sampler.
+        seed: the sweep's seed.
+        points: configurations to try first; one with a known value is learnt from without a trial.
+        metric: a list of metrics for a multi-objective search; else the sweep's metric.
+        mode: "max" or "min" for each metric of the list.
+    """
+
+    def __init__(
+        self,
+        sampler: Callable[[int], optuna.samplers.BaseSampler],
+        *,
+        seed: int = 0,
+        points: Iterable[Point] = (),
+        metric: list[str] | None = None,
+        mode: list[str] | None = None,
+    ) -> None:
+        super().__init__(metric=metric, mode=mode)
+        self._make_sampler, self._seed, self._points = sampler, seed, list(points)
+        self._storage = optuna.storages.InMemoryStorage()
+        self._study: optuna.Study | None = None
+        self._space: dict[str, Any] = {}
+        self._parameters: list[_Parameter] = []
+        self._ids: dict[str, int] = {}  # trial -> what Optuna's storage calls it
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Called with the sweep's metric, mode and space; the searcher's own metric and mode stay if none is given.
+
+        Raises:
+            ValueError: the space has what Optuna cannot draw, or it is not said what to optimise.
+        """
+        if self._study is not None:
+            return False
+        super().__init__(metric=metric or self.metric, mode=mode or self.mode)  # Ray has no other way to set them
+        if not self.metric or not self.mode:
+            raise ValueError("OptunaSearch needs a metric and a mode")
+        self._space, self._parameters = config, _parameters(config)
+        modes = self.mode if isinstance(self.mode, list) else [self.mode]
+        with _silent():
+            self._study = optuna.create_study(
+                storage=self._storage,
+                sampler=self._sampler_for(0),
+                pruner=optuna.pruners.NopPruner(),
+                directions=["minimize" if mode == "min" else "maximize" for mode in modes],
+            )
+        return True
+
+    def _sampler_for(self, number: int) -> optuna.samplers.BaseSampler:
+        mixed = np.random.SeedSequence([self._seed, number]).generate_state(1)[0]
+        with _experiments_allowed():
+            return self._make_sampler(int(mixed))
+
+    @property
+    def study(self) -> optuna.Study:
+        """The study behind the search; exists once the space is set."""
+        if self._study is None:
+            raise RuntimeError("the study exists once set_search_properties has given the space")
+        return self._study
+
+    def begin(self, adopted: list[TrialRecord]) -> None:
+        """Fills the study: known values, then the journal's trials, then the points that were not tried yet."""
+        for point in self._points:
+            if point.value is not None:
+                self._add(TrialState.COMPLETE, self._told(point.config), [point.value])
+        for trial in adopted:
+            try:
+                self._adopt(trial)
+            except (KeyError, ValueError) as error:
+                log.warning("trial %s is left out of the study: it was not drawn from this space: %s", trial.id, error)
+        for point in [p for p in self._points if p.value is None][len(adopted) :]:
+            self.study.enqueue_trial(self._told(point.config))
+
+    def _told(self, config: dict[str, Any]) -> dict[str, Any]:
+        """What a point says of each parameter, in Optuna's words; it may say nothing of some."""
+        told: dict[str, Any] = {}
+        for each in self._parameters:
+            with contextlib.suppress(KeyError):
+                told[each.name] = each.told(value_at(config, each.path))
+        return told
+
+    def _adopt(self, trial: TrialRecord) -> None:
+        chosen = trial.memory.get(CHOSEN, {})
+        params = {
+            each.name: chosen[each.name] if each.name in chosen else each.told(value_at(trial.config, each.path))
+            for each in self._parameters
+        }
+        steps = {i: float(r.metrics[self.metric]) for i, r in trial.results.items() if self._single(r.metrics)}
+        state, values = self._end(trial, steps)
+        self._ids[trial.id] = self._add(state, params, values, steps, trial.memory)
+
+    def _end(self, trial: TrialRecord, steps: dict[int, float]) -> tuple[TrialState, list[float] | None]:
+        """How an adopted trial stands, and with which values."""
+        last = trial.last_with(self._metrics)
+        if trial.status == "finished" and last is not None:
+            return TrialState.COMPLETE, self._values(last.metrics)
+        if trial.status == "failed":
+            return TrialState.FAIL, None
+        # A trial that diverged, or has no room, ranks behind all complete ones; of a FAIL, a sampler would not learn.
+        if trial.ended:
+            return TrialState.PRUNED, [steps[max(steps)]] if steps else None
+        return TrialState.RUNNING, None
+
+    def _add(
+        self,
+        state: TrialState,
+        params: dict[str, Any],
+        values: list[float] | None,
+        steps: dict[int, float] | None = None,
+        memory: dict[str, Any] | None = None,
+    ) -> int:
+        frozen = optuna.trial.create_trial(
+            state=state,
+            values=values,
+            params=params,
+            distributions={each.name: each.distribution for each in self._parameters},
+            intermediate_values=steps,
+            system_attrs=memory,
+        )
+        # The study's own `add_trial` does the same, and does not say what it has added.
+        return self._storage.create_new_trial(self._study_id, frozen)
+
+    @property
+    def _study_id(self) -> int:
+        return self._storage.get_study_id_from_name(self.study.study_name)
+
+    @property
+    def _metrics(self) -> list[str]:
+        return self.metric if isinstance(self.metric, list) else [self.metric]
+
+    def _single(self, metrics: dict[str, Any]) -> bool:
+        """Whether there is one objective, and a number for it."""
+        return isinstance(self.metric, str) and is_number(metrics.get(self.metric))
+
+    def _values(self, metrics: dict[str, Any]) -> list[float] | None:
+        values = [metrics.get(name) for name in self._metrics]
+        return [float(v) for v in values] if all(is_number(v) for v in values) else None  # type: ignore[arg-type]
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """The whole configuration of the trial with this number: what is drawn, and the constants of the space."""
+        if trial_id not in self._ids:
+            self._ids[trial_id] = self._ask(int(trial_id))
+        params = self._storage.get_trial(self._ids[trial_id]).params
+        return dict(filled(self._space, {each.path: each.meant(params[each.name]) for each in self._parameters}))
+
+    def _ask(self, number: int) -> int:
+        self.study.sampler = self._sampler_for(number)
+        with _experiments_allowed():
+            asked = self.study.ask({each.name: each.distribution for each in self._parameters})
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, asked.number)
+
+    def memory(self, trial_id: str) -> dict[str, Any]:
+        """What the sampler noted on a trial, such as the state of CMA-ES, and its choices; goes into the journal."""
+        trial = self._storage.get_trial(self._ids[trial_id])
+        chosen = {each.name: trial.params[each.name] for each in self._parameters if each.choices is not None}
+        return {**trial.system_attrs, **({CHOSEN: chosen} if chosen else {})}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Reports an iteration to the study, unless the value is not a number or there are several objectives.
+
+        Optuna's own `report` keeps the first value of a step and warns of a second one. A trial that goes back to its
+        checkpoint repeats steps, and its newest values count, in the journal too.
+        """
+        if not self._runs(trial_id):
+            return
+        known, step = self._ids[trial_id], result[TRAINING_ITERATION]
+        if self._single(result):
+            self._storage.set_trial_intermediate_value(known, step, float(result[self.metric]))
+        else:  # a repeated step may have none now; only the storage's own record lets a value be taken back
+            self._storage.get_trial(known).intermediate_values.pop(step, None)
+
+    def _runs(self, trial_id: str) -> bool:
+        """Whether the study waits for a trial's end; one that was left out of it is in no study."""
+        known = self._ids.get(trial_id)
+        return known is not None and self._storage.get_trial(known).state is TrialState.RUNNING
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tells the study how a trial ended: COMPLETE, PRUNED if it was stopped or has no values, FAIL.
+
+        Args:
+            trial_id: the trial.
+            result: its newest result with a number for each metric; None if it has none.
+            error: whether it failed for good.
+        """
+        if not self._runs(trial_id):
+            return
+        if result is not None and self._single(result):
+            # Also of a trial that failed or diverged, as after a resume: the journal has all its results.
+            self.on_trial_result(trial_id, result)
+        state, values = TrialState.PRUNED, None
+        if error:
+            state = TrialState.FAIL
+        elif result is not None and not result.get(STOPPED, False):
+            values = self._values(result)
+            state = TrialState.PRUNED if values is None else TrialState.COMPLETE
+        self.study.tell(self._storage.get_trial_number_from_id(self._ids[trial_id]), values, state)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the journal has it."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: the journal has it."""
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """A parameter that is drawn.
+
+    Attributes:
+        path: where it stands in a configuration.
+        distribution: what Optuna draws from.
+        choices: of which Optuna draws the index; None where Optuna draws the value itself.
+    """
+
+    path: KeyPath
+    distribution: BaseDistribution
+    choices: list[Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """What Optuna calls it."""
+        return name_of(self.path)
+
+    def told(self, value: Any) -> Any:
+        """What Optuna is told for a value of the space, or for what JSON made of one.
+
+        Raises:
+            ValueError: it is none of the choices, or may be several of them.
+        """
+        return value if self.choices is None else index_of(value, self.choices)
+
+    def meant(self, told: Any) -> Any:
+        """The value that Optuna has drawn: the very object of the space."""
+        return told if self.choices is None else self.choices[told]
+
+
+def _parameters(space: dict[str, Any]) -> list[_Parameter]:
+    """The drawn parameters of a space, level by level as in Ray's own OptunaSearch: the same seed draws the same."""
+    _, domains, grids = parse_spec_vars(space)
+    if grids:
+        raise ValueError(f"`{name_of(grids[0][0])}` is a grid_search, which Optuna cannot draw")
+    found = [_parameter(path, domain) for path, domain in sorted(domains, key=lambda item: len(item[0]))]
+    twice = [name for name, count in Counter(each.name for each in found).items() if count > 1]
+    if twice:
+        raise ValueError(f"`{twice[0]}` is the name of two parameters: one is nested, one has a slash in its key")
+    return found
+
+
+def _parameter(path: KeyPath, domain: Domain) -> _Parameter:
+    if isinstance(domain, Categorical) and isinstance(domain.get_sampler(), Uniform):
+        choices = domain.categories
+        if all(choice is None or type(choice) in (bool, int, float, str) for choice in choices):
+            return _Parameter(path, CategoricalDistribution(choices))
+        # Of two equal choices the first one's index stands for both, as Optuna itself has it.
+        return _Parameter(path, CategoricalDistribution([index_of(choice, choices) for choice in choices]), choices)
+    sampler, q = domain.get_sampler(), None
+    if isinstance(sampler, Quantized):
+        sampler, q = sampler.sampler, sampler.q
+    if not isinstance(domain, Float | Integer) or not isinstance(sampler, Uniform | LogUniform):
+        kind = f"{type(domain).__name__} with {type(sampler).__name__}"
+        raise ValueError(f"`{name_of(path)}` is {kind}, which Optuna cannot draw: use a domain such as tune.uniform")
+    return _Parameter(path, _numbers(domain, q, isinstance(sampler, LogUniform)))
+
+
+def _numbers(domain: Domain, q: float | None, log_scale: bool) -> BaseDistribution:
+    """Optuna includes upper ends, Ray excludes those of integers without steps."""
+    if isinstance(domain, Integer):
+        highest = domain.upper if q and not log_scale else domain.upper - 1
+        return IntDistribution(domain.lower, highest, step=int(q or 1), log=log_scale)
+    if q and log_scale:
+        log.warning("Optuna draws no steps on a logarithmic scale: the quantum %g is dropped", q)
+    return FloatDistribution(domain.lower, domain.upper, step=None if log_scale else q, log=log_scale)
+
+
+def index_of(value: Any, choices: list[Any]) -> int:
+    """Which of the choices a value is, or was before JSON made a number or a text of it.
+
+    Raises:
+        ValueError: it is none of them; or its text is that of several, such as of two lambdas.
+    """
+    for index, choice in enumerate(choices):
+        if value is choice or _equal(value, choice):
+            return index
+    alike = [choice for choice in choices if _text(choice) == _text(value)]
+    found = {index_of(choice, choices) for choice in alike}
+    if len(found) != 1:
+        raise ValueError(f"{value!r} is {'none' if not found else 'perhaps another one'} of {choices!r}")
+    return found.pop()
+
+
+def _equal(value: Any, choice: Any) -> bool:
+    try:
+        return type(value) is type(choice) and bool(value == choice)
+    except Exception:  # an array is neither equal to another one nor not, and a user's class may raise anything
+        return False
+
+
+def _text(value: Any) -> str:
+    """What the journal has for a value, without addresses: those are others in the next process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", to_json(value))
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without Optuna's word that there is a new study: all that it says below a warning of what is done here."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+@contextlib.contextmanager
+def _experiments_allowed() -> Iterator[None]:
+    """Without Optuna's warnings that an option of a sampler is experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield

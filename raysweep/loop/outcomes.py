@@ -1,0 +1,82 @@
+"""What simulated trials do: a function or a table says what each iteration is like, faults say what goes wrong."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from raysweep import journal
+from raysweep.state import SweepState, TrialRecord
+from raysweep.values import AUTOMATIC_METRICS, TIME_THIS_ITER_S
+
+
+@dataclass(frozen=True)
+class Step:
+    """One iteration of a simulated trial.
+
+    Attributes:
+        metrics: what is reported.
+        seconds: how long it takes.
+        state: what is saved with it, for whoever goes on from there; None saves nothing.
+    """
+
+    metrics: dict[str, Any]
+    seconds: float = 1.0
+    state: Any = None
+
+
+# (trial, configuration, iteration, newest state that was saved) -> what the iteration is like; None: the function
+# returns instead. What it raises fails the trial.
+Outcome = Callable[[str, dict[str, Any], int, Any], Step | None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong in an iteration, or after the last one, before it is reported.
+
+    Attributes:
+        error: the function raises it, or the process ends with it.
+        returns: the function returns.
+        delay: seconds that the iteration takes beyond its own; it hangs if they are infinite.
+        times: tries of the trial that meet it.
+    """
+
+    error: BaseException | None = None
+    returns: bool = False
+    delay: float = 0.0
+    times: int = 1
+
+
+class Recorded:
+    """A table of what trials did, as an outcome: of a sweep that was run once, for others to be tried on.
+
+    A trial is looked up by its configuration; where several had the same, by its id among them.
+
+    Args:
+        state: the sweep, best one in which no trial was stopped.
+    """
+
+    def __init__(self, state: SweepState) -> None:
+        self._trials: defaultdict[str, dict[str, TrialRecord]] = defaultdict(dict)
+        for record in state.trials.values():
+            self._trials[journal.to_json(record.config)][record.id] = record
+
+    def __call__(self, trial: str, config: dict[str, Any], iteration: int, state: Any) -> Step | None:
+        """The iteration as it was; None where the trial had returned before.
+
+        Raises:
+            LookupError: no trial had this configuration, or none got that far.
+        """
+        known = self._trials.get(journal.to_json(config))
+        if known is None:
+            raise LookupError(f"no recorded trial had {config}: the strategy has to draw the same ones")
+        record = known.get(trial) or next(iter(known.values()))
+        result = record.results.get(iteration)
+        if result is None and record.status == "finished":
+            return None
+        if result is None:
+            raise LookupError(f"recorded trial {record.id} was {record.status} before iteration {iteration}")
+        metrics = {name: value for name, value in result.metrics.items() if name not in AUTOMATIC_METRICS}
+        return Step(metrics, result.metrics.get(TIME_THIS_ITER_S, 1.0), iteration if record.checkpoint else None)

@@ -1,0 +1,175 @@
+"""The recorder: journals everything that happens to a sweep's trials, and keeps what they have saved in order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from raysweep import checkpoint as checkpoints
+from raysweep import journal, unrecorded
+from raysweep.checkpoint import Checkpoint
+from raysweep.errors import StorageError
+from raysweep.journal import Journal
+from raysweep.lease import Lease
+from raysweep.state import Result, SweepState, TrialRecord
+from raysweep.storage import Storage
+from raysweep.trial.session import Report
+from raysweep.values import is_number
+
+log = logging.getLogger(__name__)
+
+KEEP_LAST = 2
+
+
+class Recorder:
+    """Journals suggestions, results, exploits, failures and ends, and keeps the folded state.
+
+    Args:
+        storage: the sweep's own folder or prefix.
+        journal: where events go.
+        state: the sweep as the journal has it.
+        metric: what best is measured by.
+        mode: "max" or "min".
+        lease: without it nothing is written or deleted any more.
+    """
+
+    def __init__(
+        self, storage: Storage, journal: Journal, state: SweepState, metric: str, mode: str, lease: Lease | None = None
+    ) -> None:
+        self._storage, self._journal, self.state = storage, journal, state
+        self._metric, self._mode, self._lease = metric, mode, lease
+        self._best: dict[str, Result] = {}  # of each live trial: to look through all its results each time costs
+        self._cleaner = ThreadPoolExecutor(1, thread_name_prefix="expire")
+
+    def check_lease(self) -> None:
+        """Raises SweepFailed if another driver has taken the sweep over; to be called about once a second."""
+        if self._lease:
+            self._lease.check()
+
+    def _write(self, type: str, **fields: Any) -> None:
+        self.check_lease()
+        self.state.apply(self._journal.append(type, **fields))
+
+    def begin(self, resumed: bool) -> None:
+        """A driver takes the sweep up: with what trials saved and the journal lacks, without what is damaged."""
+        self._journal.append("start", term=self._journal.term, resumed=resumed)
+        for record in self.state.unfinished:
+            while (saved := record.own_checkpoint) and not checkpoints.looks_whole(self._storage, saved):
+                log.warning("%s is damaged: trial %s goes on from an older one", saved.key, record.id)
+                self._write("damaged", trial=record.id, checkpoint=saved.key)
+        for record, report, config in unrecorded.find(self._storage, self.state):
+            self.reported(record.id, report, config, adopted=True)
+
+    def end(self, status: str) -> None:
+        """The driver leaves the sweep."""
+        self._journal.append("end", status=status)
+
+    def suggested(self, trial_id: str, config: dict[str, Any], memory: dict[str, Any]) -> None:
+        """The search gave a configuration; `memory` is what its sampler wants back on a resume."""
+        self._write("suggest", trial=trial_id, config=config, **({"memory": memory} if memory else {}))
+
+    def reported(self, trial_id: str, report: Report, config: dict[str, Any], **more: bool) -> Result:
+        """A trial's next result, made with this configuration.
+
+        Args:
+            trial_id: the trial.
+            report: its report.
+            config: what it was made with; written where population based training has changed it.
+            **more: `stop`, in the same event, if it was answered so: the trial's end is told later, and a driver may
+                be killed before. `adopted` if a resume found it.
+        """
+        record = self.state.trials[trial_id]
+        self._exploited(record, report.restored, config)
+        changed = _changed(record, config)
+        self._write(
+            "result",
+            trial=trial_id,
+            iteration=report.iteration,
+            metrics=report.metrics,
+            checkpoint=report.checkpoint.to_dict() if report.checkpoint else None,
+            node=report.node,
+            **changed,
+            **more,
+        )
+        assert record.last is not None
+        self._keep_best(record, record.last)
+        return record.last
+
+    def _keep_best(self, record: TrialRecord, newest: Result) -> None:
+        known = self._best.get(record.id)
+        if known is None or not record.counts(known):
+            best = record.best(self._metric, self._mode)
+        else:
+            best = newest if is_number(newest.metrics.get(self._metric)) and self._beats(newest, known) else known
+        if best is not None:
+            self._best[record.id] = best
+
+    def _beats(self, one: Result, other: Result) -> bool:
+        """As `TrialRecord.best` ranks them: of two that are as good, the earlier iteration."""
+        sign = 1 if self._mode == "max" else -1
+        ranks = [(sign * each.metrics[self._metric], -each.iteration) for each in (one, other)]
+        return ranks[0] > ranks[1]
+
+    def _exploited(self, record: TrialRecord, restored: Checkpoint | None, config: dict[str, Any]) -> None:
+        if restored is None or checkpoints.owner(restored.key) == record.id:
+            return
+        changed = {"before": record.config, "after": config}
+        donor = checkpoints.owner(restored.key)
+        self._write("exploit", trial=record.id, donor=donor, checkpoint=restored.to_dict(), **changed)
+
+    def failed(self, trial_id: str, error: str, kind: str) -> None:
+        """A trial failed; it may start again."""
+        self._write("failure", trial=trial_id, error=error, kind=kind)
+
+    def completed(self, trial_id: str, status: str) -> None:
+        """A trial ended for good."""
+        self._best.pop(trial_id, None)
+        if not self.state.trials[trial_id].ended:
+            self._write("complete", trial=trial_id, status=status)
+
+    def expire(self, record: TrialRecord, needed: Callable[[], Collection[str]] = tuple) -> None:
+        """Deletes a trial's checkpoints but for the best, the last ones and the one it continues from.
+
+        Args:
+            record: the trial.
+            needed: gives keys that trials are about to continue from, or may be given.
+        """
+        if len(record.saved) <= KEEP_LAST:
+            return
+        best = self._best.get(record.id) or record.best(self._metric, self._mode)
+        kept = {saved.key for saved in (record.checkpoint, best and best.checkpoint) if saved} | {*needed()}
+        for result in record.saved[:-KEEP_LAST]:
+            if result.checkpoint and result.checkpoint.key not in kept:
+                self._cleaner.submit(self._delete, result.checkpoint.key, self._journal.seq)
+                record.forget_checkpoint(result)
+
+    def expire_all(self) -> None:
+        """When all trials have ended: none will be given another one's checkpoint any more."""
+        records = self.state.trials.values()
+        needed = {record.checkpoint.key for record in records if record.checkpoint}
+        for record in records:
+            self.expire(record, lambda: needed)
+
+    def _delete(self, key: str, seq: int) -> None:
+        try:
+            # Until then a resume, or a driver that has taken over, would begin at the old checkpoint.
+            if self._journal.stored(seq) and (self._lease is None or self._lease.holds()):
+                checkpoints.delete(self._storage, key)
+        except StorageError as error:
+            log.warning("an old checkpoint stays: %s", error)
+
+    def close(self) -> None:
+        """Waits for the deletions under way."""
+        self._cleaner.shutdown(wait=True)
+
+
+def _changed(record: TrialRecord, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a result, where it is another one than before."""
+    if config is record.config:
+        return {}
+    if journal.to_json(config) != journal.to_json(record.config):  # arrays and the like cannot be compared
+        return {"config": config}
+    record.config = config
+    return {}

@@ -1,0 +1,274 @@
+"""Runs a sweep on a clock of its own: the same loop and the same strategies, with results from a function or a table.
+
+    from raysweep.loop.simulation import Step, simulate
+
+    def outcome(trial, config, iteration, state):
+        return Step({"loss": config["x"] ** 2 / iteration}, seconds=60.0)
+
+    state = simulate(tune_config, sweep, outcome, places=8)
+
+No process is started and nobody waits: an hour of a trial passes as fast as the loop can decide about it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray import tune
+from ray.exceptions import RayActorError
+
+from raysweep import checkpoint as checkpoints
+from raysweep import journal, ray_private
+from raysweep.checkpoint import Checkpoint
+from raysweep.flags import Flags
+from raysweep.journal import Journal
+from raysweep.loop.assemble import Assembly
+from raysweep.loop.executor import Event, Failed, Reported, Returned, Share
+from raysweep.loop.memory import MemoryJournal, MemoryStorage
+from raysweep.loop.observers import Observer
+from raysweep.loop.outcomes import Fault, Outcome, Recorded, Step
+from raysweep.loop.recorder import Recorder
+from raysweep.state import SweepState
+from raysweep.storage import Storage
+from raysweep.sweep import Sweep
+from raysweep.trial.actor import NotFinite, Run, Unreported
+from raysweep.trial.metrics import plain_metrics
+from raysweep.trial.session import HOST, Report
+from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S, TRAINING_ITERATION, finite
+
+__all__ = ["Fault", "Outcome", "Recorded", "Simulation", "Step", "simulate"]
+
+NODE = "simulation"  # where all trials ran
+
+
+@dataclass(eq=False)
+class _Running:
+    """A trial from its start to its end or stop."""
+
+    run: Run
+    order: int
+    until: float
+    state: Any
+    iteration: int = 0
+    spent: float = 0.0
+    took: float = 0.0  # what the iteration that runs will have taken
+    due: int = -1  # number of the one event that comes of it
+    noted: list[dict[str, Any]] = field(default_factory=list)  # reports since the newest checkpoint
+    restored: Checkpoint | None = None  # until its first report
+    after: Checkpoint | None = None  # the newest checkpoint
+
+
+class Simulation:
+    """Runs trials on a clock of its own, event by event; those of one moment in the order in which trials were started.
+
+    Args:
+        outcome: what an iteration is like.
+        max_iterations: of a complete trial.
+        places: trials at the same time.
+        storage: where trials save their states; in memory if not given.
+        faults: what goes wrong, by trial and iteration; in the iteration after the last one, that is after it.
+        finite: metrics that must be finite numbers; a trial that reports another value of one fails.
+        timeout: seconds after which a trial's process is ended.
+    """
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        max_iterations: int,
+        places: int = 1,
+        storage: Storage | None = None,
+        faults: Mapping[tuple[str, int], Fault] | None = None,
+        finite: tuple[str, ...] = (),
+        timeout: float | None = None,
+    ) -> None:
+        self._outcome, self._max_iterations, self._places = outcome, max_iterations, places
+        self._storage, self._faults = storage or MemoryStorage(), faults or {}
+        self._finite, self._timeout = finite, timeout or math.inf
+        self._now, self._wanted = 0.0, places
+        self._running: dict[str, _Running] = {}
+        self._met: Counter[tuple[str, int]] = Counter()  # how often a fault was met
+        self._numbers = itertools.count()
+        self._due: list[tuple[float, int, int, _Running, Step | Event]] = []  # a heap: second, order, number
+
+    def want(self, places: int) -> None:
+        """No more trials than that are run at the same time from here on."""
+        self._wanted = places
+
+    @property
+    def has_place(self) -> bool:
+        """Whether fewer trials run than may."""
+        return len(self._running) < min(self._places, self._wanted)
+
+    def start(self, run: Run, share: Share | None = None) -> None:
+        """Runs a trial from its beginning or a checkpoint; any place is large enough for any share."""
+        start, state = checkpoints.load_newest(self._storage, run.start) if run.start else (None, None)
+        trial = _Running(
+            run, next(self._numbers), self._now + max(self._timeout - run.spent, 1.0), state,
+            iteration=start.iteration if start else 0, spent=run.spent, restored=start, after=start,
+        )  # fmt: skip
+        self._running[run.trial] = trial
+        self._go_on(trial)
+
+    def step(self, trial: str) -> None:
+        """Lets a trial that has reported go on."""
+        self._go_on(self._running[trial])
+
+    def stop(self, trial: str) -> None:
+        """Ends a running trial at once."""
+        del self._running[trial]
+
+    def kill(self, trial: str) -> None:
+        """Ends a running trial, which is told."""
+        self._expect(self._running[trial], self._now, Failed(trial, RayActorError()))
+
+    def _go_on(self, trial: _Running) -> None:
+        trial.took, happens = self._next(trial)
+        if self._now + trial.took > trial.until:
+            self._expect(trial, trial.until, Failed(trial.run.trial, RayActorError()))
+        else:
+            self._expect(trial, self._now + trial.took, happens)
+
+    def _expect(self, trial: _Running, second: float, happens: Step | Event) -> None:
+        trial.due = next(self._numbers)  # what was expected before does not come any more
+        heapq.heappush(self._due, (second, trial.order, trial.due, trial, happens))
+
+    def _next(self, trial: _Running) -> tuple[float, Step | Event]:
+        """What comes next of a trial, and after how many seconds."""
+        name, iteration, step = trial.run.trial, trial.iteration + 1, None
+        fault = self._fault(name, iteration)
+        try:
+            if iteration <= self._max_iterations and not fault.returns:
+                step = self._outcome(name, dict(trial.run.config), iteration, trial.state)
+            if fault.error is not None:
+                raise fault.error
+            if step is None and trial.iteration == 0:
+                raise Unreported("the training function returned without a report")
+        except Exception as error:
+            return fault.delay + (step.seconds if step else 0.0), Failed(name, error)
+        return (fault.delay, Returned(name)) if step is None else (fault.delay + step.seconds, step)
+
+    def _fault(self, trial: str, iteration: int) -> Fault:
+        fault = self._faults.get((trial, iteration))
+        if fault is None or self._met[trial, iteration] >= fault.times:
+            return Fault()
+        self._met[trial, iteration] += 1
+        return fault
+
+    def wait(self, seconds: float) -> Sequence[Event]:
+        """What happens at the next moment at which anything does; the clock goes there, by so many seconds at most."""
+        self._forget()
+        self._now = min(self._now + seconds, self._due[0][0] if self._due else math.inf)
+        events = []
+        while self._due and self._due[0][0] <= self._now:
+            trial, happens = heapq.heappop(self._due)[3:]
+            events.append(self._event(trial, happens))
+            self._forget()
+        return events
+
+    def _forget(self) -> None:
+        """What would come next of trials that were stopped or killed."""
+        while self._due and self._is_off(*self._due[0][2:4]):
+            heapq.heappop(self._due)
+
+    def _is_off(self, number: int, trial: _Running) -> bool:
+        return trial.due != number or self._running.get(trial.run.trial) is not trial
+
+    def _event(self, trial: _Running, happens: Step | Event) -> Event:
+        if isinstance(happens, Step):
+            try:
+                return Reported(trial.run.trial, self._report(trial, happens))
+            except Exception as error:  # as `raysweep.report` raises it in the function
+                happens = Failed(trial.run.trial, error)
+        del self._running[trial.run.trial]
+        return happens
+
+    def _report(self, trial: _Running, step: Step) -> Report:
+        """What a trial's session would report, which saves before that."""
+        metrics, spent = plain_metrics(step.metrics), trial.spent + trial.took
+        metrics |= {TIME_THIS_ITER_S: round(trial.took, 4), TIME_TOTAL_S: round(spent, 4)}
+        for name in self._finite:
+            if not finite(metrics.get(name)):
+                raise NotFinite(f"metric `{name}` is {metrics[name]}")
+        trial.iteration, trial.spent = trial.iteration + 1, spent
+        trial.noted.append({**metrics, TRAINING_ITERATION: trial.iteration})
+        saved = self._save(trial, step.state) if step.state is not None else None
+        restored, trial.restored = trial.restored, None
+        return Report(trial.iteration, metrics, saved, restored, NODE)
+
+    def _save(self, trial: _Running, state: Any) -> Checkpoint:
+        after = trial.after.to_dict() if trial.after else None
+        config = json.loads(journal.to_json(trial.run.config))
+        note = {"after": after, "reports": trial.noted, "config": config, HOST: NODE}
+        saved = checkpoints.save(self._storage, trial.run.trial, trial.iteration, state, note)
+        trial.after, trial.state, trial.noted = saved, state, []
+        return saved
+
+    def waiting_for(self) -> str:
+        """Nobody keeps a place from it."""
+        return "the simulation has no more places"
+
+    def clock(self) -> float:
+        """Seconds since it began, as its trials count them."""
+        return self._now
+
+    def close(self) -> None:
+        """Ends all trials."""
+        self._running.clear()
+        self._due.clear()
+
+
+def simulate(
+    config: tune.TuneConfig,
+    sweep: Sweep,
+    outcome: Outcome,
+    *,
+    places: int = 1,
+    flags: Flags | None = None,
+    storage: Storage | None = None,
+    faults: Mapping[tuple[str, int], Fault] | None = None,
+    observer: Observer | None = None,
+) -> SweepState:
+    """Runs a sweep in a simulation, from its beginning or from what its journal says.
+
+    Args:
+        config: what the strategy is: `strategy(name).tune_config(sweep, knobs)`, as a file of jobs/ returns it.
+        sweep: what is asked for.
+        outcome: what an iteration of a trial is like.
+        places: trials at the same time.
+        flags: the limits of trials and sweep, as a job has them; what else they say is not looked at.
+        storage: the sweep's own, for its journal and its trials' states; in memory if not given.
+        faults: what goes wrong, by trial and iteration.
+        observer: who hears what has happened.
+
+    Returns:
+        What has become of the trials.
+
+    Raises:
+        SweepFailed: no trial runs, and none can ever start.
+    """
+    asked, place = flags or Flags(), storage if storage is not None else MemoryStorage()
+    parts, state = Assembly(config, sweep, asked), SweepState(journal.read(place))
+    simulation = Simulation(
+        outcome, sweep.max_iterations, places, place, faults, parts.must_be_finite, parts.hard_timeout
+    )
+    with ray_private.quiet(), contextlib.closing(_journal(place, state, simulation.clock)) as log:
+        recorder = Recorder(place, log, state, sweep.metric, sweep.mode)
+        recorder.begin(resumed=bool(state.trials))
+        plan = parts.plan(places, {"cpus": math.inf, "gpus": math.inf})
+        parts.run(plan, simulation, recorder, observer or Observer())
+    return state
+
+
+def _journal(storage: Storage, state: SweepState, clock: Callable[[], float]) -> Journal:
+    term = len(storage.list("journal")) + 1
+    if isinstance(storage, MemoryStorage):
+        return MemoryJournal(storage, term, state.seq, clock)
+    return Journal(storage, term, state.seq)

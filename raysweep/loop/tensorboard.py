@@ -1,0 +1,268 @@
+"""TensorBoard events of each trial, under `tensorboard/<trial>/` of the sweep's storage.
+
+An event file is a row of records, each of which is a protocol buffer; the package `tensorboard` has both. It is
+imported with the first result of a sweep: that takes half a second, most of it for boto3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import re
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from raysweep.errors import StorageError
+from raysweep.journal import plain
+from raysweep.loop.observers import Observer
+from raysweep.state import Result, SweepState, TrialRecord
+from raysweep.storage import Storage
+from raysweep.values import flat, is_number
+
+log = logging.getLogger(__name__)
+
+FOLDER = "tensorboard"
+FLUSH_SECONDS = 10.0  # until those who look while the sweep runs see a result
+TEXT_WIDTH = 500  # of a hyperparameter that is shown as text
+
+
+class TensorBoard(Observer):
+    """Writes each result as scalars, and each trial's configuration as hyperparameters.
+
+    Into a folder it writes in place; for an object store it writes into a temporary folder and puts a trial's
+    file when the trial ends. What a killed driver had not written or put is made again from the journal, and so is
+    what a full disk or a store that is down refused: a picture of the journal fails no trial. Nothing is kept of a
+    trial that has ended, and no file is open between two writes.
+
+    Args:
+        storage: the sweep's own folder or prefix.
+        metric: the metric shown beside the hyperparameters.
+        state: the sweep as the journal has it, with the trials of earlier runs.
+    """
+
+    def __init__(self, storage: Storage, metric: str, state: SweepState | None = None) -> None:
+        self._storage, self._metric = storage, metric
+        trials = state.trials.values() if state else ()
+        self._older = {trial.id: trial for trial in trials if trial.results}  # they may have no file
+        self._cut = {id for id, trial in self._older.items() if not trial.ended}  # or a file that lacks the end
+        self._events: dict[str, _Events] = {}
+        self._temporary: Path | None = None
+        self._puts = ThreadPoolExecutor(1, thread_name_prefix="tensorboard-put")
+        self._flushed = time.monotonic()
+
+    def begin(self) -> None:
+        """Makes what trials of earlier runs lack."""
+        self._make_missing(ended=True)
+
+    def turn(self) -> None:
+        """Writes what came since the last time, now and then."""
+        now = time.monotonic()
+        if now - self._flushed >= FLUSH_SECONDS:
+            self._flushed = now
+            for events in list(self._events.values()):
+                with self._optional(events.trial):
+                    self._write(events)
+
+    def reported(self, trial: TrialRecord, result: Result) -> None:
+        """The result's scalars."""
+        with self._optional(trial):
+            events = self._events.get(trial.id) or self._open(trial, before=result.iteration)
+            events.add(result)
+
+    def ended(self, trial: TrialRecord) -> None:
+        """The trial's file is complete."""
+        with self._optional(trial):
+            if trial.id in self._older and trial.id not in self._events:
+                self._open(trial)
+            self._finish(trial)
+
+    def close(self) -> None:
+        """Writes what is still open; a sweep that was interrupted has running trials."""
+        for events in list(self._events.values()):
+            with self._optional(events.trial):
+                self._finish(events.trial, complete=False)
+        self._puts.shutdown(wait=True)
+        self._puts = ThreadPoolExecutor(1)
+        self._make_missing(ended=False)
+        self._puts.shutdown(wait=True)
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _optional(self, trial: TrialRecord) -> Iterator[None]:
+        """What is refused is left out, to be made from the journal at the next chance."""
+        try:
+            yield
+        except (OSError, StorageError) as error:
+            log.warning("trial %s is not in TensorBoard for now: %s", trial.id, error)
+            self._older[trial.id] = trial
+            self._events.pop(trial.id, None)
+            with contextlib.suppress(OSError, StorageError):
+                self._storage.delete_tree(f"{FOLDER}/{trial.id}")
+
+    def _make_missing(self, ended: bool) -> None:
+        """Files of trials that have results from before, and no file or a part; only of those that have ended."""
+        if not self._older:
+            return
+        try:
+            there = {key.split("/")[1] for key in self._storage.list(FOLDER)}
+        except StorageError as error:
+            log.warning("what TensorBoard lacks is not known: %s", error)
+            return
+        for trial_id, trial in sorted(self._older.items()):
+            lacks = trial_id not in there or (trial.ended and trial_id in self._cut)
+            if lacks and (trial.ended or not ended):
+                with self._optional(trial):
+                    self._open(trial)
+                    self._finish(trial)
+
+    def _open(self, trial: TrialRecord, before: float = math.inf) -> _Events:
+        """A trial's events; the results before this iteration are among them, since a file may lack them."""
+        again = trial.id in self._older or len(trial.results) > 1
+        events = self._events[trial.id] = _Events(trial, again)
+        for iteration, result in sorted(trial.results.items()):
+            if iteration < before:
+                events.add(result)
+        return events
+
+    def _write(self, events: _Events) -> None:
+        events.write_into(self._folder(events.trial.id))
+
+    def _folder(self, trial_id: str) -> Path:
+        in_place = self._storage.local_path(f"{FOLDER}/{trial_id}")
+        if in_place is None:
+            self._temporary = self._temporary or Path(tempfile.mkdtemp(prefix="raysweep-tensorboard-"))
+            return self._temporary / trial_id
+        return in_place
+
+    def _finish(self, trial: TrialRecord, complete: bool = True) -> None:
+        events = self._events.get(trial.id)
+        if events is None:
+            return
+        shown = trial.last_with((self._metric,)) if complete else None
+        if shown is not None:
+            events.add_configuration(shown.config, self._metric)
+        self._write(events)
+        del self._events[trial.id]
+        self._cut.discard(trial.id)
+        if self._temporary is not None:
+            self._puts.submit(self._put, events, self._temporary / trial.id)
+
+    def _put(self, events: _Events, folder: Path) -> None:
+        key = f"{FOLDER}/{events.trial.id}"
+        with self._optional(events.trial):
+            if events.again:
+                self._storage.delete_tree(key)
+            for file in sorted(folder.iterdir()):
+                self._storage.put(f"{key}/{file.name}", file.read_bytes())
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Events:
+    """A trial's events, of which the newest are held back: a file is opened once in a while, not for each.
+
+    Args:
+        trial: whose they are.
+        again: whether a file of the trial, which these events are to replace, may be there.
+    """
+
+    def __init__(self, trial: TrialRecord, again: bool) -> None:
+        self.trial, self.again = trial, again
+        self._name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+        self._held: list[bytes] = []
+        self._begun = False
+        self._hold(file_version="brain.Event:2")
+
+    def add(self, result: Result) -> None:
+        """Those of its metrics that are numbers."""
+        numbers = {name: value for name, value in result.metrics.items() if is_number(value)}
+        if numbers:
+            scalars = [{"tag": _tag(name), "simple_value": value} for name, value in numbers.items()]
+            self._hold(step=result.iteration, summary={"value": scalars})
+
+    def add_configuration(self, config: dict[str, Any], metric: str) -> None:
+        """As hyperparameters, beside what they led to."""
+        self._hold(summary={"value": _hyperparameters(config, metric)})
+
+    def _hold(self, **fields: Any) -> None:
+        self._held.append(_library().Event(wall_time=time.time(), **fields).SerializeToString())
+
+    def write_into(self, folder: Path) -> None:
+        """Appends to the trial's file what was held back."""
+        if not self._begun and self.again and folder.exists():
+            shutil.rmtree(folder)
+        if self._held:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / self._name).open("ab") as file:
+                records = _library().RecordWriter(file)
+                for event in self._held:
+                    records.write(event)
+            self._held.clear()
+        self._begun = True
+
+
+@functools.cache
+def _library() -> Any:
+    """What is used of the package: to write summaries of hyperparameters it needs TensorFlow, their messages do not."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.plugins.hparams import metadata
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    return SimpleNamespace(
+        Event=Event, RecordWriter=RecordWriter, HParamsPluginData=HParamsPluginData, metadata=metadata
+    )
+
+
+def _tag(name: str) -> str:
+    """A metric's name, of the characters that TensorBoard allows."""
+    return re.sub(r"[^-/\w.]", "_", name).lstrip("/")
+
+
+# The type of a hyperparameter, and the field of its value.
+_KINDS = {
+    bool: ("DATA_TYPE_BOOL", "bool_value"),
+    float: ("DATA_TYPE_FLOAT64", "number_value"),
+    str: ("DATA_TYPE_STRING", "string_value"),
+}
+
+
+def _hyperparameters(config: dict[str, Any], metric: str) -> list[dict[str, Any]]:
+    """What the plugin for hyperparameters reads: which there are, their values, and that the trial has ended."""
+    data, plugin = _library().HParamsPluginData, _library().metadata
+    experiment = data(experiment={"metric_infos": [{"name": {"tag": _tag(metric)}}]})
+    start, end = data(session_start_info={}), data(session_end_info={"status": "STATUS_SUCCESS"})
+    for key, given in flat(config).items():
+        name, value = _text(key), _hyperparameter(given)
+        kind, field = _KINDS[type(value)]
+        experiment.experiment.hparam_infos.add(name=name, type=kind)
+        setattr(start.session_start_info.hparams[name], field, value)
+    parts = {plugin.EXPERIMENT_TAG: experiment, plugin.SESSION_START_INFO_TAG: start, plugin.SESSION_END_INFO_TAG: end}
+    return [{"tag": tag, "metadata": plugin.create_summary_metadata(part)} for tag, part in parts.items()]
+
+
+def _hyperparameter(given: Any) -> bool | float | str:
+    value = given if isinstance(given, bool | int | float | str) else plain(given)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        with contextlib.suppress(OverflowError):  # an integer that no float can hold
+            return float(value)
+    try:
+        return _text(str(value)[:TEXT_WIDTH])
+    except ValueError:  # an integer of more digits than Python shows
+        return f"<{type(value).__name__}>"
+
+
+def _text(text: str) -> str:
+    """Half of a surrogate pair is no text for a protocol buffer."""
+    return text.encode(errors="replace").decode()

@@ -1,0 +1,142 @@
+"""The private names of Ray that the kit still uses, all of them here; a test finds any other.
+
+Ray promises nothing about a name that begins with an underscore, or lies in a module that does. Why there is no public
+one, and what would break:
+
+_schedule_trial_save        population based training calls it on what it takes for Ray's controller
+_latest_checkpoint_result   it writes there what a trial is to continue from
+_s_max_1, _get_n0, _get_r0, _create_bracket     how many brackets HyperBand has, and how large they are
+ENABLE_RAY_CLUSTER          whether Ray binds its ports to loopback only is read when it is imported
+Config                      so is the mode of authentication: a private Ray sets it later, and has it read again
+AuthenticationTokenLoader   so is the token; it also tells whether there is one
+GcsClient                   the one client that says at once whether a cluster refuses a token
+NvidiaGPUAcceleratorManager     how many GPUs a Ray will find on this machine, before there is one
+create_package              packs a folder as `ray job submit --working-dir` does, .rayignore and all
+prepare_config, validate_config     what `ray up` itself checks of a cluster.yaml
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+    from ray.tune.schedulers import HyperBandScheduler
+
+
+class SavesTrials:
+    """The half of Ray's controller that population based training calls by a private name."""
+
+    def saved(self, trial: Trial) -> Any:
+        """The newest checkpoint of a trial, or None."""
+        raise NotImplementedError
+
+    def _schedule_trial_save(self, trial: Trial, result: Any = None) -> Any:
+        """Called by PopulationBasedTraining, for a trial that may become a donor."""
+        return self.saved(trial)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Of what Ray logs in this process, only warnings are shown meanwhile."""
+    logger = logging.getLogger("ray")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def continue_from(trial: Trial, saved: Any) -> None:
+    """Sets what `trial.checkpoint` is: `saved.checkpoint`. PopulationBasedTraining sets it so for an exploit."""
+    trial.run_metadata.checkpoint_manager._latest_checkpoint_result = saved
+
+
+@contextlib.contextmanager
+def loopback_only() -> Iterator[None]:
+    """Every port of a Ray that this process starts meanwhile is bound to 127.0.0.1.
+
+    "No clusters", which is Ray's way on Windows and macOS, is what does that.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # for the processes of that Ray
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]
+
+
+def read_auth_again() -> None:
+    """Ray has read mode and token of authentication from its environment when it was imported: it reads them again."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def is_refused(address: str) -> bool:
+    """Whether the cluster at host:port refuses this process's token, or wants one that there is not.
+
+    Ray itself tries twenty times to get in with a wrong token, and aborts the process without any.
+    """
+    from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[attr-defined]
+    from ray.exceptions import AuthenticationError
+
+    try:
+        if os.environ.get("RAY_AUTH_MODE") == "token" and not AuthenticationTokenLoader.instance().has_token():
+            return True
+        GcsClient(address=address)
+    except AuthenticationError:
+        return True
+    return False
+
+
+def one_bracket(samples: int, grace_period: int, max_t: int, reduction_factor: float) -> HyperBandScheduler:
+    """Ray's HyperBand with a single bracket that holds all trials, instead of several of fixed sizes."""
+    from ray.tune.schedulers import HyperBandScheduler
+
+    scheduler = HyperBandScheduler(max_t=max_t, reduction_factor=reduction_factor)
+    scheduler._s_max_1 = 1
+    scheduler._get_n0 = lambda s: samples
+    scheduler._get_r0 = lambda s: grace_period
+    halvings, create = math.ceil(math.log(max_t / grace_period, reduction_factor)), scheduler._create_bracket
+    scheduler._create_bracket = lambda s: create(halvings)
+    return scheduler
+
+
+def gpus_of_this_machine() -> int:
+    """How many GPUs Ray would find here."""
+    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
+
+    return int(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators())
+
+
+def pack(project: Path, package: Path, excludes: list[str]) -> None:
+    """Writes a folder as the archive that `ray job submit --working-dir` would send."""
+    from ray._private.runtime_env.packaging import create_package
+
+    with quiet():
+        create_package(str(project), package, True, include_parent_dir=True, excludes=excludes, logger=None)
+
+
+def check_cluster_config(config: dict[str, Any]) -> None:
+    """What `ray up` checks of a cluster.yaml before it starts machines.
+
+    Raises:
+        jsonschema.ValidationError: the schema is not met.
+        ValueError, RuntimeError, KeyError, TypeError, AttributeError, AssertionError: other faults, as Ray meets them.
+    """
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(config))

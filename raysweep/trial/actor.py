@@ -1,0 +1,169 @@
+"""The process that runs trials, one after the other: a plain Ray actor around a training function's session."""
+
+from __future__ import annotations
+
+import faulthandler
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from raysweep import checkpoint as checkpoints
+from raysweep.checkpoint import Checkpoint
+from raysweep.storage import Storage
+from raysweep.trial.session import Report, Session, enter
+from raysweep.values import finite
+
+
+class NotFinite(ValueError):
+    """The metric is nan or infinite, and `--nan fail` was asked for."""
+
+
+class Unreported(RuntimeError):
+    """The training function returned, and what it had to report was in none of its reports."""
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """What all trials of a sweep share; travels to each process once.
+
+    Attributes:
+        train: the task's training function.
+        storage: the sweep's own folder or prefix.
+        max_iterations: reports after which a trial is complete.
+        numeric: metrics that must be numbers where they are reported: what is optimised.
+        finite: metrics that must be finite numbers; a trial that reports another value of one fails.
+        timeout: seconds that a trial may run; the process is ended even if it hangs outside of Python.
+    """
+
+    train: Callable[..., None]
+    storage: Storage
+    max_iterations: int
+    numeric: tuple[str, ...] = ()
+    finite: tuple[str, ...] = ()
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a trial: from its beginning or a checkpoint.
+
+    Attributes:
+        trial: its id.
+        config: its configuration.
+        start: what it goes on from.
+        spent: seconds that it has run before.
+    """
+
+    trial: str
+    config: dict[str, Any]
+    start: Checkpoint | None = None
+    spent: float = 0.0
+
+
+@dataclass(frozen=True)
+class Over:
+    """A run has come to its end: the function returned, or reported beyond its last iteration.
+
+    Attributes:
+        clean: nothing of it runs on, so that the process may run another trial.
+    """
+
+    clean: bool = True
+
+
+class TrialActor:
+    """A process that runs trials one after the other."""
+
+    def __init__(self) -> None:
+        self._spec: TrialSpec
+        self._train: Callable[[dict[str, Any]], None]
+        self._session: Session | None = None
+
+    def prepare(self, spec: TrialSpec) -> None:
+        """Takes what all trials share; to receive it imports what the training function needs."""
+        self._spec, self._train = spec, spec.train
+
+    def start(self, run: Run, data: list[ray.ObjectRef]) -> Report | Over:
+        """Begins a run, up to its first report; see `step`. `data` holds the reference to the task's data, if any."""
+        self._session = self._open(run)
+        self._train = self._with_data(data)
+        return self.step()
+
+    def step(self) -> Report | Over:
+        """Runs the function up to its next report, or to its end.
+
+        Raises:
+            Exception: what the function raised.
+            RuntimeError: it called `sys.exit`, or the like.
+            NotFinite: a metric is not finite, and must be.
+            Unreported: the function returned without any report.
+        """
+        session = self._session
+        assert session is not None
+        outcome = session.next(self._train)
+        if isinstance(outcome, Report):
+            self._check_finite(outcome)
+            return outcome
+        self._close()
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is not None:  # as it is, SystemExit would end this process, which then looks like a lost one
+            raise RuntimeError(f"the training function raised {type(outcome).__name__}: {outcome}") from outcome
+        if session.iteration == 0:
+            raise Unreported("the training function returned without a report: call raysweep.report({...})")
+        return Over(clean=session.over)
+
+    def end(self, seconds: float) -> Over:
+        """Ends the run, whose function may clean up for so many seconds."""
+        clean = self._session.end(seconds) if self._session else True
+        self._close()
+        return Over(clean)
+
+    def _open(self, run: Run) -> Session:
+        spec, start, state = self._spec, None, None
+        if run.start:
+            start, state = checkpoints.load_newest(spec.storage, run.start)
+        session = Session(
+            run.trial, spec.storage, spec.max_iterations, start, state,
+            config=run.config, numeric=spec.numeric, finite=spec.finite, spent=run.spent,
+        )  # fmt: skip
+        enter(session)
+        if spec.timeout:
+            # Written in C, with a thread that needs no interpreter lock: it ends calls that hang outside of Python.
+            left = max(spec.timeout - run.spent, 1.0)
+            faulthandler.dump_traceback_later(left, exit=True, file=sys.__stderr__ or 2)
+        return session
+
+    def _with_data(self, data: list[ray.ObjectRef]) -> Callable[[dict[str, Any]], None]:
+        """The function with its data. They are made anew for each run, so that a trial never meets what another one
+        has changed; arrays of numpy are read-only views of the node's shared memory, and cost nothing.
+        """
+        train = self._spec.train
+        if not takes_data(train):
+            return train
+        return functools.partial(_call, train, ray.get(data[0]) if data else None)
+
+    def _check_finite(self, report: Report) -> None:
+        for name in self._spec.finite:
+            value = report.metrics.get(name)
+            if not finite(value):
+                raise NotFinite(f"metric `{name}` is {value}: a smaller learning rate may help, or --nan stop")
+
+    def _close(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        self._session, self._train = None, self._spec.train  # the data of the run are let go of
+        enter(None)
+
+
+def takes_data(train: Callable[..., None]) -> bool:
+    """Whether a training function wants the data as its second argument."""
+    return len(inspect.signature(train).parameters) >= 2
+
+
+def _call(train: Callable[..., None], data: Any, config: dict[str, Any]) -> None:
+    train(config, data)

@@ -1,0 +1,66 @@
+"""What a trial may report: numbers and texts that JSON, pandas and TensorBoard take as they are."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Container
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+from raysweep.values import AUTOMATIC_METRICS
+
+Metric = bool | int | float | str
+
+
+def plain_metrics(metrics: Any, numeric: Container[str] = ()) -> dict[str, Metric]:
+    """The metrics of one report, each as a value of Python's own: a scalar of numpy or torch becomes a number.
+
+    Args:
+        metrics: as the training function reports them.
+        numeric: names of those that must be numbers.
+
+    Raises:
+        TypeError: they are no dictionary, a name is no text, or a value is neither a number nor a text; by name.
+        ValueError: a name that is filled in for each report, a number that no float can hold, a text that is not
+            Unicode; by name.
+    """
+    if not isinstance(metrics, dict):
+        raise TypeError(f"report: the metrics are a {type(metrics).__name__}: give a dictionary, name -> value")
+    plain = {_name(name): _value(name, value) for name, value in metrics.items()}
+    for name, value in plain.items():
+        if isinstance(value, str) and name in numeric:
+            raise TypeError(f"report: metric `{name}` is the text {value!r}, and it is optimised: give a number")
+    return plain
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"report: {name!r} is a {type(name).__name__}: a metric's name must be a text")
+    if name in AUTOMATIC_METRICS:
+        raise ValueError(f"report: metric `{name}` is filled in for each report: leave it out, or give it another name")
+    return _unicode(name, name)
+
+
+def _value(name: str, value: Any) -> Metric:
+    with contextlib.suppress(ValueError, RuntimeError, TypeError):  # an array of several numbers has no item
+        value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _unicode(name, str(value))
+    if not isinstance(value, Real | Decimal):
+        raise TypeError(f"report: metric `{name}` is a {type(value).__name__}: give a number or a text")
+    try:
+        number = float(value)
+    except (OverflowError, ValueError) as error:
+        raise ValueError(f"report: metric `{name}` cannot be stored as a float: {error}") from None
+    return int(value) if isinstance(value, int) else number
+
+
+def _unicode(name: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"report: metric {name!a} holds half a character: give a text that is Unicode") from None
+    return text

@@ -1,0 +1,241 @@
+"""What a training function talks to while it runs: `resume`, `iterations` and `report`.
+
+The function runs in a thread of the trial's process and is held in `report` until the sweep decides whether the trial
+goes on. A step costs one hand-over between two threads, and what is reported has been saved and verified before.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from raysweep import checkpoint as checkpoints
+from raysweep import journal
+from raysweep.checkpoint import Checkpoint
+from raysweep.storage import Storage
+from raysweep.trial.metrics import Metric, plain_metrics
+from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S, TRAINING_ITERATION, finite
+
+NOTED_REPORTS = 1000  # at most, in a checkpoint: those since the one before it
+MOST_REFUSED = 100  # reports after a stop, by a function that swallows each end: it will not let itself be ended
+HOST = "hostname"  # key of a checkpoint's note
+
+
+class Ended(SystemExit):
+    """Unwinds a training function that the sweep has stopped; `finally` blocks of the user's code run."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One iteration of a trial, as its process tells the sweep.
+
+    Attributes:
+        iteration: its number, from 1.
+        metrics: what was reported, and the seconds that it took.
+        checkpoint: what holds the state after this iteration, if one was saved.
+        restored: what this run of the trial was restored from; with its first report only.
+        node: the name of the machine.
+    """
+
+    iteration: int
+    metrics: dict[str, Metric]
+    checkpoint: Checkpoint | None = None
+    restored: Checkpoint | None = None
+    node: str = ""
+
+
+class Session:
+    """One run of a training function: from its start or a checkpoint to its end or a stop.
+
+    Args:
+        trial: its id.
+        storage: the sweep's own folder or prefix.
+        max_iterations: of a complete trial.
+        start: what it goes on from.
+        state: of that, if it was loaded already.
+        config: the trial's.
+        numeric: metrics that must be numbers where they are reported: what is optimised.
+        finite: metrics whose reports are no good if they are not finite numbers.
+        spent: seconds that the trial has run before.
+    """
+
+    def __init__(
+        self,
+        trial: str,
+        storage: Storage,
+        max_iterations: int,
+        start: Checkpoint | None = None,
+        state: Any = None,
+        *,
+        config: dict[str, Any] | None = None,
+        numeric: tuple[str, ...] = (),
+        finite: tuple[str, ...] = (),
+        spent: float = 0.0,
+    ) -> None:
+        self.trial, self.storage, self.max_iterations = trial, storage, max_iterations
+        self.start, self._state = start, state
+        self._config, self._finite, self._spent = config or {}, finite, spent
+        # What is noted is the configuration as it was asked for, whatever the function does to its own.
+        self._noted_config = json.loads(journal.to_json(self._config))
+        self._numeric, self._restored = numeric, start
+        self._after = start  # the newest checkpoint, and what was reported since
+        self._noted: deque[dict[str, Any]] = deque(maxlen=NOTED_REPORTS)
+        self._mark = time.monotonic()  # since when the iteration runs
+        self.iteration = start.iteration if start else 0
+        self.outbox: queue.SimpleQueue[Report | BaseException | None] = queue.SimpleQueue()
+        self._go = threading.Semaphore(0)
+        self._ending, self._refused = False, 0
+        self._over = threading.Event()  # the function has come to its end, or will not
+        self._thread: threading.Thread | None = None
+
+    def resume(self) -> Any:
+        """The state of the checkpoint that this run starts from, or None."""
+        state, self._state = self._state, None  # it is the caller's now, and may be large
+        return checkpoints.load(self.storage, self.start) if state is None and self.start else state
+
+    def iterations(self) -> Iterator[int]:
+        """The numbers of the iterations still to do."""
+        return iter(range(self.iteration + 1, self.max_iterations + 1))
+
+    def report(self, metrics: dict[str, Any], state: Any) -> None:
+        """Saves the state, hands the metrics to the sweep and waits for its decision.
+
+        A function that is being ended, or reports beyond its last iteration, is ended here once more and saves nothing.
+        """
+        if self._ending or self.iteration >= self.max_iterations:
+            self._refuse()
+        plain, number = plain_metrics(metrics, self._numeric), self.iteration + 1
+        now = time.monotonic()
+        took = now - self._mark
+        measured = {**plain, TIME_THIS_ITER_S: round(took, 4), TIME_TOTAL_S: round(self._spent + took, 4)}
+        if TRAINING_ITERATION in self._numeric:  # it is what is optimised
+            measured[TRAINING_ITERATION] = number
+        saved = None if state is None else self._save(number, state, measured)
+        if saved is None:
+            self._noted.append({**measured, TRAINING_ITERATION: number})
+        # Only now: a save that failed, and whose error the function caught, leaves the iteration to be reported again.
+        self.iteration, self._mark = number, now
+        self._spent += took
+        restored, self._restored = self._restored, None
+        self._hand_over(Report(number, measured, saved, restored, platform.node()))
+
+    def _refuse(self) -> None:
+        self._ending, self._refused = True, self._refused + 1
+        if self._refused == MOST_REFUSED:  # nobody waits for it any more
+            self._over.set()
+            self.outbox.put(None)
+        raise Ended
+
+    def _hand_over(self, report: Report) -> None:
+        began = time.monotonic()
+        self.outbox.put(report)
+        self._go.acquire()
+        self._mark += time.monotonic() - began  # the time of the decision is not the trial's
+        if self._ending:
+            raise Ended
+
+    def _save(self, number: int, state: Any, measured: dict[str, Metric]) -> Checkpoint:
+        reports = [*self._noted, {**measured, TRAINING_ITERATION: number}]
+        note = None
+        if all(finite(report.get(name)) for report in reports for name in self._finite):
+            # A driver that dies may lose the reports: the next one finds them here, see `unrecorded`.
+            after = self._after.to_dict() if self._after else None
+            note = {"after": after, "reports": reports, "config": self._noted_config, HOST: platform.node()}
+        saved = checkpoints.save(self.storage, self.trial, number, state, note)
+        self._after = saved
+        self._noted.clear()
+        return saved
+
+    def next(self, function: Callable[[dict[str, Any]], None]) -> Report | BaseException | None:
+        """Runs the function up to its next report; None when it returned or was ended, its exception when it raised."""
+        if self._thread is None:
+            self._mark = time.monotonic()
+            self._thread = threading.Thread(target=self._run, args=(function,), name=f"trial-{self.trial}", daemon=True)
+            self._thread.start()
+        else:
+            self._go.release()
+        return self.outbox.get()
+
+    def _run(self, function: Callable[[dict[str, Any]], None]) -> None:
+        outcome: BaseException | None = None
+        try:
+            function(self._config)
+        except Ended:
+            pass
+        except BaseException as error:
+            outcome = error
+        self._over.set()
+        self.outbox.put(outcome)
+
+    def end(self, seconds: float) -> bool:
+        """Unwinds the function; False if it has not come to its end after so many seconds, or will not."""
+        self._ending = True
+        self._go.release()
+        if self._thread is None:
+            return True
+        self._over.wait(seconds)
+        return self.over
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of the function runs any more."""
+        if self._thread is not None and self._over.is_set() and self._refused < MOST_REFUSED:
+            self._thread.join()
+        return self._thread is None or not self._thread.is_alive()
+
+
+_session: Session | None = None
+
+
+def enter(session: Session | None) -> None:
+    """Makes a session the one that this process's training function talks to."""
+    global _session
+    _session = session
+
+
+def _current(caller: str) -> Session:
+    if _session is None:
+        raise RuntimeError(f"raysweep.{caller}() works inside a trial: run the function with raysweep.run or a job")
+    return _session
+
+
+def resume() -> Any:
+    """The `state` of this trial's last checkpoint, or None when it starts from the beginning.
+
+    After an exploit of population based training this is the donor's state. A checkpoint that is damaged or gone is
+    passed over for the one before it.
+    """
+    return _current("resume").resume()
+
+
+def iterations() -> Iterator[int]:
+    """The numbers of the iterations still to do, from 1 or from the one after the checkpoint.
+
+    The code after a loop over them runs, too: a final upload, a test score.
+    """
+    return _current("iterations").iterations()
+
+
+def report(metrics: dict[str, Any], state: Any = None) -> None:
+    """Reports one iteration, and saves `state` as a verified checkpoint.
+
+    Returns when the sweep lets the trial go on; does not return when it stops the trial: then `finally` blocks run.
+
+    Args:
+        metrics: name -> number or text. The sweep's metric may be left out now and then, as by a validation every
+            second epoch; a trial that ends without any report of it has failed.
+        state: any object that can be pickled, from which `resume` continues; None saves nothing.
+
+    Raises:
+        StorageError: the checkpoint could not be written and verified; the iteration may be reported again.
+        TypeError: a metric is neither a number nor text, by name.
+        ValueError: a metric that is filled in for each report, or that cannot be stored, by name.
+    """
+    _current("report").report(metrics, state)

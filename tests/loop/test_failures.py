@@ -1,0 +1,266 @@
+"""Which ends of a trial count as its failure, and what is done then."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import pytest
+import ray
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    UnserializableException,
+    WorkerCrashedError,
+)
+
+from raysweep.errors import Corrupt, StorageError, Unavailable
+from raysweep.loop.executor import Share
+from raysweep.loop.failures import MOST_LOSSES, MOST_REFUSALS, Kind, Tries, kind_of
+from raysweep.storage import FolderStorage
+from raysweep.trial.actor import NotFinite, Run, TrialActor, TrialSpec, Unreported
+from tests.loop.scripted import Driver, failed
+
+LOST = [ActorDiedError(), ActorUnavailableError("connection reset", None)]
+FULL = OutOfMemoryError("the node is low on memory")
+FORGIVEN = [Kind.LOST, Kind.HANG, Kind.STORAGE]
+
+
+class CudaOutOfMemory(RuntimeError):
+    """As torch's own, which is not imported for a name."""
+
+
+CudaOutOfMemory.__name__, CudaOutOfMemory.__module__ = "OutOfMemoryError", "torch"
+
+
+class HoldsALock(ValueError):
+    """Cannot be pickled."""
+
+    def __init__(self):
+        super().__init__("upside down")
+        self.lock = threading.Lock()
+
+
+def raised(error):
+    return RayTaskError("step", "Traceback …", error, pid=1, ip="127.0.0.1", proctitle="trial")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (raised(ValueError("upside down")), Kind.EXCEPTION),
+        (raised(ValueError("upside down")).as_instanceof_cause(), Kind.EXCEPTION),
+        (raised(HoldsALock()), Kind.EXCEPTION),
+        (UnserializableException("Traceback …"), Kind.EXCEPTION),
+        (raised(Unreported("nothing")), Kind.UNREPORTED),
+        (raised(NotFinite("nan")), Kind.NAN),
+        (raised(MemoryError()), Kind.MEMORY),
+        (raised(Unavailable("503")), Kind.STORAGE),
+        (raised(StorageError("disk full")), Kind.REFUSED),
+        (raised(Corrupt("changed")), Kind.REFUSED),
+        (CudaOutOfMemory("CUDA out of memory"), Kind.GPU_MEMORY),
+        (FULL, Kind.MEMORY),
+        (NodeDiedError("gone"), Kind.NODE),
+        (RayActorError(error_msg="The actor died because its node has died."), Kind.NODE),
+        (RayActorError(preempted=True), Kind.NODE),
+        (LOST[0], Kind.LOST),
+        (LOST[1], Kind.LOST),
+        (WorkerCrashedError(), Kind.LOST),
+        (raised(ObjectLostError("ab" * 28, None, "")), Kind.LOST),  # the data of the task
+        (raised(None), Kind.EXCEPTION),
+        (TimeoutError("no node had room for it"), Kind.EXCEPTION),
+    ],
+)
+def test_an_error_is_of_a_kind(error, kind):
+    assert kind_of(error) is kind
+
+
+@pytest.fixture(scope="module")
+def error_of(private_ray, tmp_path_factory):
+    """What a driver gets from a real process whose function does this."""
+    place = FolderStorage(str(tmp_path_factory.mktemp("errors")))
+
+    def run(function):
+        actor = ray.remote(TrialActor).remote()
+        ray.get(actor.prepare.remote(TrialSpec(lambda config: function(), place, 1)))
+        error = actor.start.remote(Run("00000", {}), []).future().exception(60)
+        ray.kill(actor)
+        return error
+
+    return run
+
+
+def test_what_a_function_raises_is_its_failure_however_odd(error_of):
+    class TwoArguments(Exception):
+        def __init__(self, layer, size):
+            super().__init__(f"{layer} has no {size}")
+
+    class Locked(Exception):
+        def __init__(self):
+            super().__init__("has no head")
+            self.lock = threading.Lock()
+
+    def cannot_be_made_again():
+        raise TwoArguments("it", "head")
+
+    def cannot_be_sent():
+        raise Locked
+
+    for function in (cannot_be_made_again, cannot_be_sent, lambda: sys.exit("has no head")):
+        error = error_of(function)
+        assert kind_of(error) is Kind.EXCEPTION
+        assert "has no head" in str(error)
+
+
+def test_what_the_kit_raises_is_known_again(error_of):
+    def away():
+        raise Unavailable("503")
+
+    assert kind_of(error_of(away)) is Kind.STORAGE
+    assert kind_of(error_of(lambda: None)) is Kind.UNREPORTED
+
+
+def test_a_process_that_is_gone_is_lost(error_of):
+    assert kind_of(error_of(lambda: os._exit(1))) is Kind.LOST
+
+
+def tries(share=Share(1.0), max_failures=0, largest=None):  # noqa: B008 - never changed
+    return Tries(share, {"cpus": 4, "gpus": 1} if largest is None else largest, max_failures)
+
+
+@pytest.mark.parametrize("kind", FORGIVEN)
+def test_a_lost_process_or_a_store_that_is_away_is_forgiven(kind):
+    trial = tries()
+    assert [trial.failed(kind) for _ in range(MOST_LOSSES)] == [True] * MOST_LOSSES
+    assert not trial.failed(kind), "a function that crashes its process again and again has failed"
+
+
+def test_what_is_forgiven_is_counted_together():
+    trial = tries()
+    assert [trial.failed(kind) for kind in (*FORGIVEN, Kind.LOST)] == [True, True, True, False]
+
+
+def test_a_lost_node_is_never_counted():
+    trial = tries()
+    assert all(trial.failed(Kind.NODE) for _ in range(3 * MOST_LOSSES))
+
+
+@pytest.mark.parametrize("kind", [Kind.EXCEPTION, Kind.UNREPORTED, Kind.TIMEOUT])
+def test_an_error_of_the_function_is_counted(kind):
+    trial = tries(max_failures=1)
+    assert [trial.failed(kind), trial.failed(kind)] == [True, False]
+
+
+def test_nan_is_not_tried_again():
+    assert not tries(max_failures=5).failed(Kind.NAN)
+
+
+def test_a_storage_that_refuses_keeps_the_trial_for_a_resume():
+    trial = tries()
+    for refuses in (*[False] * MOST_REFUSALS, True):
+        assert (trial.failed(Kind.REFUSED), trial.storage_refuses) == (True, refuses)
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        (Kind.MEMORY, Share(1.0), Share(2.0)),
+        (Kind.MEMORY, Share(3.0), Share(4.0)),
+        (Kind.MEMORY, Share(0.5, 0.2), Share(1.0, 0.2)),
+        (Kind.GPU_MEMORY, Share(1.0, 0.2), Share(1.0, 0.4)),
+        (Kind.GPU_MEMORY, Share(0.0, 0.75), Share(0.0, 1.0)),
+    ],
+)
+def test_out_of_memory_is_tried_once_with_twice_as_much(kind, before, after):
+    trial = tries(before)
+    assert (trial.failed(kind), trial.infeasible, trial.share) == (True, False, after)
+    assert (trial.failed(kind), trial.infeasible, trial.share) == (False, True, after)
+
+
+@pytest.mark.parametrize("largest", [{"cpus": 4}, {}])
+def test_a_trial_that_has_all_of_a_node_is_infeasible_at_once(largest):
+    trial = tries(Share(4.0), max_failures=5, largest=largest)
+    assert (trial.failed(Kind.MEMORY), trial.infeasible) == (False, True)
+
+
+def test_a_driver_that_starts_again_counts_on():
+    trial = tries(max_failures=1)
+    trial.remember(["lost", "exception", "memory", "node", "refused"])
+    assert trial.share == Share(2.0)
+    assert [trial.failed(Kind.LOST) for _ in range(MOST_LOSSES - 1)] == [True] * (MOST_LOSSES - 1)
+    assert not trial.failed(Kind.EXCEPTION)
+
+
+def test_a_storage_that_refused_an_earlier_driver_was_mended():
+    trial = tries()
+    trial.remember(["refused"] * (MOST_REFUSALS + 1))
+    assert not trial.storage_refuses
+    assert (trial.failed(Kind.REFUSED), trial.storage_refuses) == (True, False)
+
+
+@pytest.fixture
+def driver(tmp_path):
+    """A driver of one trial at a time, whose nodes have four CPUs."""
+    begun = []
+
+    def begin(**plan):
+        asked = {"total": 1, "concurrency": 1, "largest": {"cpus": 4.0}, **plan}
+        begun.append(Driver(FolderStorage(str(tmp_path)), **asked))
+        return begun[-1]
+
+    yield begin
+    for each in begun:
+        each.close()
+
+
+def kinds(driver):
+    return driver.state.trials["00000"].kinds
+
+
+@pytest.mark.parametrize(("timeout", "kind", "status"), [(5.0, "timeout", "failed"), (3600.0, "lost", "pending")])
+def test_a_process_that_was_ended_because_its_time_was_up_is_a_failure(driver, timeout, kind, status):
+    only = driver(timeout=timeout)
+    only.run(10.0, failed("00000"))
+    assert (kinds(only), only.status("00000")) == ([kind], status)
+
+
+def test_the_time_of_a_trial_is_what_it_ran_and_not_what_it_waited(driver):
+    first = driver(timeout=15.0)
+    first.run(first.reported("00000", 8))  # after 8 s, as it says
+    second = driver(timeout=15.0)
+    second.run(6.0, failed("00000"), 8.0, failed("00000"))
+    assert kinds(second) == ["lost", "timeout"]
+
+
+def test_a_silent_trial_is_ended_once_and_hung(driver, capsys):
+    only = driver(report_timeout=30.0)
+    only.run(29.0, 1.0, 1.0)
+    assert only.executor.killed == ["00000"]
+    assert (kinds(only), only.started) == (["hang"], ["00000", "00000"])
+    assert capsys.readouterr().out == "trial 00000 has been silent for 30 s: its process is ended\n"
+
+
+def test_one_that_hung_and_is_lost_later_has_hung_once(driver):
+    only = driver(report_timeout=30.0)
+    only.run(31.0, failed("00000"))
+    assert kinds(only) == ["hang", "lost"]
+
+
+def test_a_trial_that_ran_out_of_memory_starts_again_with_more(driver):
+    only = driver()
+    only.run(failed("00000", FULL), failed("00000", FULL))
+    assert only.executor.shares == [None, Share(2.0)]
+    assert (kinds(only), only.status("00000")) == (["memory", "memory"], "infeasible")
+
+
+def test_a_storage_that_refuses_ends_the_sweep_and_no_trial(driver):
+    only = driver()
+    only.run(*[failed("00000", raised(StorageError("the disk is full")))] * (MOST_REFUSALS + 1))
+    assert only.loop.limits.refused == "the disk is full"
+    assert only.status("00000") == "pending"

@@ -1,0 +1,124 @@
+"""What may be reported: scalars of all kinds become Python's own; what cannot be stored is refused by name."""
+
+import json
+import math
+from decimal import Decimal
+from enum import IntEnum, StrEnum
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from raysweep.trial.metrics import plain_metrics
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Phase(StrEnum):
+    WARM = "warm"
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        (np.float32(0.5), 0.5),
+        (np.float64(0.5), 0.5),
+        (np.longdouble(0.5), 0.5),
+        (np.int64(3), 3),
+        (np.uint64(2**63), 2**63),
+        (np.bool_(True), True),
+        (np.str_("text"), "text"),
+        (np.array(2.5), 2.5),
+        (np.array([2.5]), 2.5),
+        (torch.tensor(2.5), 2.5),
+        (torch.tensor([3]), 3),
+        (torch.tensor(0.5, dtype=torch.bfloat16, requires_grad=True), 0.5),
+        (Decimal("0.25"), 0.25),
+        (Decimal("NaN"), math.nan),
+        (Fraction(1, 4), 0.25),
+        (Level.HIGH, 3),
+        (Phase.WARM, "warm"),
+        (2**60, 2**60),
+        (math.inf, math.inf),
+        ("text", "text"),
+        ("", ""),
+        (True, True),
+    ],
+    ids=repr,
+)
+def test_scalars_become_plain(given, plain):
+    got = plain_metrics({"metric": given})["metric"]
+    assert type(got) is type(plain)
+    assert json.dumps(got) == json.dumps(plain)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param([1.0], id="list"),
+        pytest.param(None, id="None"),
+        pytest.param({"a": 1}, id="dict"),
+        pytest.param(b"1", id="bytes"),
+        pytest.param(np.array([1.0, 2.0]), id="array"),
+        pytest.param(torch.tensor([1.0, 2.0]), id="tensor"),
+        pytest.param(np.datetime64("2026-01-01"), id="date"),
+        pytest.param(SimpleNamespace(item=lambda: None), id="item"),
+    ],
+)
+def test_a_metric_of_a_wrong_type_is_named(wrong):
+    with pytest.raises(TypeError, match=r"^report: metric `curve` is a .*: give a number or a text$"):
+        plain_metrics({"loss": 1.0, "curve": wrong})
+
+
+@pytest.mark.parametrize("wrong", [1j, np.complex64(1j), torch.tensor(1j)], ids=lambda value: type(value).__name__)
+def test_a_complex_number_is_none(wrong):
+    with pytest.raises(TypeError, match=r"^report: metric `phase` is a complex: give a number or a text$"):
+        plain_metrics({"phase": wrong})
+
+
+@pytest.mark.parametrize(
+    "wrong", [10**400, Fraction(10**400, 3), Decimal("sNaN")], ids=["integer", "fraction", "signalling nan"]
+)
+def test_a_number_that_no_float_can_hold_is_named(wrong):
+    with pytest.raises(ValueError, match=r"^report: metric `steps` cannot be stored as a float: "):
+        plain_metrics({"steps": wrong})
+
+
+@pytest.mark.parametrize("metrics", [{"word": "half \ud800"}, {"half \ud800": 1.0}], ids=["value", "name"])
+def test_half_a_character_is_refused(metrics):
+    with pytest.raises(ValueError, match=r"^report: metric '(word|half \\ud800)' holds half a character"):
+        plain_metrics(metrics)
+
+
+@pytest.mark.parametrize("name", [1, None, ("val", "loss"), b"loss"])
+def test_a_name_is_a_text(name):
+    with pytest.raises(TypeError, match=r" is a (int|NoneType|tuple|bytes): a metric's name must be a text$"):
+        plain_metrics({name: 1.0})
+
+
+@pytest.mark.parametrize("name", ["training_iteration", "time_total_s", "time_this_iter_s"])
+def test_what_each_report_has_already_is_not_reported(name):
+    with pytest.raises(ValueError, match=rf"^report: metric `{name}` is filled in for each report"):
+        plain_metrics({name: 1})
+
+
+def test_a_text_is_no_value_of_what_is_optimised():
+    assert plain_metrics({"loss": 1.0, "phase": "warm-up"}, ("loss",)) == {"loss": 1.0, "phase": "warm-up"}
+    with pytest.raises(TypeError, match=r"^report: metric `loss` is the text 'low', and it is optimised: give"):
+        plain_metrics({"loss": "low"}, ("accuracy", "loss"))
+
+
+@pytest.mark.parametrize("metrics", [1.0, None, [("loss", 1.0)]])
+def test_metrics_are_a_dictionary(metrics):
+    with pytest.raises(TypeError, match=r"^report: the metrics are a .*: give a dictionary, name -> value$"):
+        plain_metrics(metrics)
+
+
+def test_the_metrics_of_the_function_are_left_as_they_are():
+    given = {"loss": np.float32(0.5)}
+    plain_metrics(given)["loss"] = 1
+    assert given == {"loss": np.float32(0.5)}

@@ -1,0 +1,394 @@
+"""A trial's session: reports one by one, verified checkpoints, and an end that runs `finally` and cannot hang."""
+
+import contextlib
+import platform
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+import raysweep
+from raysweep import checkpoint
+from raysweep.errors import Unavailable
+from raysweep.storage import FolderStorage
+from raysweep.trial import session as sessions
+from raysweep.trial.session import Session
+
+TIMES = ("time_this_iter_s", "time_total_s")
+
+
+@pytest.fixture
+def place(tmp_path):
+    return FolderStorage(str(tmp_path))
+
+
+@pytest.fixture
+def session(place, monkeypatch):
+    """Opens a session as the trial's actor does; each is ended."""
+    opened = []
+
+    def open_session(start=None, max_iterations=5, **more):
+        opened.append(Session("00007", place, max_iterations, start, **more))
+        monkeypatch.setattr(sessions, "_session", opened[-1])
+        return opened[-1]
+
+    yield open_session
+    assert all(each.end(5) for each in opened)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The session's time, which passes when a test says so."""
+    now = SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(sessions, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    return now
+
+
+@pytest.fixture
+def stubborn():
+    """A function that swallows each end, and reports again; it lets go when the test is over."""
+    let_go, threads = threading.Event(), []
+
+    def train(config):
+        threads.append(threading.current_thread())
+        while not let_go.is_set():
+            with contextlib.suppress(BaseException):
+                raysweep.report({"loss": 1.0})
+
+    yield train
+    let_go.set()
+    for thread in threads:
+        thread.join(10)
+
+
+def own(report):
+    """The metrics of a report that the function gave."""
+    return {name: value for name, value in report.metrics.items() if name not in TIMES}
+
+
+def count(config, state=True):
+    for epoch in raysweep.iterations():
+        raysweep.report({"epoch": epoch}, state={"epoch": epoch} if state else None)
+
+
+def test_the_function_runs_up_to_each_report_and_no_further(session):
+    reached = []
+
+    def train(config):
+        for epoch in raysweep.iterations():
+            reached.append(epoch)
+            raysweep.report({"loss": 1 / epoch})
+
+    run = session(max_iterations=2)
+    for epoch in (1, 2):
+        assert own(run.next(train)) == {"loss": 1 / epoch}
+        assert reached == list(range(1, epoch + 1))
+    assert run.next(train) is None
+    assert run.over
+
+
+def test_each_state_is_a_checkpoint_of_its_iteration(session, place):
+    run = session(max_iterations=3)
+    reports = [run.next(count) for _ in range(3)]
+    assert [report.iteration for report in reports] == [1, 2, 3]
+    assert [report.checkpoint.iteration for report in reports] == [1, 2, 3]
+    assert [checkpoint.load(place, report.checkpoint) for report in reports] == [{"epoch": n} for n in (1, 2, 3)]
+    assert checkpoint.verified(place, "00007") == [report.checkpoint for report in reports]
+
+
+def test_a_checkpoint_notes_what_was_reported_since_the_one_before_it(session, place):
+    run = session(config={"lr": 0.5}, spent=10.0)
+
+    def train(config):
+        for epoch in raysweep.iterations():
+            raysweep.report({"loss": 1 / epoch}, state=epoch if epoch in (2, 3) else None)
+
+    saved = [run.next(train).checkpoint for _ in range(3)]
+    (second, first_note), (third, last_note) = checkpoint.notes(place, "00007")
+    assert [None, second, third] == saved
+    assert [(each["training_iteration"], each["loss"]) for each in first_note["reports"]] == [(1, 1.0), (2, 0.5)]
+    assert [(each["training_iteration"], each["loss"]) for each in last_note["reports"]] == [(3, 1 / 3)]
+    assert (first_note["after"], last_note["after"]) == (None, second.to_dict())
+    assert (first_note["config"], first_note["hostname"]) == ({"lr": 0.5}, platform.node())
+
+    session(start=second).next(train)
+    [(_, note)] = checkpoint.notes(place, "00007", {second.key})
+    assert note["after"] == second.to_dict()
+
+
+def test_what_a_checkpoint_notes_is_what_was_reported(session, place):
+    run = session(max_iterations=2)
+    reports = [run.next(count) for _ in range(2)]
+    notes = [note["reports"] for _, note in checkpoint.notes(place, "00007")]
+    assert notes == [[{**report.metrics, "training_iteration": report.iteration}] for report in reports]
+
+
+def test_the_time_of_the_decision_is_not_the_trials(session, clock):
+    def train(config):
+        for epoch in raysweep.iterations():
+            clock.seconds += epoch
+            raysweep.report({"epoch": epoch})
+
+    run, reports = session(spent=10.0), []
+    for _ in range(3):
+        reports.append(run.next(train))
+        clock.seconds += 100
+    assert [[report.metrics[name] for name in TIMES] for report in reports] == [[1, 11], [2, 13], [3, 16]]
+
+
+def test_a_report_that_fails_its_trial_is_not_noted(session, place):
+    run = session(finite=("loss",))
+
+    def train(config):
+        for epoch in raysweep.iterations():
+            raysweep.report({"loss": float("nan") if epoch == 2 else 1.0}, state=epoch)
+
+    for _ in range(2):
+        run.next(train)
+    assert [saved.iteration for saved, _ in checkpoint.notes(place, "00007")] == [1]
+    assert [saved.iteration for saved in checkpoint.verified(place, "00007")] == [1, 2]
+
+
+def test_what_a_function_does_to_its_configuration_is_not_noted(session, place):
+    def train(config):
+        rate = config["opt"].pop("lr")
+        config["layers"].append(64)
+        raysweep.report({"rate": rate}, state="x")
+
+    session(config={"opt": {"lr": 0.5}, "layers": [32]}).next(train)
+    [(_, note)] = checkpoint.notes(place, "00007")
+    assert note["config"] == {"opt": {"lr": 0.5}, "layers": [32]}
+
+
+def test_a_configuration_that_json_does_not_know_is_noted_as_the_journal_writes_it(session, place):
+    session(config={(1, 2): {3}, "lock": threading.Lock}).next(count)
+    [(_, note)] = checkpoint.notes(place, "00007")
+    assert note["config"] == {"(1, 2)": "{3}", "lock": repr(threading.Lock)}
+
+
+def test_without_a_state_nothing_is_saved(session, place):
+    assert session().next(lambda config: count(config, state=False)).checkpoint is None
+    assert place.list() == []
+
+
+def test_a_run_goes_on_where_its_checkpoint_ended(session):
+    first = session()
+    first.next(count)
+    saved = first.next(count).checkpoint
+    seen = []
+
+    def train(config):
+        seen.append(raysweep.resume())
+        count(config)
+
+    again = session(start=saved)
+    report = again.next(train)
+    assert seen == [{"epoch": 2}]
+    assert (own(report), report.checkpoint.iteration) == ({"epoch": 3}, 3)
+    assert [own(again.next(train))["epoch"] for _ in range(2)] == [4, 5]
+    assert again.next(train) is None
+
+
+def test_the_first_report_says_what_the_run_was_restored_from_and_where_it_is(session):
+    saved = session().next(count).checkpoint
+    again = session(start=saved)
+    reports = [again.next(count) for _ in range(2)]
+    assert [report.restored for report in reports] == [saved, None]
+    assert {report.node for report in reports} == {platform.node()}
+
+
+def test_a_run_from_the_beginning_has_nothing_to_resume(session):
+    seen = []
+    assert session().next(lambda config: seen.append((raysweep.resume(), list(raysweep.iterations())))) is None
+    assert seen == [(None, [1, 2, 3, 4, 5])]
+
+
+def test_a_state_that_was_loaded_already_is_handed_out_once_and_then_read_again(session):
+    saved = session().next(count).checkpoint
+    seen = []
+    run = session(start=saved, state={"epoch": "in memory"})
+    run.next(lambda config: seen.extend(raysweep.resume() for _ in range(2)))
+    assert seen == [{"epoch": "in memory"}, {"epoch": 1}]
+
+
+def test_an_exception_is_handed_over_as_it_is(session):
+    error = ZeroDivisionError("mine")
+
+    def train(config):
+        raysweep.report({"loss": 1})
+        raise error
+
+    run = session()
+    assert own(run.next(train)) == {"loss": 1}
+    assert run.next(train) is error
+
+
+def test_sys_exit_in_the_function_does_not_pass_for_a_success(session):
+    def train(config):
+        raise SystemExit(3)
+
+    assert isinstance(session().next(train), SystemExit)
+
+
+def test_a_run_that_is_ended_unwinds_and_does_not_go_on(session):
+    steps = []
+
+    def train(config):
+        try:
+            for epoch in raysweep.iterations():
+                raysweep.report({"epoch": epoch})
+                steps.append(epoch)
+        except Exception:
+            steps.append("an except clause of the user's saw it")
+        finally:
+            steps.append("finally")
+
+    run = session()
+    run.next(train)
+    run.next(train)
+    assert run.end(5)
+    assert steps == [1, "finally"]
+    assert run.outbox.get_nowait() is None
+
+
+def test_what_a_function_raises_while_it_is_ended_ends_it_as_well(session):
+    def train(config):
+        try:
+            count(config)
+        finally:
+            raise ValueError("the clean-up is broken")
+
+    run = session()
+    run.next(train)
+    assert run.end(5)
+
+
+def test_a_report_after_a_stop_ends_the_function_again_and_saves_nothing(session, place):
+    steps = []
+
+    def train(config):
+        try:
+            count(config)
+        finally:
+            steps.append("finally")
+            raysweep.report({"epoch": 0}, state="late")
+            steps.append("beyond")
+
+    run = session()
+    run.next(train)
+    assert run.end(5)
+    assert steps == ["finally"]
+    assert [saved.iteration for saved in checkpoint.verified(place, "00007")] == [1]
+
+
+def test_the_code_after_the_last_iteration_runs_and_a_report_in_it_ends_the_function(session, place):
+    steps = []
+
+    def train(config):
+        count(config)
+        steps.append("the test score")
+        raysweep.report({"epoch": 0}, state="one too many")
+        steps.append("beyond")
+
+    run = session(max_iterations=2)
+    assert [run.next(train).iteration for _ in range(2)] == [1, 2]
+    assert run.next(train) is None
+    assert steps == ["the test score"]
+    assert [saved.iteration for saved in checkpoint.verified(place, "00007")] == [1, 2]
+
+
+def test_what_the_code_after_the_last_iteration_raises_is_handed_over(session):
+    def train(config):
+        count(config)
+        raise OSError("no upload")
+
+    run = session(max_iterations=1)
+    run.next(train)
+    assert isinstance(run.next(train), OSError)
+
+
+def test_a_stopped_function_that_swallows_each_end_holds_nobody_up(session, stubborn):
+    run = session()
+    run.next(stubborn)
+    assert not run.end(60)
+    assert not run.over
+
+
+def test_nor_does_one_that_has_done_all_its_iterations(session, stubborn):
+    run = session(max_iterations=1)
+    run.next(stubborn)
+    assert run.next(stubborn) is None
+    assert not run.over
+
+
+def test_a_function_that_swallows_some_ends_and_then_returns_leaves_nothing_behind(session):
+    def train(config):
+        for _ in range(10):
+            with contextlib.suppress(BaseException):
+                raysweep.report({"loss": 1.0})
+
+    run = session()
+    run.next(train)
+    assert run.end(5)
+
+
+def test_a_report_whose_save_failed_is_made_again_under_the_same_number(session, place, monkeypatch):
+    save, saves = checkpoint.save, []
+
+    def refuse_the_fourth(*arguments):
+        saves.append(arguments)
+        if len(saves) == 4:
+            raise Unavailable("503")
+        return save(*arguments)
+
+    def train(config):
+        for epoch in raysweep.iterations():
+            try:
+                raysweep.report({"epoch": epoch}, state=epoch)
+            except Unavailable:
+                raysweep.report({"epoch": epoch}, state=epoch)
+
+    monkeypatch.setattr(sessions.checkpoints, "save", refuse_the_fourth)
+    run = session()
+    reports = [run.next(train) for _ in range(5)]
+    assert [(report.iteration, report.metrics["epoch"]) for report in reports] == [(n, n) for n in range(1, 6)]
+    assert run.next(train) is None
+    notes = [note["reports"] for _, note in checkpoint.notes(place, "00007")]
+    assert [[each["training_iteration"] for each in reports] for reports in notes] == [[1], [2], [3], [4], [5]]
+
+
+def test_a_run_that_was_never_begun_can_be_ended(session):
+    assert session().end(5)
+
+
+def test_a_function_that_does_not_let_itself_be_ended_is_told(session):
+    hang = threading.Event()
+
+    def train(config):
+        try:
+            raysweep.report({"loss": 1})
+        finally:
+            hang.wait(10)
+
+    stuck = session()
+    stuck.next(train)
+    assert not stuck.end(0.05)
+    hang.set()
+    assert stuck.end(5)
+
+
+def test_a_metric_that_is_no_good_leaves_no_checkpoint_behind_and_its_iteration_to_do(session, place):
+    def train(config):
+        for loss in (None, "low", 1.0):
+            with contextlib.suppress(TypeError):
+                raysweep.report({"loss": loss}, state=loss)
+
+    report = session(numeric=("loss",)).next(train)
+    assert (report.iteration, own(report)) == (1, {"loss": 1.0})
+    assert checkpoint.verified(place, "00007") == [report.checkpoint]
+
+
+@pytest.mark.parametrize("call", [lambda: raysweep.report({"a": 1}), raysweep.resume, raysweep.iterations])
+def test_outside_of_a_trial_the_error_says_what_to_do(call):
+    with pytest.raises(RuntimeError, match=r"^raysweep\.(report|resume|iterations)\(\) works inside a trial: run the"):
+        call()
