@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import optuna
@@ -16,6 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from raysweep.journal import plain, to_json
+from raysweep.optuna_quiet import experiments_allowed, silent
 from raysweep.results import SweepResults
 from raysweep.space import CONSTANT
 from raysweep.state import TrialRecord
@@ -46,22 +45,9 @@ class _Lines(BaseJournalBackend):
         return map(json.loads, self.lines[log_number_from:])
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna says nothing meanwhile, neither of a new study nor of what is experimental."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-
-
 def study_log(results: SweepResults) -> bytes:
     """The sweep as an Optuna study in the journal-file format, which optuna-dashboard opens."""
-    with _quiet():
+    with silent(), experiments_allowed():
         log = _Lines()
         directions = [_DIRECTIONS[mode] for mode in results.objective.modes]
         storage = optuna.storages.JournalStorage(log)

@@ -18,6 +18,7 @@ from typing import Any
 
 from raysweep.errors import BadInput
 from raysweep.flags import nearest
+from raysweep.values import takes_data
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Task:
     @property
     def takes_data(self) -> bool:
         """Whether `train` wants the data as its second argument."""
-        return len(inspect.signature(self.train).parameters) >= 2
+        return takes_data(self.train)
 
 
 def load(name: str) -> Task:

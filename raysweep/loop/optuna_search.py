@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from ray.tune.search.variant_generator import parse_spec_vars
 from raysweep.journal import to_json
 from raysweep.loop.random_grid_search import KeyPath, filled, name_of, value_at
 from raysweep.loop.searcher import STOPPED
+from raysweep.optuna_quiet import experiments_allowed, silent
 from raysweep.points import Point
 from raysweep.state import TrialRecord
 from raysweep.values import TRAINING_ITERATION, is_number
@@ -82,7 +82,7 @@ class OptunaSearch(Searcher):
             raise ValueError("OptunaSearch needs a metric and a mode")
         self._space, self._parameters = config, _parameters(config)
         modes = self.mode if isinstance(self.mode, list) else [self.mode]
-        with _silent():
+        with silent():
             self._study = optuna.create_study(
                 storage=self._storage,
                 sampler=self._sampler_for(0),
@@ -93,7 +93,7 @@ class OptunaSearch(Searcher):
 
     def _sampler_for(self, number: int) -> optuna.samplers.BaseSampler:
         mixed = np.random.SeedSequence([self._seed, number]).generate_state(1)[0]
-        with _experiments_allowed():
+        with experiments_allowed():
             return self._make_sampler(int(mixed))
 
     @property
@@ -190,7 +190,7 @@ class OptunaSearch(Searcher):
 
     def _ask(self, number: int) -> int:
         self.study.sampler = self._sampler_for(number)
-        with _experiments_allowed():
+        with experiments_allowed():
             asked = self.study.ask({each.name: each.distribution for each in self._parameters})
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, asked.number)
 
@@ -343,22 +343,3 @@ def _equal(value: Any, choice: Any) -> bool:
 def _text(value: Any) -> str:
     """What the journal has for a value, without addresses: those are others in the next process."""
     return re.sub(r" at 0x[0-9a-f]+", "", to_json(value))
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Without Optuna's word that there is a new study: all that it says below a warning of what is done here."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-@contextlib.contextmanager
-def _experiments_allowed() -> Iterator[None]:
-    """Without Optuna's warnings that an option of a sampler is experimental."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield

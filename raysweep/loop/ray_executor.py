@@ -203,13 +203,19 @@ class RayExecutor:
 
     def _on_start_error(self, place: Place, error: BaseException) -> Event | None:
         """A process that did not come up fails the next trial that is started; but its node's end is nobody's fault."""
-        queued = next((each for each in self._queued if each[1] == place.share), None)
+        queued = self._take_queued(place.share)
         if queued is not None:
-            self._queued.remove(queued)
             return Failed(queued[0].trial, error)
         if kind_of(error) is not Kind.NODE:
             self._start_error = error
         return None
+
+    def _take_queued(self, share: Share) -> tuple[Run, Share] | None:
+        """The trial that has waited longest for a place with this share."""
+        queued = next((each for each in self._queued if each[1] == share), None)
+        if queued is not None:
+            self._queued.remove(queued)
+        return queued
 
     def _free(self, place: Place, clean: bool) -> None:
         """A place's process has nothing to do any more; `clean` if it can run another trial."""
@@ -218,9 +224,8 @@ class RayExecutor:
             self._close(place)
             return
         place.enter(Stage.IDLE)
-        queued = next((each for each in self._queued if each[1] == place.share), None)
+        queued = self._take_queued(place.share)
         if queued is not None:
-            self._queued.remove(queued)
             self.start(*queued)
         elif self._queued or place.share != self._share:
             self._close(place)

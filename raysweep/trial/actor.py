@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import functools
-import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from raysweep import checkpoint as checkpoints
 from raysweep.checkpoint import Checkpoint
 from raysweep.storage import Storage
 from raysweep.trial.session import Report, Session, enter
-from raysweep.values import finite
+from raysweep.values import finite, takes_data
 
 
 class NotFinite(ValueError):
@@ -158,11 +157,6 @@ class TrialActor:
         faulthandler.cancel_dump_traceback_later()
         self._session, self._train = None, self._spec.train  # the data of the run are let go of
         enter(None)
-
-
-def takes_data(train: Callable[..., None]) -> bool:
-    """Whether a training function wants the data as its second argument."""
-    return len(inspect.signature(train).parameters) >= 2
 
 
 def _call(train: Callable[..., None], data: Any, config: dict[str, Any]) -> None:

@@ -1,8 +1,6 @@
 """The process that runs trials one after the other, here in this one; with a real Ray where data or errors travel."""
 
-import contextlib
 import sys
-import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +14,8 @@ from raysweep import checkpoint
 from raysweep.checkpoint import STATE
 from raysweep.storage import FolderStorage
 from raysweep.trial import actor as actors
-from raysweep.trial.actor import NotFinite, Over, Run, TrialActor, TrialSpec, Unreported, takes_data
+from raysweep.trial.actor import NotFinite, Over, Run, TrialActor, TrialSpec, Unreported
+from raysweep.values import takes_data
 
 
 @pytest.fixture
@@ -133,23 +132,6 @@ def test_a_metric_that_must_be_finite_fails_the_run_by_name(actor):
 def test_what_is_optimised_is_no_text(actor):
     with pytest.raises(TypeError, match="metric `loss` is the text 'low', and it is optimised"):
         actor(lambda config: raysweep.report({"loss": "low"}), numeric=("loss",)).start(run(), [])
-
-
-@pytest.fixture
-def stubborn():
-    """A function that swallows each end, and reports again; it lets go when the test is over."""
-    let_go, threads = threading.Event(), []
-
-    def train(config):
-        threads.append(threading.current_thread())
-        while not let_go.is_set():
-            with contextlib.suppress(BaseException):
-                raysweep.report({"loss": 1.0})
-
-    yield train
-    let_go.set()
-    for thread in threads:
-        thread.join(10)
 
 
 def test_a_function_that_does_not_let_itself_be_stopped_leaves_a_process_that_is_not_clean(actor, stubborn):
