@@ -62,7 +62,7 @@ class Executor(Protocol):
         """Runs a trial up to its first report; with another share than the others, if that is given."""
 
     def step(self, trial: str) -> None:
-        """Lets a trial that has reported go on."""
+        """Lets a trial that has reported go on; after its last iteration it may have returned already."""
 
     def stop(self, trial: str) -> None:
         """Ends a running trial, whose function may clean up; nothing more is heard of it."""

@@ -6,7 +6,7 @@ import contextlib
 import queue
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -146,14 +146,16 @@ class RayExecutor:
 
     def step(self, trial: str) -> None:
         """Lets a trial that has reported go on."""
-        place = self._of[trial]
-        self._ask(place, trial, place.actor.step.remote())
+        if trial in self._of:  # not one that has returned right after its last report
+            place = self._of[trial]
+            self._ask(place, trial, place.actor.step.remote())
 
     def stop(self, trial: str) -> None:
         """Ends a trial that has reported; its function may clean up."""
-        place = self._of.pop(trial)
-        place.enter(Stage.ENDING, trial)
-        self._ask(place, None, place.actor.end.remote(self._cleanup))
+        place = self._of.pop(trial, None)
+        if place is not None:  # else it has returned, or its process is gone
+            place.enter(Stage.ENDING, trial)
+            self._ask(place, None, place.actor.end.remote(self._cleanup))
 
     def kill(self, trial: str) -> None:
         """Ends a trial's process."""
@@ -173,42 +175,44 @@ class RayExecutor:
             answers.append(self._answers.get(timeout=0 if self._failed else seconds))
             while True:
                 answers.append(self._answers.get_nowait())
-        events = [event for answer in answers if (event := self._understand(answer)) is not None]
+        events = [event for answer in answers for event in self._understand(answer)]
         failed, self._failed = list(self._failed), deque()
         return [*events, *failed]
 
-    def _understand(self, answer: Answer) -> Event | None:
-        place, error = answer.place, answer.future.exception()
-        if place not in self._places or (answer.trial is not None and place.stage is Stage.ENDING):
-            return None  # it was given back, or the trial was stopped, in the meantime
+    def _understand(self, answer: Answer) -> Iterator[Event]:
+        place, trial, error = answer.place, answer.trial, answer.future.exception()
+        if place not in self._places or (trial is not None and place.stage is Stage.ENDING):
+            return  # it was given back, or the trial was stopped, in the meantime
         if error is not None:
-            return self._on_error(place, answer.trial, error)
+            yield from self._on_error(place, trial, error)
+            return
         value = answer.future.result()
-        if isinstance(value, Report):
-            assert answer.trial is not None
-            return Reported(answer.trial, value)
+        if trial is not None and isinstance(value, Report):
+            yield Reported(trial, value)
+            return
         self._free(place, clean=not isinstance(value, Over) or (value.clean and self._reuse))
-        if answer.trial is None:
-            return None
-        self._of.pop(answer.trial, None)
-        return Returned(answer.trial)
+        if trial is not None:
+            self._of.pop(trial, None)
+            if value.report is not None:
+                yield Reported(trial, value.report)
+            yield Returned(trial)
 
-    def _on_error(self, place: Place, trial: str | None, error: BaseException) -> Event | None:
+    def _on_error(self, place: Place, trial: str | None, error: BaseException) -> Iterator[Event]:
         # What raised may have left anything behind, a broken GPU context for one: the process is not used again.
         self._close(place)
         if trial is not None:
             self._of.pop(trial, None)
-            return Failed(trial, error)
-        return self._on_start_error(place, error) if place.stage is Stage.STARTING else None
+            yield Failed(trial, error)
+        elif place.stage is Stage.STARTING:
+            yield from self._on_start_error(place, error)
 
-    def _on_start_error(self, place: Place, error: BaseException) -> Event | None:
+    def _on_start_error(self, place: Place, error: BaseException) -> Iterator[Event]:
         """A process that did not come up fails the next trial that is started; but its node's end is nobody's fault."""
         queued = self._take_queued(place.share)
         if queued is not None:
-            return Failed(queued[0].trial, error)
-        if kind_of(error) is not Kind.NODE:
+            yield Failed(queued[0].trial, error)
+        elif kind_of(error) is not Kind.NODE:
             self._start_error = error
-        return None
 
     def _take_queued(self, share: Share) -> tuple[Run, Share] | None:
         """The trial that has waited longest for a place with this share."""

@@ -1,7 +1,8 @@
 """TensorBoard events of each trial, under `tensorboard/<trial>/` of the sweep's storage.
 
-An event file is a row of records, each of which is a protocol buffer; the package `tensorboard` has both. It is
-imported with the first result of a sweep: that takes half a second, most of it for boto3.
+An event file is a row of records, each of which is a protocol buffer; the package `tensorboard` has both. To import it
+takes half a second, most of it for boto3, and to make a trial's file one millisecond: a thread does both, and the
+sweep's loop never waits for it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,7 +41,7 @@ class TensorBoard(Observer):
     """Writes each result as scalars, and each trial's configuration as hyperparameters.
 
     Into a folder it writes in place; for an object store it writes into a temporary folder and puts a trial's
-    file when the trial ends. What a killed driver had not written or put is made again from the journal, and so is
+    file when the trial ends. What a killed driver had not written is made again from the journal, and so is
     what a full disk or a store that is down refused: a picture of the journal fails no trial. Nothing is kept of a
     trial that has ended, and no file is open between two writes.
 
@@ -56,7 +58,7 @@ class TensorBoard(Observer):
         self._cut = {id for id, trial in self._older.items() if not trial.ended}  # or a file that lacks the end
         self._events: dict[str, _Events] = {}
         self._temporary: Path | None = None
-        self._puts = ThreadPoolExecutor(1, thread_name_prefix="tensorboard-put")
+        self._writer = _writer()
         self._flushed = time.monotonic()
 
     def begin(self) -> None:
@@ -69,45 +71,46 @@ class TensorBoard(Observer):
         if now - self._flushed >= FLUSH_SECONDS:
             self._flushed = now
             for events in list(self._events.values()):
-                with self._optional(events.trial):
-                    self._write(events)
+                self._writer.submit(self._write, events)
 
     def reported(self, trial: TrialRecord, result: Result) -> None:
         """The result's scalars."""
-        with self._optional(trial):
-            events = self._events.get(trial.id) or self._open(trial, before=result.iteration)
-            events.add(result)
+        events = self._known(trial) or self._open(trial, before=result.iteration)
+        events.add(result)
 
     def ended(self, trial: TrialRecord) -> None:
         """The trial's file is complete."""
-        with self._optional(trial):
-            if trial.id in self._older and trial.id not in self._events:
-                self._open(trial)
-            self._finish(trial)
+        if trial.id in self._older and self._known(trial) is None:
+            self._open(trial)
+        self._finish(trial)
 
     def close(self) -> None:
         """Writes what is still open; a sweep that was interrupted has running trials."""
         for events in list(self._events.values()):
-            with self._optional(events.trial):
-                self._finish(events.trial, complete=False)
-        self._puts.shutdown(wait=True)
-        self._puts = ThreadPoolExecutor(1)
+            self._finish(events.trial, complete=False)
+        self._writer.shutdown(wait=True)
+        self._writer = _writer()
         self._make_missing(ended=False)
-        self._puts.shutdown(wait=True)
+        self._writer.shutdown(wait=True)
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _optional(self, trial: TrialRecord) -> Iterator[None]:
+    def _optional(self, events: _Events) -> Iterator[None]:
         """What is refused is left out, to be made from the journal at the next chance."""
+        trial = events.trial
         try:
             yield
         except (OSError, StorageError) as error:
             log.warning("trial %s is not in TensorBoard for now: %s", trial.id, error)
             self._older[trial.id] = trial
-            self._events.pop(trial.id, None)
+            events.refused = True
             with contextlib.suppress(OSError, StorageError):
                 self._storage.delete_tree(f"{FOLDER}/{trial.id}")
+
+    def _known(self, trial: TrialRecord) -> _Events | None:
+        events = self._events.get(trial.id)
+        return None if events is None or events.refused else events
 
     def _make_missing(self, ended: bool) -> None:
         """Files of trials that have results from before, and no file or a part; only of those that have ended."""
@@ -121,9 +124,8 @@ class TensorBoard(Observer):
         for trial_id, trial in sorted(self._older.items()):
             lacks = trial_id not in there or (trial.ended and trial_id in self._cut)
             if lacks and (trial.ended or not ended):
-                with self._optional(trial):
-                    self._open(trial)
-                    self._finish(trial)
+                self._open(trial)
+                self._finish(trial)
 
     def _open(self, trial: TrialRecord, before: float = math.inf) -> _Events:
         """A trial's events; the results before this iteration are among them, since a file may lack them."""
@@ -135,7 +137,9 @@ class TensorBoard(Observer):
         return events
 
     def _write(self, events: _Events) -> None:
-        events.write_into(self._folder(events.trial.id))
+        with self._optional(events):
+            if not events.refused:
+                events.write_into(self._folder(events.trial.id))
 
     def _folder(self, trial_id: str) -> Path:
         in_place = self._storage.local_path(f"{FOLDER}/{trial_id}")
@@ -145,21 +149,23 @@ class TensorBoard(Observer):
         return in_place
 
     def _finish(self, trial: TrialRecord, complete: bool = True) -> None:
-        events = self._events.get(trial.id)
+        events = self._events.pop(trial.id, None)
         if events is None:
             return
         shown = trial.last_with((self._metric,)) if complete else None
         if shown is not None:
             events.add_configuration(shown.config, self._metric)
-        self._write(events)
-        del self._events[trial.id]
         self._cut.discard(trial.id)
-        if self._temporary is not None:
-            self._puts.submit(self._put, events, self._temporary / trial.id)
+        self._writer.submit(self._write_and_put, events)
+
+    def _write_and_put(self, events: _Events) -> None:
+        self._write(events)
+        if self._temporary is not None and not events.refused:
+            self._put(events, self._temporary / events.trial.id)
 
     def _put(self, events: _Events, folder: Path) -> None:
         key = f"{FOLDER}/{events.trial.id}"
-        with self._optional(events.trial):
+        with self._optional(events):
             if events.again:
                 self._storage.delete_tree(key)
             for file in sorted(folder.iterdir()):
@@ -173,28 +179,30 @@ class _Events:
     Args:
         trial: whose they are.
         again: whether a file of the trial, which these events are to replace, may be there.
+
+    Attributes:
+        refused: the storage did not take some of them; they are made anew from the journal.
     """
 
     def __init__(self, trial: TrialRecord, again: bool) -> None:
-        self.trial, self.again = trial, again
+        self.trial, self.again, self.refused = trial, again, False
         self._name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
-        self._held: list[bytes] = []
+        self._held: deque[Callable[[], Any]] = deque()  # make the events, in the thread that writes them
         self._begun = False
-        self._hold(file_version="brain.Event:2")
+        self._hold(lambda: {"file_version": "brain.Event:2"})
 
     def add(self, result: Result) -> None:
         """Those of its metrics that are numbers."""
-        numbers = {name: value for name, value in result.metrics.items() if is_number(value)}
-        if numbers:
-            scalars = [{"tag": _tag(name), "simple_value": value} for name, value in numbers.items()]
-            self._hold(step=result.iteration, summary={"value": scalars})
+        if any(is_number(value) for value in result.metrics.values()):
+            self._hold(lambda: {"step": result.iteration, "summary": {"value": _scalars(result)}})
 
     def add_configuration(self, config: dict[str, Any], metric: str) -> None:
         """As hyperparameters, beside what they led to."""
-        self._hold(summary={"value": _hyperparameters(config, metric)})
+        self._hold(lambda: {"summary": {"value": _hyperparameters(config, metric)}})
 
-    def _hold(self, **fields: Any) -> None:
-        self._held.append(_library().Event(wall_time=time.time(), **fields).SerializeToString())
+    def _hold(self, fields: Callable[[], dict[str, Any]]) -> None:
+        now = time.time()
+        self._held.append(lambda: _library().Event(wall_time=now, **fields()))
 
     def write_into(self, folder: Path) -> None:
         """Appends to the trial's file what was held back."""
@@ -204,10 +212,13 @@ class _Events:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / self._name).open("ab") as file:
                 records = _library().RecordWriter(file)
-                for event in self._held:
-                    records.write(event)
-            self._held.clear()
+                while self._held:
+                    records.write(self._held.popleft()().SerializeToString())
         self._begun = True
+
+
+def _writer() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="tensorboard")
 
 
 @functools.cache
@@ -221,6 +232,11 @@ def _library() -> Any:
     return SimpleNamespace(
         Event=Event, RecordWriter=RecordWriter, HParamsPluginData=HParamsPluginData, metadata=metadata
     )
+
+
+def _scalars(result: Result) -> list[dict[str, Any]]:
+    numbers = {name: value for name, value in result.metrics.items() if is_number(value)}
+    return [{"tag": _tag(name), "simple_value": value} for name, value in numbers.items()]
 
 
 def _tag(name: str) -> str:

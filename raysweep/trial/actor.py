@@ -17,6 +17,8 @@ from raysweep.storage import Storage
 from raysweep.trial.session import Report, Session, enter
 from raysweep.values import finite, takes_data
 
+PROMPT_END_S = 0.005  # in which most functions return after their last report
+
 
 class NotFinite(ValueError):
     """The metric is nan or infinite, and `--nan fail` was asked for."""
@@ -70,9 +72,11 @@ class Over:
 
     Attributes:
         clean: nothing of it runs on, so that the process may run another trial.
+        report: its last one, where the end came right after it: most do, and one answer costs half of two.
     """
 
     clean: bool = True
+    report: Report | None = None
 
 
 class TrialActor:
@@ -107,7 +111,7 @@ class TrialActor:
         outcome = session.next(self._train)
         if isinstance(outcome, Report):
             self._check_finite(outcome)
-            return outcome
+            return self._last(outcome) if outcome.iteration >= self._spec.max_iterations else outcome
         self._close()
         if isinstance(outcome, Exception):
             raise outcome
@@ -116,6 +120,14 @@ class TrialActor:
         if session.iteration == 0:
             raise Unreported("the training function returned without a report: call raysweep.report({...})")
         return Over(clean=session.over)
+
+    def _last(self, report: Report) -> Report | Over:
+        session = self._session
+        assert session is not None
+        if not session.returns_within(PROMPT_END_S):
+            return report
+        self._close()
+        return Over(session.over, report)
 
     def end(self, seconds: float) -> Over:
         """Ends the run, whose function may clean up for so many seconds."""

@@ -163,6 +163,16 @@ class Session:
             self._go.release()
         return self.outbox.get()
 
+    def returns_within(self, seconds: float) -> bool:
+        """Lets a function that has reported its last iteration go on; whether it then returns in so many seconds."""
+        self._go.release()
+        if not self._over.wait(seconds):
+            return False
+        outcome = self.outbox.get()
+        if outcome is not None:
+            self.outbox.put(outcome)  # for `next`
+        return outcome is None
+
     def _run(self, function: Callable[[dict[str, Any]], None]) -> None:
         outcome: BaseException | None = None
         try:

@@ -4,6 +4,7 @@ import errno
 import math
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,11 @@ class NoPath(FolderStorage):
 
     def local_path(self, key):
         return None
+
+
+def written(board):
+    """Waits for the thread that writes."""
+    board._writer.submit(int).result()
 
 
 class Sweep:
@@ -71,10 +77,11 @@ class Sweep:
     def end(self, trial_id="00000", status="finished"):
         self.record(trial_id)
         self.board.ended(self.event("complete", trial_id, status=status))
+        written(self.board)
 
-
-def done_putting(board):
-    board._puts.submit(int).result()
+    def turn(self):
+        self.board.turn()
+        written(self.board)
 
 
 @pytest.fixture
@@ -132,7 +139,7 @@ def journalled(*losses, ended=False):
 def test_a_trial_that_goes_on_has_all_its_events_once(tmp_path, events, flushing, kind):
     killed = Sweep(kind(str(tmp_path)))
     killed.report(0.5, 0.25)
-    killed.board.turn()  # and never closed
+    killed.turn()  # and never closed
     sweep = Sweep(kind(str(tmp_path)), journalled(0.5, 0.25))
     sweep.board.begin()
     sweep.result(3, loss=0.125)
@@ -152,7 +159,7 @@ def test_a_trial_that_goes_back_has_its_newest_events(tmp_path, events):
 def test_a_trial_whose_file_was_not_put_has_one_after_a_resume(tmp_path, events, ended):
     board = Sweep(NoPath(str(tmp_path)), journalled(0.5, 0.25, ended=ended)).board
     board.begin()
-    done_putting(board)
+    written(board)
     assert (tmp_path / "tensorboard" / "00000").exists() == ended
     board.close()
     assert events()["loss"] == [(1, 0.5), (2, 0.25)]
@@ -163,12 +170,11 @@ def test_a_trial_whose_file_was_not_put_has_one_after_a_resume(tmp_path, events,
 def test_a_trial_of_before_that_ends_without_another_report_has_all_its_events(tmp_path, events, flushing, kind):
     killed = Sweep(kind(str(tmp_path)))
     killed.report(0.5)
-    killed.board.turn()
+    killed.turn()
     killed.report(0.5, 0.25)  # of which the second was held back
     sweep = Sweep(kind(str(tmp_path)), journalled(0.5, 0.25))
     sweep.board.begin()
     sweep.end(status="failed")
-    done_putting(sweep.board)
     assert events()["loss"] == [(1, 0.5), (2, 0.25)]
     assert "_hparams_/session_start_info" in events.plugins
     sweep.board.close()
@@ -177,10 +183,11 @@ def test_a_trial_of_before_that_ends_without_another_report_has_all_its_events(t
 def test_a_trial_that_a_resume_finds_ended_is_written_anew(tmp_path, events, flushing):
     killed = Sweep(FolderStorage(str(tmp_path)))
     killed.report(0.5)
-    killed.board.turn()
+    killed.turn()
     sweep = Sweep(FolderStorage(str(tmp_path)), journalled(0.5, 0.25))
     sweep.event("complete", "00000", status="stopped")  # its end was decided: nobody is told
     sweep.board.begin()
+    written(sweep.board)
     assert events()["loss"] == [(1, 0.5), (2, 0.25)]
 
 
@@ -210,10 +217,9 @@ def test_what_was_refused_fails_no_trial_and_is_made_from_the_journal(tmp_path, 
     sweep = Sweep(storage)
     sweep.board.begin()
     sweep.result(1, loss=0.5)
-    sweep.board.turn()
+    sweep.turn()
     sweep.result(2, loss=0.25)
     sweep.end()
-    done_putting(sweep.board)
     assert not (tmp_path / "tensorboard").exists()
     storage.refuses = False
     sweep.board.close()
@@ -224,10 +230,10 @@ def test_a_running_trials_file_is_made_again_when_the_disk_has_room(tmp_path, ev
     storage = Full(str(tmp_path))
     sweep = Sweep(storage)
     sweep.result(1, loss=0.5)
-    sweep.board.turn()
+    sweep.turn()
     storage.refuses = False
     sweep.result(2, loss=0.25)
-    sweep.board.turn()
+    sweep.turn()
     assert events()["loss"] == [(1, 0.5), (2, 0.25)]
     sweep.board.close()
 
@@ -239,12 +245,25 @@ def test_a_result_is_seen_while_the_sweep_runs(tmp_path, events, monkeypatch):
     sweep.board.begin()
     sweep.report(0.5)
     now[0] += tensorboard.FLUSH_SECONDS
-    sweep.board.turn()
+    sweep.turn()
     assert events()["loss"] == [(1, 0.5)]
     sweep.report(0.5, 0.25)
-    sweep.board.turn()
+    sweep.turn()
     assert events()["loss"] == [(1, 0.5)], "not each turn writes"
     sweep.board.close()
+
+
+def test_the_loop_does_not_wait_for_a_slow_disk(tmp_path, events, monkeypatch):
+    real, free = FolderStorage.local_path, threading.Event()
+    monkeypatch.setattr(FolderStorage, "local_path", lambda storage, key: free.wait() and real(storage, key))
+    sweep = Sweep(FolderStorage(str(tmp_path)))
+    sweep.report(0.5, 0.25)
+    record = sweep.event("complete", "00000", status="finished")
+    sweep.board.ended(record)
+    assert list(tmp_path.iterdir()) == []
+    free.set()
+    sweep.board.close()
+    assert events()["loss"] == [(1, 0.5), (2, 0.25)]
 
 
 def test_what_is_no_number_is_left_out(tmp_path, events):
@@ -347,7 +366,6 @@ def test_an_object_stores_temporary_folder_is_removed(tmp_path):
     sweep.report(0.5)
     sweep.end()
     temporary = sweep.board._temporary
-    done_putting(sweep.board)
     assert list(temporary.iterdir()) == [], "what was put is there no more"
     sweep.board.close()
     assert not temporary.exists()

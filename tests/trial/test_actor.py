@@ -1,6 +1,7 @@
 """The process that runs trials one after the other, here in this one; with a real Ray where data or errors travel."""
 
 import sys
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,7 +73,15 @@ def test_a_run_whose_checkpoint_is_damaged_says_which_older_one_it_continues_fro
 
 def test_a_run_whose_function_returned_is_over(actor):
     each = actor(train)
-    assert [each.start(run(lr=1.0), []).iteration, *(each.step().iteration for _ in range(3))] == [1, 2, 3, 4]
+    reports = [each.start(run(lr=1.0), []), *(each.step() for _ in range(2))]
+    assert [report.iteration for report in reports] == [1, 2, 3]
+    last = each.step()
+    assert (last.clean, last.report.iteration) == (True, 4), "both in one answer"
+
+
+def test_a_function_that_returns_before_its_last_iteration_is_over(actor):
+    each = actor(lambda config: raysweep.report({"loss": 1.0}))
+    assert each.start(run(), []).iteration == 1
     assert each.step() == Over(clean=True)
 
 
@@ -118,7 +127,7 @@ def test_a_function_that_never_reports_is_an_error(actor):
 
 def test_one_that_has_nothing_left_to_report_is_over(actor):
     first = actor(train, max_iterations=1)
-    saved = first.start(run(lr=1.0), []).checkpoint
+    saved = first.start(run(lr=1.0), []).report.checkpoint
     assert actor(train, max_iterations=1).start(run(start=saved, lr=1.0), []) == Over(clean=True)
 
 
@@ -141,23 +150,35 @@ def test_a_function_that_does_not_let_itself_be_stopped_leaves_a_process_that_is
 
 
 def test_nor_does_one_that_reports_beyond_its_last_iteration_without_end(actor, stubborn):
-    each = actor(stubborn, max_iterations=1)
-    each.start(run(), [])
-    assert each.step() == Over(clean=False)
+    over = actor(stubborn, max_iterations=1).start(run(), [])
+    assert (over.clean, over.report.iteration) == (False, 1)
 
 
 def test_the_code_after_the_last_iteration_runs_before_the_run_is_over(actor):
-    done = []
+    done, score = [], threading.Event()
 
     def with_a_test_score(config):
         train(config)
+        score.wait()
         done.append("test score")
 
     each = actor(with_a_test_score, max_iterations=1)
-    each.start(run(lr=1.0), [])
+    assert each.start(run(lr=1.0), []).iteration == 1, "the report does not wait for it"
     assert done == []
+    score.set()
     assert each.step() == Over(clean=True)
     assert done == ["test score"]
+
+
+def test_the_code_after_the_last_iteration_may_fail(actor):
+    def broken(config):
+        train(config)
+        raise OSError("no upload")
+
+    each = actor(broken, max_iterations=1)
+    assert each.start(run(lr=1.0), []).iteration == 1, "what was reported is not lost"
+    with pytest.raises(OSError, match="no upload"):
+        each.step()
 
 
 def test_a_run_that_uses_up_its_time_is_ended_wherever_it_hangs(actor, monkeypatch):
