@@ -31,6 +31,7 @@ SAMPLES, ITERATIONS = 8, 9
 PACE_S = 0.1
 DEADLINE_S = 240.0
 RECOVERY_S = 60.0
+TASK_PREFIX = "chaos_"
 TASK = Path(__file__).with_name("task.py").read_text()
 
 
@@ -90,7 +91,7 @@ class Cell:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "steps").touch()
         self.name = f"{self.fault}-{self.strategy.replace('_', '-')}-{self.folder.name}"
-        self.task = f"chaos_{abs(hash(self.name))}"
+        self.task = f"{TASK_PREFIX}{abs(hash(self.name))}"
         settings = {"FOLDER": self.folder, "PACE": self.pace, "GATE": self.gate, "NOTES": self.notes}
         text = TASK
         for name, value in settings.items():

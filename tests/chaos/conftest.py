@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from tests import s3
-from tests.chaos.cell import Cell, Verdict, chosen, until
+from tests.chaos.cell import TASK_PREFIX, Cell, Verdict, chosen, until
 from tests.ray_project import Project, make_project
 
 TENTH = bool(os.environ.get("CHAOS_TENTH"))
@@ -114,9 +114,9 @@ def judge(leftovers: Callable[[], list[psutil.Process]]) -> Callable[[Sequence[V
 
 
 def trials(in_containers: bool) -> list[psutil.Process]:
-    """Processes of Ray, in containers or in none, that are in the middle of a call of a trial."""
+    """Processes of Ray, in containers or in none, that were started for trials of a cell: Ray shows the task's name."""
     titles = [(process, process.info["cmdline"] or [""]) for process in psutil.process_iter(["cmdline"])]
-    found = [process for process, words in titles if words[0].startswith("ray::") and "Trainable" in words[0]]
+    found = [process for process, words in titles if words[0].startswith(f"ray::{TASK_PREFIX}")]
     return [process for process in found if (_namespace(process.pid) != _namespace(os.getpid())) is in_containers]
 
 

@@ -30,9 +30,12 @@ def side_by_side(cells: Sequence[Cell], fault: Callable[[Cell], Verdict]) -> lis
 
 
 @pytest.mark.fault("trial-killed")
-def test_a_trials_process_is_killed(make: Make, strategies: tuple[str, ...], judge: Judge) -> None:
+def test_a_trials_process_is_killed(
+    make: Make, strategies: tuple[str, ...], judge: Judge, leftovers: Callable[[], list[psutil.Process]]
+) -> None:
     def fault(cell: Cell) -> Verdict:
         victim = cell.after(BEFORE).trial_process()
+        assert victim in leftovers(), "what finds processes that are left finds one that runs"
         victim.kill()
         cell.heal()
         verdict = cell.finish().verdict()
