@@ -121,8 +121,8 @@ class Loop:
     def _take_over(self) -> None:
         """Takes over the trials of the journal: the scheduler hears it again, and the searcher knows of them."""
         for record in self._state.unfinished:
-            if self._is_complete(record) and record.status == "pending" and self._can_finish(record):
-                self._to_finish.append(record.id)
+            if self._is_complete(record) and self._can_finish(record):
+                self._to_finish.append(record.id)  # whether its last lines came to their end is not known
             elif self._is_complete(record) or record.stop_decided:
                 self._end(record, self._status(record))  # the driver before was killed in between
         records = list(self._state.trials.values())

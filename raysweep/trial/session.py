@@ -228,7 +228,8 @@ def resume() -> Any:
 def iterations() -> Iterator[int]:
     """The numbers of the iterations still to do, from 1 or from the one after the checkpoint.
 
-    The code after a loop over them runs, too: a final upload, a test score.
+    The code after a loop over them runs, too: a final upload, a test score. If the trial's process or the driver dies
+    in it, it runs once more, with the state of the last checkpoint and no iteration before it.
     """
     return _current("iterations").iterations()
 

@@ -82,6 +82,7 @@ class Cell:
     pace: float = PACE_S
     gate: str = ""
     deadline: float = DEADLINE_S  # seconds to the next thing that is waited for
+    habit: str = ""  # of all trials, see task.py
     notes: str = ""  # storage in which the task notes its steps, too
     healed: float | None = None  # when the fault was over, by the wall clock
     log: str = ""
@@ -92,7 +93,8 @@ class Cell:
         (self.folder / "steps").touch()
         self.name = f"{self.fault}-{self.strategy.replace('_', '-')}-{self.folder.name}"
         self.task = f"{TASK_PREFIX}{abs(hash(self.name))}"
-        settings = {"FOLDER": self.folder, "PACE": self.pace, "GATE": self.gate, "NOTES": self.notes}
+        settings = {"FOLDER": self.folder, "PACE": self.pace, "HABIT": self.habit}
+        settings |= {"GATE": self.gate, "NOTES": self.notes}
         text = TASK
         for name, value in settings.items():
             text = text.replace(f"@{name}@", str(value))

@@ -1,10 +1,11 @@
 """The task of the chaos cells: a bowl at a steady pace, which can break in the middle of an iteration.
 
 Copied into a project's tasks/. FOLDER/<fault> arms a fault: the first trial that begins iteration AT of its own takes
-the file away and breaks. FOLDER/steps, and objects under NOTES where trials run elsewhere, say who began which
-iteration, when and where: what a journal cannot know.
+the file away and breaks. HABIT is what all trials do. FOLDER/steps, and objects under NOTES where trials run
+elsewhere, say who began which iteration, when and where: what a journal cannot know.
 """
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -20,8 +21,10 @@ from tasks.quadratic import METRIC, MODE, MUTABLE, SPACE
 MAX_ITERATIONS = 9
 AT = 3
 FOLDER = Path("@FOLDER@")
-PACE_S = float("@PACE@")
+PACE = "@PACE@"  # seconds
 NOTES = "@NOTES@"
+HABIT = "@HABIT@"
+CLEAN_UP_S = 6.0
 GATE = "@GATE@"  # object of the storage without which no trial begins iteration AT, so that all sweeps meet a fault
 
 __all__ = ["MAX_ITERATIONS", "METRIC", "MODE", "MUTABLE", "SPACE", "train"]
@@ -30,22 +33,75 @@ __all__ = ["MAX_ITERATIONS", "METRIC", "MODE", "MUTABLE", "SPACE", "train"]
 def train(config: dict[str, Any]) -> None:
     """One trial; its state is the height, and all iterations that led to it."""
     state = raysweep.resume() or {"height": 1.0, "path": []}
-    height, path = state["height"], list(state["path"])
+    try:
+        _iterate(dict(config), state["height"], list(state["path"]), config)
+    finally:
+        if HABIT == "slow-clean-up":
+            time.sleep(CLEAN_UP_S)
+    if HABIT == "last-lines":
+        _note_last("begun")
+        time.sleep(1.0)
+        _note_last("done")
+
+
+def _iterate(config: dict[str, Any], height: float, path: list[int], own: dict[str, Any]) -> None:
+    if HABIT == "changes-config":
+        own.clear()
     for iteration in raysweep.iterations():
         _note(iteration)
         while GATE and iteration == AT and not open_storage(os.environ["RAYSWEEP_STORAGE"]).exists(GATE):
             time.sleep(0.2)
-        time.sleep(PACE_S)
+        time.sleep(float(PACE))
         height *= config["pace"]
         path.append(iteration)
         loss = (config["x"] - 1) ** 2 + (config["y"] + 2) ** 2 + height
-        raysweep.report({"loss": _broken(iteration, loss)}, state={"height": height, "path": path})
+        if HABIT == "odd-ends" and iteration > AT:
+            match odd_end(_trial()):
+                case "returns":
+                    return
+                case "raises":
+                    raise ValueError("the data is upside down")
+                case "nan":
+                    loss = float("nan")
+                case "hangs":
+                    time.sleep(3600)
+        _report(iteration, _broken(iteration, loss), {"height": height, "path": path})
+
+
+def odd_end(trial: str) -> str:
+    """How a trial ends after iteration AT, if that is its habit."""
+    return ("returns", "raises", "nan", "hangs")[int(trial) % 4]
+
+
+def _report(iteration: int, loss: float, state: dict[str, Any]) -> None:
+    metrics: dict[str, Any] = {"loss": loss}
+    if HABIT == "sparse" and iteration % 2 == 0:
+        metrics = {"other": loss}
+    if iteration == AT and _armed("odd-report"):
+        metrics["other"] = {1, 2}
+    if iteration == AT and _armed("save-refused"):
+        with contextlib.suppress(OSError):
+            raysweep.report(metrics, state=_Unsaveable())
+    raysweep.report(metrics, state=state)
+
+
+class _Unsaveable:
+    def __reduce__(self) -> str:
+        raise OSError("it cannot be saved")
+
+
+def _trial() -> str:
+    session = trials._session
+    assert session is not None
+    return session.trial
+
+
+def _note_last(what: str) -> None:
+    (FOLDER / f"{what}-{_trial()}").touch()
 
 
 def _note(iteration: int) -> None:
-    session = trials._session
-    assert session is not None
-    step = f"{session.trial} {iteration} {time.time()} {os.getpid()} {platform.node()}"
+    step = f"{_trial()} {iteration} {time.time()} {os.getpid()} {platform.node()}"
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "steps").open("a") as file:
         file.write(f"{step}\n")

@@ -72,17 +72,32 @@ def test_an_ended_trial_is_not_started_again(driver):
 
 
 @pytest.mark.parametrize("scheduler", [FIFOScheduler, MedianStoppingRule], ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize(("iteration", "dies_in", "ended"), [(LAST, "step", "finished"), (4, "stop", "stopped")])
-def test_a_trial_whose_end_was_decided_is_not_started_again(driver, iteration, dies_in, ended, scheduler):
+@pytest.mark.parametrize(
+    ("iteration", "saves", "dies_in", "ended"), [(LAST, False, "step", "finished"), (4, True, "stop", "stopped")]
+)
+def test_a_trial_whose_end_was_decided_is_not_started_again(driver, iteration, saves, dies_in, ended, scheduler):
     # Killed between the last result, with which it is journalled, and the end, which is told after that.
     first = driver(concurrency=1, timeout=4.0)
-    first.run(first.reported("00000", iteration), dies_in=dies_in)
+    first.run(first.reported("00000", iteration, saves=saves), dies_in=dies_in)
     second = driver(scheduler(), concurrency=9).run()
     # Before the searcher takes the trials over: it is told that this one has ended.
     assert second.searcher.adopted == [("00000", ended)]
     assert second.started == ["00001", "00002"]
     assert second.status("00000") == ended
     assert of_trial(driver().run(), "00000") == ["suggest", "result", "complete"]
+
+
+def test_the_last_lines_of_a_complete_trial_run_again_if_the_driver_dies_in_them(driver):
+    first = driver(concurrency=1)
+    first.run(first.reported("00000", LAST))
+    second = driver(concurrency=1)
+    second.run(Returned("00000"))
+    assert [(run.trial, run.start and run.start.iteration) for run in second.executor.started] == [
+        ("00000", LAST),
+        ("00001", None),
+    ]
+    assert second.status("00000") == "finished"
+    assert ("00000", False) in [(trial, error) for trial, _, error in second.searcher.told]
 
 
 def test_a_stop_that_the_median_decided_outlives_a_killed_driver(driver):
@@ -125,8 +140,9 @@ def test_a_trial_that_failed_after_a_stop_was_decided_is_started_again(driver):
 def test_a_trial_that_has_done_the_iterations_that_are_asked_for_now_is_finished(driver):
     first = driver(concurrency=1)
     first.run(first.reported("00000", 5))
-    second = driver(max_iterations=5, concurrency=9).run()
-    assert second.started == ["00001", "00002"]
+    second = driver(max_iterations=5, concurrency=9)
+    second.run(Returned("00000"))
+    assert second.started == ["00000", "00001", "00002"], "for its last lines"
     assert second.status("00000") == "finished"
 
 
@@ -149,7 +165,7 @@ def test_failures_of_an_earlier_driver_count(driver):
 
 def test_a_trial_that_is_complete_and_never_reported_its_metric_has_failed(driver):
     first = driver(concurrency=1, total=1)
-    report = first.reported("00000", LAST)
+    report = first.reported("00000", LAST, saves=False)
     del report.report.metrics["loss"]
     first.run(report, dies_in="step")
     second = driver(total=1).run()
