@@ -183,9 +183,10 @@ class Arm:
 
     def __init__(self, name: str, package: Path) -> None:
         self.name, self._home = name, tempfile.TemporaryDirectory()
+        path = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", str(Path(__file__).absolute()), "--serve", name],
-            env=os.environ | {"PYTHONPATH": str(package), "HOME": self._home.name}, cwd=package,
+            env=os.environ | {"PYTHONPATH": path, "HOME": self._home.name}, cwd=package,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         self._answer()
