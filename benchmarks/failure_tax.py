@@ -22,10 +22,11 @@ from pathlib import Path
 
 import click
 
-from raysweep import cluster, journal
-from raysweep.state import SweepState
+from raysweep.clusters import lifecycle
+from raysweep.clusters.shared import s3_keys
+from raysweep.history import journal
+from raysweep.history.sweep_state import SweepState
 from raysweep.storage import open_storage
-from raysweep.targets import store
 
 KILL = 12
 TASK = """from tasks.quadratic import MAX_ITERATIONS, METRIC, MODE, MUTABLE, SPACE, train
@@ -45,10 +46,10 @@ def containers(project: str) -> list[dict]:
 
 def sweep(name: str, kill: bool) -> tuple[float, int]:
     """Seconds from the first suggestion to the last end, and iterations that were done twice."""
-    running = cluster.read(Path.cwd())
+    running = lifecycle.read(Path.cwd())
     if running is None or running.target != "docker":
         raise click.UsageError("no docker cluster is up: make cluster-up TARGET=docker")
-    os.environ.update(store.environment(running.endpoint, Path(running.credentials_path)))
+    os.environ.update(s3_keys.environment(running.endpoint, Path(running.credentials_path)))
     place = open_storage(running.storage).child(name)
     flags = ["--task", "tax", "--name", name, "--samples", "8"]
     with subprocess.Popen(

@@ -14,9 +14,9 @@ import tempfile
 import time
 from typing import Any
 
-from raysweep.journal import Journal
+from raysweep.history.journal import Journal
+from raysweep.history.sweep_state import SweepState
 from raysweep.loop.recorder import Recorder
-from raysweep.state import SweepState
 from raysweep.storage import open_storage
 from raysweep.trial.session import Report
 

@@ -25,9 +25,9 @@ from ray.tune.schedulers import FIFOScheduler
 from raysweep.loop.assemble import SYNCHRONOUS
 from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.simulation import Step, simulate
+from raysweep.spec.sweep import Sweep, knobs_of, strategies, strategy
+from raysweep.spec.task import load
 from raysweep.storage import FolderStorage
-from raysweep.sweep import Sweep, knobs_of, strategies, strategy
-from raysweep.task import load
 
 # Whose models take seconds: at most so many trials, and so many at the same time, as else all are drawn at random.
 MOST, MOST_PLACES = {"gp": 30, "gp_asha": 30, "pb2": 100}, 4

@@ -67,7 +67,8 @@ def raysweep_arm() -> Callable[[Case, Path], float | None]:
     from ray import tune
 
     import raysweep
-    from raysweep import journal, local_ray
+    from raysweep.driver import local_ray
+    from raysweep.history import journal
     from raysweep.storage import open_storage
 
     def train(config: dict[str, Any]) -> None:

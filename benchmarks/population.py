@@ -20,7 +20,8 @@ import click
 import numpy as np
 
 import raysweep
-from raysweep import journal, local_ray
+from raysweep.driver import local_ray
+from raysweep.history import journal
 from raysweep.storage import open_storage
 from tasks import mnist
 

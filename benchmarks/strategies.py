@@ -20,9 +20,9 @@ from pathlib import Path
 
 import click
 
-from raysweep import results
-from raysweep.access import access
-from raysweep.sweep import strategies
+from raysweep.history import results
+from raysweep.spec.sweep import strategies
+from raysweep.submit.connection import access
 
 PROJECT = Path(__file__).parents[1]
 RAY = Path(sys.executable).with_name("ray")

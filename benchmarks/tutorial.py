@@ -33,7 +33,7 @@ from torchvision.datasets.utils import extract_archive
 from torchvision.transforms import ToTensor
 
 import raysweep
-from raysweep import local_ray
+from raysweep.driver import local_ray
 from tasks import _mnist_files, mnist
 
 CPU = "cpu_s"

@@ -16,7 +16,7 @@ import optuna
 from ray import tune
 
 import raysweep
-from raysweep import space
+from raysweep.spec import space
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 import raysweep
-from raysweep import space
+from raysweep.spec import space
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining
 
 import raysweep
-from raysweep import space
+from raysweep.spec import space
 
 
 @dataclass(frozen=True)

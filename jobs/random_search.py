@@ -14,7 +14,7 @@ Bergstra & Bengio, Random Search for Hyper-Parameter Optimization, JMLR 13 (2012
 from ray import tune
 
 import raysweep
-from raysweep.sweep import NoKnobs
+from raysweep.spec.sweep import NoKnobs
 
 
 def tune_config(sweep: raysweep.Sweep, knobs: NoKnobs) -> tune.TuneConfig:

@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING
 
 from raysweep.errors import BadInput, RaysweepError, StorageError, SweepFailed
-from raysweep.flags import Flags, knob
+from raysweep.spec.flags import Flags, knob
 
 if TYPE_CHECKING:
-    from raysweep.entry import main
+    from raysweep.driver.main import main
+    from raysweep.driver.run import run
+    from raysweep.history.results import SweepResults
     from raysweep.loop.optuna_search import OptunaSearch
     from raysweep.loop.random_grid_search import Variants
-    from raysweep.notebook import run
-    from raysweep.results import SweepResults
-    from raysweep.sweep import Sweep
+    from raysweep.spec.sweep import Sweep
     from raysweep.trial.session import iterations, report, resume
 
 __all__ = [
@@ -34,14 +34,14 @@ __all__ = [
 
 _LAZY = {
     "OptunaSearch": "raysweep.loop.optuna_search",
-    "Sweep": "raysweep.sweep",
-    "SweepResults": "raysweep.results",
+    "Sweep": "raysweep.spec.sweep",
+    "SweepResults": "raysweep.history.results",
     "Variants": "raysweep.loop.random_grid_search",
     "iterations": "raysweep.trial.session",
-    "main": "raysweep.entry",
+    "main": "raysweep.driver.main",
     "report": "raysweep.trial.session",
     "resume": "raysweep.trial.session",
-    "run": "raysweep.notebook",
+    "run": "raysweep.driver.run",
 }
 
 

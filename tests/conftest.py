@@ -20,7 +20,7 @@ def private_ray() -> Iterator[None]:
     """The private Ray that a job starts when there is no cluster; all tests of this run share one."""
     import ray
 
-    from raysweep import local_ray
+    from raysweep.driver import local_ray
 
     local_ray.start()
     yield

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from raysweep import cluster
-from raysweep.targets import Cluster
+from raysweep.clusters import lifecycle
+from raysweep.clusters.targets import Cluster
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 150.0  # for one command: `up` on a slow machine
@@ -83,7 +83,7 @@ class Project:
 
     @property
     def cluster(self) -> Cluster:
-        found = cluster.read(self.folder)
+        found = lifecycle.read(self.folder)
         assert found is not None, "no cluster is recorded"
         return found
 

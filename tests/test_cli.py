@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from raysweep.__main__ import cli
+from raysweep.cli import cli
 from tests.ray_project import free_ports
 
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAYSWEEP_STORAGE")
@@ -53,7 +53,7 @@ def test_every_command_explains_itself(path, command):
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"]])
 def test_answers_at_once_and_without_ray(folder, arguments):
-    code = f"import sys; from raysweep.__main__ import cli; cli({arguments}, standalone_mode=False)"
+    code = f"import sys; from raysweep.cli import cli; cli({arguments}, standalone_mode=False)"
     check = code + "; sys.exit(bool({'ray', 'torch', 'pandas'} & set(sys.modules)))"
     began = time.monotonic()
     assert subprocess.run([sys.executable, "-c", check], capture_output=True).returncode == 0

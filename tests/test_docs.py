@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from raysweep.flags import Flags, flag_name
-from raysweep.sweep import strategies
+from raysweep.spec.flags import Flags, flag_name
+from raysweep.spec.sweep import strategies
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

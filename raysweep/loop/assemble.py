@@ -9,7 +9,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, HyperBandScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import Searcher
 
-from raysweep.flags import Flags
+from raysweep.history.sweep_state import ENDED, SweepState
 from raysweep.loop.controller import Controller
 from raysweep.loop.executor import Executor, Share
 from raysweep.loop.loop import Loop, Plan
@@ -18,8 +18,8 @@ from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.recorder import Recorder
 from raysweep.loop.scheduler import Scheduler
 from raysweep.loop.stopping import SweepLimits, TrialLimits
-from raysweep.state import ENDED, SweepState
-from raysweep.sweep import Sweep
+from raysweep.spec.flags import Flags
+from raysweep.spec.sweep import Sweep
 
 # They pause trials and continue them from checkpoints, and decide over all trials together.
 SYNCHRONOUS = (PopulationBasedTraining, HyperBandScheduler)

@@ -17,8 +17,8 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import HyperBandScheduler, TrialScheduler
 
-from raysweep.checkpoint import Checkpoint, owner
-from raysweep.journal import Event
+from raysweep.history.checkpoint import Checkpoint, owner
+from raysweep.history.journal import Event
 from raysweep.loop.scheduler import Scheduler
 from raysweep.ray_private import SavesTrials, continue_from
 from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION

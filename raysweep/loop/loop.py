@@ -16,8 +16,9 @@ from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from raysweep.checkpoint import owner
 from raysweep.errors import SweepFailed
+from raysweep.history.checkpoint import owner
+from raysweep.history.sweep_state import TrialRecord
 from raysweep.loop.controller import Controller, Decision
 from raysweep.loop.executor import Event, Executor, Reported, Returned, Share
 from raysweep.loop.failures import Kind, Tries, kind_of
@@ -27,7 +28,6 @@ from raysweep.loop.observers import Observer
 from raysweep.loop.recorder import Recorder
 from raysweep.loop.searcher import STOPPED, Remembering, Resumable
 from raysweep.loop.stopping import SweepLimits
-from raysweep.state import TrialRecord
 from raysweep.trial.actor import Run
 from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from raysweep import journal
 from raysweep.errors import NotFound
-from raysweep.journal import Event, Journal
+from raysweep.history import journal
+from raysweep.history.journal import Event, Journal
 from raysweep.storage import Storage
 
 Keys = list[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
-from raysweep.state import Result, TrialRecord
+from raysweep.history.sweep_state import Result, TrialRecord
 
 log = logging.getLogger(__name__)
 

@@ -18,12 +18,12 @@ from ray.tune.search import Searcher
 from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Quantized, Uniform
 from ray.tune.search.variant_generator import parse_spec_vars
 
-from raysweep.journal import to_json
+from raysweep.history.journal import to_json
+from raysweep.history.sweep_state import TrialRecord
 from raysweep.loop.random_grid_search import KeyPath, filled, name_of, value_at
 from raysweep.loop.searcher import STOPPED
 from raysweep.optuna_quiet import experiments_allowed, silent
-from raysweep.points import Point
-from raysweep.state import TrialRecord
+from raysweep.spec.initial_points import Point
 from raysweep.values import TRAINING_ITERATION, is_number
 
 log = logging.getLogger(__name__)

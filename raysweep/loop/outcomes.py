@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from raysweep import journal
-from raysweep.state import SweepState, TrialRecord
+from raysweep.history import journal
+from raysweep.history.sweep_state import SweepState, TrialRecord
 from raysweep.values import AUTOMATIC_METRICS, TIME_THIS_ITER_S
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
+from raysweep.history.results import Objective, best_trial
+from raysweep.history.sweep_state import ENDED, Result, SweepState, TrialRecord
 from raysweep.loop.observers import Observer
-from raysweep.results import Objective, best_trial
-from raysweep.state import ENDED, Result, SweepState, TrialRecord
 from raysweep.values import flat, is_number
 
 WIDTH = 160  # of an error's last line

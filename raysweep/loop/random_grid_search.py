@@ -14,9 +14,9 @@ from ray.tune.search import Searcher
 from ray.tune.search.sample import Domain
 from ray.tune.search.variant_generator import generate_variants, parse_spec_vars
 
-from raysweep.points import Point
-from raysweep.space import grids
-from raysweep.state import TrialRecord
+from raysweep.history.sweep_state import TrialRecord
+from raysweep.spec.initial_points import Point
+from raysweep.spec.space import grids
 
 KeyPath = tuple[Any, ...]  # the keys that lead to a parameter, and indices where lists are on the way
 

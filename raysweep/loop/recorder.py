@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from raysweep import checkpoint as checkpoints
-from raysweep import journal, unrecorded
-from raysweep.checkpoint import Checkpoint
 from raysweep.errors import StorageError
-from raysweep.journal import Journal
-from raysweep.lease import Lease
-from raysweep.state import Result, SweepState, TrialRecord
+from raysweep.history import checkpoint as checkpoints
+from raysweep.history import journal
+from raysweep.history.checkpoint import Checkpoint
+from raysweep.history.journal import Journal
+from raysweep.history.lease import Lease
+from raysweep.history.sweep_state import Result, SweepState, TrialRecord
+from raysweep.loop import adopt_results
 from raysweep.storage import Storage
 from raysweep.trial.session import Report
 from raysweep.values import is_number
@@ -59,7 +60,7 @@ class Recorder:
             while (saved := record.own_checkpoint) and not checkpoints.looks_whole(self._storage, saved):
                 log.warning("%s is damaged: trial %s goes on from an older one", saved.key, record.id)
                 self._write("damaged", trial=record.id, checkpoint=saved.key)
-        for record, report, config in unrecorded.find(self._storage, self.state):
+        for record, report, config in adopt_results.find(self._storage, self.state):
             self.reported(record.id, report, config, adopted=True)
 
     def end(self, status: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-from raysweep.state import TrialRecord
+from raysweep.history.sweep_state import TrialRecord
 
 # Key that the loop adds to the last result of a trial that ended before it was complete: stopped by a scheduler, by a
 # limit or by nan, or without room anywhere. A searcher that knows it does not take an early value for a final one.

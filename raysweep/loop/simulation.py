@@ -25,20 +25,21 @@ from typing import Any
 from ray import tune
 from ray.exceptions import RayActorError
 
-from raysweep import checkpoint as checkpoints
-from raysweep import journal, ray_private
-from raysweep.checkpoint import Checkpoint
-from raysweep.flags import Flags
-from raysweep.journal import Journal
+from raysweep import ray_private
+from raysweep.history import checkpoint as checkpoints
+from raysweep.history import journal
+from raysweep.history.checkpoint import Checkpoint
+from raysweep.history.journal import Journal
+from raysweep.history.sweep_state import SweepState
 from raysweep.loop.assemble import Assembly
 from raysweep.loop.executor import Event, Failed, Reported, Returned, Share
 from raysweep.loop.memory import MemoryJournal, MemoryStorage
 from raysweep.loop.observers import Observer
 from raysweep.loop.outcomes import Fault, Outcome, Recorded, Step
 from raysweep.loop.recorder import Recorder
-from raysweep.state import SweepState
+from raysweep.spec.flags import Flags
+from raysweep.spec.sweep import Sweep
 from raysweep.storage import Storage
-from raysweep.sweep import Sweep
 from raysweep.trial.actor import NotFinite, Run, Unreported
 from raysweep.trial.metrics import plain_metrics
 from raysweep.trial.session import HOST, Report

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from raysweep.state import TrialRecord
+from raysweep.history.sweep_state import TrialRecord
 from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION, finite
 
 SAME_FAILURES = 3  # trials that fail the same way, and none that reported: the rest would fail so, too

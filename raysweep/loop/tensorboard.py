@@ -24,9 +24,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from raysweep.errors import StorageError
-from raysweep.journal import plain
+from raysweep.history.journal import plain
+from raysweep.history.sweep_state import Result, SweepState, TrialRecord
 from raysweep.loop.observers import Observer
-from raysweep.state import Result, SweepState, TrialRecord
 from raysweep.storage import Storage
 from raysweep.values import flat, is_number
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import ray
 
-from raysweep import checkpoint as checkpoints
-from raysweep.checkpoint import Checkpoint
+from raysweep.history import checkpoint as checkpoints
+from raysweep.history.checkpoint import Checkpoint
 from raysweep.storage import Storage
 from raysweep.trial.session import Report, Session, enter
 from raysweep.values import finite, takes_data

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from raysweep import checkpoint as checkpoints
-from raysweep import journal
-from raysweep.checkpoint import Checkpoint
+from raysweep.history import checkpoint as checkpoints
+from raysweep.history import journal
+from raysweep.history.checkpoint import Checkpoint
 from raysweep.storage import Storage
 from raysweep.trial.metrics import Metric, plain_metrics
 from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S, TRAINING_ITERATION, finite

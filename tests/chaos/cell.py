@@ -15,12 +15,12 @@ from typing import Any
 
 import psutil
 
-from raysweep import checkpoint, journal, lease
+from raysweep.clusters import local
 from raysweep.errors import StorageError
-from raysweep.state import ENDED, SweepState
+from raysweep.history import checkpoint, journal, lease
+from raysweep.history.sweep_state import ENDED, SweepState
+from raysweep.spec.sweep import strategies
 from raysweep.storage import Storage, open_storage
-from raysweep.sweep import strategies
-from raysweep.targets import local
 from tests.ray_project import Project
 
 STRATEGIES = ("random_search", "tpe", "asha", "tpe_asha", "hyperband", "pbt")

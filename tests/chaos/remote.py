@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import psutil
 import pytest
 
-from raysweep.state import SweepState
+from raysweep.history.sweep_state import SweepState
 from raysweep.storage import open_storage
 from tests.chaos.cell import Cell, Verdict, until
 from tests.chaos.conftest import trials

@@ -8,7 +8,7 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from raysweep.state import SweepState
+from raysweep.history.sweep_state import SweepState
 from tests.chaos.cell import until
 from tests.chaos.conftest import Make
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from raysweep.checkpoint import MARKER, STATE
-from raysweep.state import SweepState
-from raysweep.targets import store
+from raysweep.clusters.shared import s3_keys
+from raysweep.history.checkpoint import MARKER, STATE
+from raysweep.history.sweep_state import SweepState
 from tests.chaos.cell import chosen, until
 from tests.chaos.remote import SIDE_BY_SIDE, RemoteCell, busiest, hit, in_groups, leftovers
 from tests.chaos.test_processes import Judge
@@ -40,7 +40,7 @@ def make(docker_cluster: DockerProject, tmp_path: Path, request: pytest.FixtureR
         folder = tmp_path / uuid.uuid4().hex[:6]
         gate = f"gates/{tmp_path.name}-{chosen().index(strategy) // SIDE_BY_SIDE}"
         settings = {"pace": 0.5, "gate": gate, "flags": LIGHT} | more
-        return RemoteCell(docker_cluster, fault, strategy, store.STORAGE, folder, **settings)
+        return RemoteCell(docker_cluster, fault, strategy, s3_keys.STORAGE, folder, **settings)
 
     return cell
 

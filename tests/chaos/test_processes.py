@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from raysweep import checkpoint
-from raysweep.checkpoint import Checkpoint
-from raysweep.state import SweepState
+from raysweep.history import checkpoint
+from raysweep.history.checkpoint import Checkpoint
+from raysweep.history.sweep_state import SweepState
 from tests.chaos.cell import Cell, Verdict, until
 from tests.chaos.conftest import Make
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import psutil
 import pytest
 
-from raysweep.state import SweepState
+from raysweep.history.sweep_state import SweepState
 from tests.chaos import task
 from tests.chaos.cell import TOGETHER, Cell, Verdict, until
 from tests.chaos.conftest import Make

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from raysweep import journal
-from raysweep.state import SweepState
+from raysweep.clusters.shared import s3_keys
+from raysweep.history import journal
+from raysweep.history.sweep_state import SweepState
 from raysweep.storage import Storage, open_storage
-from raysweep.targets import store
 from tests.ray_project import ROOT, Project, make_project
 
 IMAGE = os.environ.get("RAYSWEEP_IMAGE", "raysweep:local")
@@ -111,7 +111,7 @@ class DockerProject(Project):
 
     def sweep(self, name: str) -> Storage:
         """Where a sweep is in the cluster's own store."""
-        return open_storage(f"{store.STORAGE}/{name}")
+        return open_storage(f"{s3_keys.STORAGE}/{name}")
 
 
 def events_of(place: Storage) -> list[dict[str, Any]]:
@@ -164,7 +164,7 @@ def running_cluster(project: DockerProject) -> Iterator[DockerProject]:
     started = project.up("--workers", "2", "--num-cpus", "1")  # so a trial for each worker, on any machine
     assert started.returncode == 0, started.stdout
     own = project.cluster
-    os.environ |= store.environment(own.endpoint, Path(own.credentials_path))
+    os.environ |= s3_keys.environment(own.endpoint, Path(own.credentials_path))
     try:
         yield project
     finally:

@@ -17,11 +17,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from raysweep import capacity, checkpoint
-from raysweep.dashboard import Answer, ask
-from raysweep.state import SweepState
-from raysweep.sweep import strategies
-from raysweep.targets import docker as target
+from raysweep.clusters import docker as target
+from raysweep.clusters.ping import Answer, ask
+from raysweep.driver import capacity
+from raysweep.history import checkpoint
+from raysweep.history.sweep_state import SweepState
+from raysweep.spec.sweep import strategies
 from tests.docker.conftest import IMAGE, DockerProject, docker, events_of, log_of, state_of, wait_for_results
 from tests.ray_project import free_ports
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from raysweep import checkpoint, note
-from raysweep.state import SweepState
+from raysweep.history import checkpoint, resubmit_ticket
+from raysweep.history.sweep_state import SweepState
 from raysweep.storage import Storage, open_storage
 from tests.docker.conftest import DEADLINE_S, DockerProject, docker, events_of, log_of, state_of, wait_for_results
 
@@ -53,9 +53,9 @@ def check_continued(before: SweepState, after: list[dict[str, Any]], trial: str)
 
 def wait_until_no_job_is_left(project: DockerProject) -> None:
     """Returns when no note is there of a job that would be brought back, and all jobs ended well."""
-    notes = open_storage(project.execute("keeper", "printenv", note.JOBS))
+    notes = open_storage(project.execute("keeper", "printenv", resubmit_ticket.JOBS))
     limit = time.monotonic() + DEADLINE_S
-    while left := note.read(notes):
+    while left := resubmit_ticket.read(notes):
         assert time.monotonic() < limit, left
         time.sleep(1)
     rows = [row.split() for row in project.run("status").stdout.splitlines()[1:]]

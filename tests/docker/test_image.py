@@ -18,7 +18,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from raysweep.targets import store
+from raysweep.clusters.shared import s3_keys
 from tests.docker.conftest import IMAGE, STORE_IMAGE, docker
 from tests.ray_project import ROOT
 
@@ -155,7 +155,7 @@ def store_container(tmp_path: Path) -> Iterator[str]:
     """A store as its image starts it, with one identity for one bucket, and nothing published."""
     name = f"raysweep-store-test-{time.monotonic_ns()}"
     identities = tmp_path / "identities.json"
-    identities.write_text(store.new_keys()[store.IDENTITIES])
+    identities.write_text(s3_keys.new_keys()[s3_keys.IDENTITIES])
     identities.chmod(0o644)
     docker("run", "--detach", "--name", name, *CLOSED, "--tmpfs", "/data:mode=1777",
            "--volume", f"{identities}:/run/secrets/s3_identities:ro", STORE_IMAGE)  # fmt: skip
@@ -194,7 +194,7 @@ def test_nobody_can_give_the_store_an_identity(store_container: str) -> None:
                 call(field(1, identity), timeout=10)
             assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     once = Config(retries={"total_max_attempts": 1})
-    intruder = {"aws_access_key_id": "INTRUDER", "aws_secret_access_key": "SECRET", "region_name": store.REGION}
+    intruder = {"aws_access_key_id": "INTRUDER", "aws_secret_access_key": "SECRET", "region_name": s3_keys.REGION}
     s3 = boto3.client("s3", endpoint_url=f"http://{host}:8333", config=once, **intruder)
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
         s3.list_buckets()

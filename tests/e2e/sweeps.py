@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from raysweep import checkpoint, journal
-from raysweep.state import SweepState
+from raysweep.history import checkpoint, journal
+from raysweep.history.sweep_state import SweepState
 from raysweep.storage import open_storage
 from tests.ray_project import Project
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from raysweep.results import read
+from raysweep.history.results import read
 from tests.e2e.sweeps import submit
 from tests.ray_project import Project
 from tests.tasks.test_mnist import DEBIAN, needs_debians_files

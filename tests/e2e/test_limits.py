@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from raysweep.state import SweepState
+from raysweep.history.sweep_state import SweepState
 from tests.e2e.sweeps import add_task, events_of, submit
 from tests.ray_project import Project
 

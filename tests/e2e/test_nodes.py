@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from raysweep.clusters.shared import processes
 from raysweep.storage import open_storage
-from raysweep.targets import processes
 from tests.ray_project import ROOT, clean_environment, free_ports
 
 HIDDEN, SHARED = "hidden", "shared"

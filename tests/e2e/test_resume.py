@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from raysweep.state import SweepState
+from raysweep.history.sweep_state import SweepState
 from tests.e2e.sweeps import DEADLINE_S, check_resume, events_of, wait_for
 from tests.ray_project import Project
 

@@ -19,8 +19,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from raysweep import checkpoint, journal
-from raysweep.state import SweepState
+from raysweep.history import checkpoint, journal
+from raysweep.history.sweep_state import SweepState
 from raysweep.storage import open_storage
 from tests import s3
 from tests.e2e.sweeps import add_task, submit

@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from raysweep.results import read
-from raysweep.targets import processes
+from raysweep.clusters.shared import processes
+from raysweep.history.results import read
 from tests.e2e.sweeps import DEADLINE_S, add_task, events_of, start, wait_for
 from tests.ray_project import Project, free_ports
-from tests.test_cluster import LOOPBACK, RAY_INIT
+from tests.clusters.test_lifecycle import LOOPBACK, RAY_INIT
 
 # Its state is all that a trial sees of its environment; the second iteration waits until the test has looked around.
 SPY_TASK = """

@@ -6,7 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from raysweep.state import SweepState
+from raysweep.history.sweep_state import SweepState
 from tests.e2e.sweeps import DEADLINE_S, add_paced_task, events_of, start, wait_for
 from tests.ray_project import Project
 

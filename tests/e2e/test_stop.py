@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raysweep.state import SweepState
+from raysweep.history.sweep_state import SweepState
 from tests.e2e.sweeps import DEADLINE_S, add_paced_task, check_paths, check_resume, events_of, start, submit, wait_for
 from tests.ray_project import Project
 

@@ -22,14 +22,14 @@ from ray import tune
 
 import raysweep
 from jobs import tpe_asha
-from raysweep import checkpoint, journal
+from raysweep.history import checkpoint, journal
+from raysweep.history.results import SweepResults, read
+from raysweep.history.sweep_state import SweepState
 from raysweep.loop.recorder import KEEP_LAST, Recorder
-from raysweep.points import Point
-from raysweep.results import SweepResults, read
-from raysweep.state import SweepState
+from raysweep.spec.initial_points import Point
+from raysweep.spec.sweep import Sweep, strategies, strategy
+from raysweep.spec.task import load
 from raysweep.storage import open_storage
-from raysweep.sweep import Sweep, strategies, strategy
-from raysweep.task import load
 from tasks import digits
 from tests.tasks.session import Session
 

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raysweep import client, cluster, journal
-from raysweep.state import SweepState
+from raysweep.clusters import lifecycle
+from raysweep.clusters.kubernetes.api import Kube, open_cluster
+from raysweep.clusters.shared import s3_keys
+from raysweep.clusters.targets import Cluster
+from raysweep.history import journal
+from raysweep.history.sweep_state import SweepState
 from raysweep.storage import open_storage
-from raysweep.targets import Cluster, store
-from raysweep.targets.kubernetes import Kube, open_cluster
+from raysweep.submit import ray_jobs
 from tests.ray_project import ROOT, ray_env
 
 NAMESPACE = "raysweep"
@@ -74,13 +77,13 @@ class KindProject:
             timeout=900,
         )
 
-    def jobs(self) -> dict[str, client.Job]:
+    def jobs(self) -> dict[str, ray_jobs.Job]:
         """What `raysweep status` lists, by submission id."""
-        return {job.id: job for job in client.jobs(self.folder)}
+        return {job.id: job for job in ray_jobs.jobs(self.folder)}
 
     @functools.cached_property
     def cluster(self) -> Cluster:
-        found = cluster.read(self.folder)
+        found = lifecycle.read(self.folder)
         assert found
         return found
 
@@ -116,7 +119,7 @@ class KindProject:
 
     def state(self, name: str) -> SweepState:
         """What the sweep's journal says, read from the store as this machine sees it."""
-        os.environ.update(store.environment(self.cluster.endpoint, Path(self.cluster.credentials_path)))
+        os.environ.update(s3_keys.environment(self.cluster.endpoint, Path(self.cluster.credentials_path)))
         return SweepState(journal.read(open_storage(self.cluster.storage).child(name)))
 
     def results(self, name: str) -> int:

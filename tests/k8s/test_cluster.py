@@ -12,7 +12,9 @@ import psutil
 import pytest
 import yaml
 
-from raysweep.targets import answers, manifests, processes, raycluster
+from raysweep.clusters.kubernetes import manifests, raycluster
+from raysweep.clusters.shared import processes
+from raysweep.clusters.targets import answers
 from tests.k8s.kind_project import KindProject
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raysweep import checkpoint, journal
+from raysweep.clusters.kubernetes import manifests, plan
+from raysweep.history import checkpoint, journal
+from raysweep.spec.sweep import strategies
 from raysweep.storage import open_storage
-from raysweep.sweep import strategies
-from raysweep.targets import manifests, plan, rayjob
+from raysweep.submit import rayjob
 from tests.k8s.kind_project import KindProject, eventually, slow_task
 
 full = pytest.mark.full

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raysweep.targets import manifests
-from raysweep.targets.kubernetes import Kube
+from raysweep.clusters.kubernetes import manifests
+from raysweep.clusters.kubernetes.api import Kube
 from tests.k8s.conftest import checkout
 from tests.k8s.kind_project import KindProject, eventually
 from tests.s3 import free_ports

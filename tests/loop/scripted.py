@@ -11,9 +11,10 @@ from ray import tune
 from ray.exceptions import ActorDiedError
 from ray.tune.schedulers import FIFOScheduler
 
-from raysweep import journal
-from raysweep.checkpoint import save
-from raysweep.journal import Journal
+from raysweep.history import journal
+from raysweep.history.checkpoint import save
+from raysweep.history.journal import Journal
+from raysweep.history.sweep_state import SweepState
 from raysweep.loop.controller import Controller
 from raysweep.loop.executor import Event, Failed, Reported, Share
 from raysweep.loop.loop import Loop, Plan
@@ -22,7 +23,6 @@ from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.recorder import Recorder
 from raysweep.loop.scheduler import Scheduler
 from raysweep.loop.stopping import TrialLimits
-from raysweep.state import SweepState
 from raysweep.storage import Storage
 from raysweep.trial.actor import Run
 from raysweep.trial.session import Report

@@ -8,13 +8,13 @@ from typing import Any
 
 from ray import tune
 
-from raysweep import journal
-from raysweep.flags import Flags
+from raysweep.history import journal
+from raysweep.history.sweep_state import SweepState
 from raysweep.loop.memory import MemoryStorage
 from raysweep.loop.simulation import Step, simulate
-from raysweep.state import SweepState
-from raysweep.sweep import Sweep, knobs_of, strategy
-from raysweep.task import Task
+from raysweep.spec.flags import Flags
+from raysweep.spec.sweep import Sweep, knobs_of, strategy
+from raysweep.spec.task import Task
 
 SPACE = {"x": tune.uniform(-1.0, 1.0), "width": tune.choice([1, 2, 3])}
 TASK = Task("bowl", lambda config: None, SPACE, "loss", "min", 9, mutable=("x",))

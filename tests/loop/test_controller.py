@@ -21,13 +21,13 @@ from ray.tune.schedulers import (
 )
 from ray.tune.schedulers.pb2 import PB2
 
-from raysweep.checkpoint import Checkpoint, owner
+from raysweep.history.checkpoint import Checkpoint, owner
+from raysweep.history.sweep_state import SweepState
 from raysweep.loop.controller import Controller, Decision
 from raysweep.loop.recorder import KEEP_LAST, Recorder
 from raysweep.loop.scheduler import Scheduler
 from raysweep.loop.stopping import TrialLimits
 from raysweep.ray_private import one_bracket
-from raysweep.state import SweepState
 
 MAX_T, TRIALS, METRIC = 9, 18, "accuracy"
 ENDS = (Decision.STOP, Decision.COMPLETE)

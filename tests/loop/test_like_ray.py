@@ -28,11 +28,11 @@ from ray.tune.schedulers import (
 )
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
-from raysweep import local_ray
+from raysweep.driver import local_ray
 from raysweep.loop.simulation import Step, simulate
-from raysweep.points import Point
-from raysweep.sweep import Sweep
-from raysweep.task import Task
+from raysweep.spec.initial_points import Point
+from raysweep.spec.sweep import Sweep
+from raysweep.spec.task import Task
 from tests.loop.sweeps import draw
 
 LAST, SEED = 9, 3

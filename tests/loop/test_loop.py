@@ -10,11 +10,11 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from raysweep.errors import SweepFailed
-from raysweep.flags import Flags
 from raysweep.loop.memory import MemoryStorage
 from raysweep.loop.observers import Observer
 from raysweep.loop.simulation import Fault, Simulation, Step, simulate
-from raysweep.sweep import strategies
+from raysweep.spec.flags import Flags
+from raysweep.spec.sweep import strategies
 from tests.loop.sweeps import asked, bowl, config_of, draw, events_of, killed_after, run, table
 
 ENDED = ("finished", "stopped", "failed", "infeasible")

@@ -23,13 +23,13 @@ from optuna.trial import TrialState
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch as RayOptunaSearch
 
-from raysweep.journal import to_json
+from raysweep.history.journal import to_json
+from raysweep.history.sweep_state import SweepState
 from raysweep.loop.optuna_search import OptunaSearch, index_of
 from raysweep.loop.searcher import STOPPED, Remembering, Resumable
-from raysweep.points import Point
-from raysweep.state import SweepState
-from raysweep.sweep import Sweep, knobs_of, strategy
-from raysweep.task import Task
+from raysweep.spec.initial_points import Point
+from raysweep.spec.sweep import Sweep, knobs_of, strategy
+from raysweep.spec.task import Task
 
 SPACE = {
     "lr": tune.loguniform(1e-4, 1e-1),

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from raysweep.history.sweep_state import SweepState
 from raysweep.loop import progress
 from raysweep.loop.progress import CONFIG_WIDTH, Progress
-from raysweep.state import SweepState
 
 TOTAL, ITERATIONS = 4, 10
 RESULT = {"trial": "00000", "iteration": 1, "metrics": {"accuracy": 0.9}, "checkpoint": None, "node": "n"}

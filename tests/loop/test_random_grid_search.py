@@ -10,9 +10,9 @@ import torch
 from ray import tune
 from ray.tune.search import Searcher
 
+from raysweep.history.sweep_state import TrialRecord
 from raysweep.loop.random_grid_search import Variants, value_at
-from raysweep.points import Point
-from raysweep.state import TrialRecord
+from raysweep.spec.initial_points import Point
 
 SPACE = {
     "lr": tune.loguniform(1e-4, 1e-1),

@@ -12,7 +12,7 @@ import pytest
 from ray import tune
 
 import raysweep
-from raysweep import checkpoint, results
+from raysweep.history import checkpoint, results
 from raysweep.storage import open_storage
 
 X = {"x": tune.uniform(0.0, 1.0)}

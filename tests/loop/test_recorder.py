@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raysweep import checkpoint, journal
-from raysweep.checkpoint import Checkpoint
 from raysweep.errors import StorageError, SweepFailed
-from raysweep.journal import Event, Journal
+from raysweep.history import checkpoint, journal
+from raysweep.history.checkpoint import Checkpoint
+from raysweep.history.journal import Event, Journal
+from raysweep.history.sweep_state import SweepState
 from raysweep.loop.recorder import KEEP_LAST, Recorder
-from raysweep.state import SweepState
 from raysweep.storage import FolderStorage, Storage
 from raysweep.trial import session as sessions
 from raysweep.trial.session import Report, Session

@@ -3,8 +3,8 @@
 import pytest
 from ray.tune.schedulers import FIFOScheduler, MedianStoppingRule
 
-from raysweep import journal
-from raysweep.checkpoint import owner
+from raysweep.history import journal
+from raysweep.history.checkpoint import owner
 from raysweep.loop.executor import Returned
 from raysweep.storage import FolderStorage
 from raysweep.trial import session as sessions

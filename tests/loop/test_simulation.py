@@ -5,8 +5,8 @@ import math
 import pytest
 from ray.exceptions import RayActorError
 
-from raysweep import checkpoint, journal
 from raysweep.errors import NotFound
+from raysweep.history import checkpoint, journal
 from raysweep.loop.executor import Failed, Reported, Returned
 from raysweep.loop.memory import MemoryJournal, MemoryStorage
 from raysweep.loop.observers import Observer

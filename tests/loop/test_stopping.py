@@ -6,9 +6,9 @@ import math
 
 import pytest
 
+from raysweep.history.sweep_state import TrialRecord
 from raysweep.loop.failures import Kind
 from raysweep.loop.stopping import FIRST_S, SweepLimits, TrialLimits
-from raysweep.state import TrialRecord
 
 
 def result(iteration=1, seconds=1.0, **metrics):

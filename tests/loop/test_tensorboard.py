@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from raysweep.errors import Unavailable
+from raysweep.history.sweep_state import SweepState
 from raysweep.loop import tensorboard
 from raysweep.loop.tensorboard import TensorBoard
-from raysweep.state import SweepState
 from raysweep.storage import FolderStorage
 
 CONFIG = {"lr": 0.01, "layers": [32, 64], "head": {"act": "relu"}}
@@ -387,7 +387,7 @@ def test_nothing_is_kept_of_a_trial_that_has_ended(tmp_path, monkeypatch):
 def test_nothing_is_imported_before_the_first_result_and_torch_never(tmp_path):
     script = f"""
 import sys
-from raysweep.state import SweepState
+from raysweep.history.sweep_state import SweepState
 from raysweep.storage import FolderStorage
 from raysweep.loop.tensorboard import TensorBoard
 state = SweepState([{{"seq": 1, "type": "suggest", "trial": "0", "config": {{"lr": 1.0}}}}])

@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from raysweep.targets import manifests
+from raysweep.clusters.kubernetes import manifests
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(path.parent.name for path in (ROOT / "k8s" / "overlays").glob("*/kustomization.yaml"))

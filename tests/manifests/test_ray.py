@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raysweep.targets import manifests, plan
+from raysweep.clusters.kubernetes import manifests, plan
 from tests.manifests.rendered import OVERLAYS, ROOT, Object, ray_clusters, render
 
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)

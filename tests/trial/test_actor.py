@@ -11,8 +11,8 @@ import ray
 import torch
 
 import raysweep
-from raysweep import checkpoint
-from raysweep.checkpoint import STATE
+from raysweep.history import checkpoint
+from raysweep.history.checkpoint import STATE
 from raysweep.storage import FolderStorage
 from raysweep.trial import actor as actors
 from raysweep.trial.actor import NotFinite, Over, Run, TrialActor, TrialSpec, Unreported

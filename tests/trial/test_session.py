@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 import raysweep
-from raysweep import checkpoint
 from raysweep.errors import Unavailable
+from raysweep.history import checkpoint
 from raysweep.storage import FolderStorage
 from raysweep.trial import session as sessions
 from raysweep.trial.session import Session

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from raysweep.clusters import vm_config
 from raysweep.errors import BadInput
-from raysweep.targets import vm_config
 
 ROOT = Path(__file__).parents[2]
 CONFIG = vm_config.read(ROOT / "cluster.yaml")

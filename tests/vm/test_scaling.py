@@ -22,7 +22,8 @@ import pytest
 from ray._private.services import get_node_ip_address
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
-from raysweep.targets import processes, vm_config
+from raysweep.clusters import vm_config
+from raysweep.clusters.shared import processes
 from tests.s3 import S3Server, free_ports
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
+from raysweep.clusters import aws, vm_config
+from raysweep.clusters.targets import Options
 from raysweep.errors import BadInput
-from raysweep.targets import Options, aws, vm_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from raysweep.clusters.shared.s3_keys import STORAGE
 from raysweep.storage import Storage, open_storage
-from raysweep.targets.store import STORAGE
 from tests.chaos.plain import sweep
 
 BEFORE = 12  # steps

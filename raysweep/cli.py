@@ -1,0 +1,320 @@
+"""The command line: `raysweep` (or `python -m raysweep`) run in the project's folder.
+
+Ray is imported inside the commands that need it: `--help` and `list` answer at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from raysweep.clusters import lifecycle
+from raysweep.clusters.shared.s3_keys import environment
+from raysweep.clusters.targets import TARGETS, Cluster, Options, load, parts
+from raysweep.errors import BadInput, ClusterError, RaysweepError
+from raysweep.spec.flags import nearest
+from raysweep.submit import ray_jobs
+from raysweep.submit.connection import storage as place
+
+
+class Group(click.Group):
+    """Prints what this package raises as `error: …`, each problem on its own line, and exits with its code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RaysweepError as error:
+            problems = error.problems if isinstance(error, BadInput) else (str(error),)
+            for problem in problems:
+                click.echo(f"error: {problem}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
+    """Run every Ray Tune strategy as a job, from a laptop to a GPU cluster.
+
+    \b
+    raysweep cluster up                                    a Ray cluster on this machine
+    raysweep submit asha --task digits --name first        a sweep on it, followed to its end
+    raysweep cluster down
+
+    Exit code: 0 all well; 1 it ran and failed; 2 what was asked cannot be done, and nothing was started.
+    """  # noqa: D301 - click wants the character, not its name
+
+
+@cli.group("cluster")
+def cluster_group() -> None:
+    """Start and stop the Ray cluster of this project."""
+
+
+@cluster_group.command()
+@click.option("--target", type=click.Choice(TARGETS), default="local", show_default=True, help="Where it runs.")
+@click.option("--port", type=int, help="local: port of `ray.init`. Default: 6379.")
+@click.option("--dashboard-port", type=int, help="Port of the dashboard and the jobs. Default: 8265.")
+@click.option("--s3-port", type=int, help="Port of the S3 store. Default: 8333.")
+@click.option("--workers", type=int, help="Nodes that run trials; the most of them where they come and go.")
+@click.option("--num-cpus", type=click.IntRange(min=1), help="CPUs that Ray may hand out, on each node. Default: all.")
+@click.option("--memory", help="Limit of each worker. Default: 4g; Kubernetes: the overlay's, such as 4Gi.")
+@click.option("--gpus", is_flag=True, default=None, help="docker: give this machine's GPUs to the workers.")
+@click.option("--context", help="k8s: context of the kubeconfig. Default: the current one.")
+@click.option("--overlay", help="k8s: a folder of k8s/overlays, or your own. Default: gpu.")
+def up(target: str, **options: Any) -> None:
+    """Start the cluster; harmless if it is up.
+
+    Behind a token (.raysweep/token); the targets local and docker are reached from this machine only.
+    """
+    began = time.monotonic()
+    found, was_up = lifecycle.up(Path.cwd(), target, Options(**options))
+    state = "is already up" if was_up else f"is up after {time.monotonic() - began:.1f} s"
+    click.echo(f"the {found.target} cluster {state}\n{_addresses(found)}")
+    if was_up and (given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]):
+        click.echo(
+            f"{', '.join(given)}: changed nothing, since it was up; `make scale WORKERS=n` changes the number of"
+            " workers, everything else is for `make cluster-down` and `make cluster-up`"
+        )
+
+
+@cluster_group.command()
+@click.option("--volumes", is_flag=True, help="Remove what its S3 store holds, too.")
+@click.option("--forget", is_flag=True, help="Only drop the record of a cluster that can no longer be reached.")
+def down(volumes: bool, forget: bool) -> None:
+    """Stop the cluster and whatever runs on it; harmless if there is none. The sweeps' storage stays."""
+    began = time.monotonic()
+    ended = lifecycle.down(Path.cwd(), volumes, forget)
+    if ended is None:
+        click.echo("there is no cluster: nothing to do")
+        return
+    found, what = ended
+    click.echo(f"the {found.target} cluster is down after {time.monotonic() - began:.1f} s: {what} ended")
+
+
+@cluster_group.command()
+@click.argument("workers", type=int)
+def scale(workers: int) -> None:
+    """Change the number of nodes that run trials; the others go on undisturbed."""
+    lifecycle.scale(Path.cwd(), workers)
+    click.echo(f"the cluster has {workers} workers")
+
+
+@cluster_group.command("logs")
+@click.option("--follow/--no-follow", default=False, help="Keep printing until Ctrl-C.")
+def cluster_logs(follow: bool) -> None:
+    """Print the end of what the cluster's own processes wrote; `raysweep logs` is for jobs."""
+    sys.exit(lifecycle.logs(Path.cwd(), follow))
+
+
+@cluster_group.command("status")
+def cluster_status() -> None:
+    """Say whether the cluster is up, and how to reach it. Exit code 0 if it is, 1 if not."""
+    found = lifecycle.status(Path.cwd())
+    if found is None:
+        click.echo("there is no cluster: start one with `make cluster-up`")
+    elif not found[1]:
+        restarts = "brings it up again" if load(found[0].target).LASTING else "replaces it"
+        click.echo(f"the {found[0].target} cluster has died: `make cluster-up TARGET={found[0].target}` {restarts}")
+    else:
+        click.echo(f"the {found[0].target} cluster is up\n{_addresses(found[0])}")
+    if found:
+        click.echo("".join(f"  {line}\n" for line in parts(found[0])), nl=False)
+    sys.exit(0 if found and found[1] else 1)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("strategy")
+@click.option("--task", help="What is tuned: a file of tasks/, or your own module.")
+@click.option("--name", help="Name of the sweep in the storage, and of the job.")
+@click.option("--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
+@click.option("--data", help="The task's data: a folder or s3://bucket/prefix.")
+@click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
+def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str | None) -> None:
+    """Run a strategy on the cluster, and exit with its code.
+
+    Other flags go to the job as they are; `python jobs/STRATEGY.py --help` lists them. Ctrl-C detaches, and the
+    job goes on.
+    """
+    _refuse_unknown(strategy)
+    sys.exit(ray_jobs.submit(Path.cwd(), strategy, arguments, follow=follow, **flags))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("strategy")
+@click.option("--name", required=True, help="Name of the sweep in the storage; it is continued if it exists.")
+@click.option("--storage", help="s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
+@click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
+@click.option("--queue", help="Of Kueue: wait there until there is room for all workers, which do not scale then.")
+@click.option("--deadline", type=click.IntRange(min=60), help="Seconds after which it is ended. Default: a week.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
+def rayjob(
+    strategy: str, name: str, storage: str | None, arguments: tuple[str, ...], follow: bool, **asked: Any
+) -> None:
+    """Run a strategy as a RayJob, on a Kubernetes cluster of its own that goes with it.
+
+    Results and log stay in the storage. What fails is tried again on a new cluster, and continued.
+    """
+    from raysweep.submit import rayjob as rayjobs
+
+    _refuse_unknown(strategy)
+    here = Path.cwd()
+    found, where = lifecycle.existing(here), place(here, storage)
+    sys.exit(rayjobs.run(here, found, strategy, name, arguments, where, follow, **asked))
+
+
+@cli.command()
+def dashboard() -> None:
+    """Print the dashboard's address and how to log in; brings it to this machine again if that has ended."""
+    found = lifecycle.existing(Path.cwd())
+    if not load(found.target).healthy(found):
+        raise ClusterError(f"the {found.target} cluster does not answer: see `make cluster-status`")
+    click.echo(f"{found.dashboard}  log in: paste the token of {found.token_path}")
+
+
+@cli.command()
+@click.argument("name", required=False)
+def status(name: str | None) -> None:
+    """List the jobs, newest first; with NAME those of that sweep."""
+    found = ray_jobs.jobs(Path.cwd(), name)
+    rows: list[tuple[str, ...]] = [("JOB", "STATUS", "EXIT", "SECONDS", "TASK", "NAME")]
+    for job in found:
+        seconds = f"{(job.ended or time.time()) - job.started:.0f}"
+        code = "" if job.exit_code is None else str(job.exit_code)
+        rows.append((job.id, job.status, code, seconds, job.task, job.name))
+    click.echo(_table(rows) if found else "no jobs")
+
+
+@cli.command()
+@click.argument("job")
+@click.option("--follow/--no-follow", default=False, help="Keep printing until the job ends; exit with its code.")
+def logs(job: str, follow: bool) -> None:
+    """Print the log of a job.
+
+    JOB is a submission id, or the name of a sweep: its newest job.
+    """
+    sys.exit(ray_jobs.logs(Path.cwd(), job, follow))
+
+
+@cli.command()
+@click.argument("job")
+def stop(job: str) -> None:
+    """Stop a job; the sweep saves itself first.
+
+    JOB is a submission id, or the name of a sweep: its newest job.
+    """
+    ended, was_running = ray_jobs.stop(Path.cwd(), job)
+    click.echo(f"{ended.id}: {ended.status}" + ("" if was_running else " (it had ended before)"))
+
+
+@cli.command("list")
+def list_() -> None:
+    """List the strategies of jobs/ and the tasks of tasks/."""
+    for title, folder in (("strategies", "jobs"), ("tasks", "tasks")):
+        click.echo(f"{title}:")
+        click.echo(_table([(f"  {name}", about) for name, about in _catalogue(folder)]) or "  none in this folder")
+
+
+_storage = click.option(
+    "--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's."
+)
+
+
+@cli.command("results")
+@click.argument("name", required=False)
+@_storage
+@click.option("--top", default=10, show_default=True, help="How many trials to show, the best first.")
+def results_(name: str | None, storage: str | None, top: int) -> None:
+    """Show what a sweep found, running or ended; without NAME the sweeps of the storage."""
+    from raysweep.history import results
+
+    where = place(Path.cwd(), storage)
+    if name is None:
+        click.echo("\n".join(results.names(where)) or f"no sweeps in {where}")
+        return
+    found = results.read(name, where)
+    click.echo(results.ranked(found).head(top).to_string(index=False))
+    click.echo(results.summary(found))
+
+
+@cli.command("predict")
+@click.argument("name")
+@_storage
+@click.option("--image", type=click.Path(path_type=Path), help="A picture, such as a PNG of a digit.")
+@click.option("--array", type=click.Path(path_type=Path), help="An .npy file of one or more inputs.")
+def predict_(name: str, storage: str | None, image: Path | None, array: Path | None) -> None:
+    """Predict with the best checkpoint of a sweep: class and probability of each input."""
+    from raysweep.history import results
+    from raysweep.history.predict import predict
+
+    found = results.read(name, place(Path.cwd(), storage))
+    for prediction in predict(found, image, array):
+        click.echo(f"class {prediction.label}  probability {prediction.probability:.3f}")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--to", help="A folder or s3://bucket/prefix. Default: data/FOLDER in the storage.")
+@_storage
+def upload(folder: Path, to: str | None, storage: str | None) -> None:
+    """Copy a data set into the storage, where the cluster's jobs can read it."""
+    from raysweep.storage.dataset import upload
+
+    here = Path.cwd()
+    where = place(here, to) if to else f"{place(here, storage)}/data/{folder.resolve().name}"
+    keys = upload(folder, where)
+    click.echo(f"{len(keys)} files uploaded; give jobs `--data {where}`")
+
+
+def _refuse_unknown(strategy: str) -> None:
+    known = [name for name, _ in _catalogue("jobs")]
+    if strategy not in known:
+        raise BadInput(f"there is no strategy `{strategy}`{nearest(strategy, known)}: choose one of {', '.join(known)}")
+
+
+def _catalogue(folder: str) -> list[tuple[str, str]]:
+    """Name and first docstring line of every module in a folder; read, not imported."""
+    files = sorted(path for path in Path(folder).glob("*.py") if not path.stem.startswith("_"))
+    return [(path.stem, _first_line(path)) for path in files]
+
+
+def _first_line(path: Path) -> str:
+    try:
+        document = ast.get_docstring(ast.parse(path.read_bytes()))
+    except (SyntaxError, ValueError):
+        return "(cannot be read as Python)"
+    return (document or "").partition("\n")[0]
+
+
+def _addresses(found: Cluster) -> str:
+    return f"""\
+  dashboard   {found.dashboard}
+  log in      paste the token: cat {lifecycle.FOLDER}/token
+  storage     {found.storage}
+  submit      raysweep submit asha --task digits, or with plain Ray:
+    export RAY_API_SERVER_ADDRESS={found.dashboard}
+    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={found.token_path}
+    ray job submit --working-dir . -- python jobs/asha.py --task digits
+{_outside(found)}"""
+
+
+def _outside(found: Cluster) -> str:
+    """What programs outside of a job need: `ray.init` in a notebook, or boto3."""
+    if found.endpoint:
+        settings = environment(found.endpoint, Path(found.credentials_path))
+        return (
+            "".join(f"    export {name}={value}\n" for name, value in settings.items()) + "    # only for boto3, aws …"
+        )
+    flags = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 " if found.target == "local" else ""
+    return f"    export {flags}RAY_ADDRESS={found.address}    # only for ray.init() outside of a job"
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    if not rows:
+        return ""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,118 @@
+"""The target `aws`: machines that `ray up cluster.yaml` starts, after showing which and asking.
+
+The dashboard comes to this machine through `ray dashboard`, an SSH tunnel.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from raysweep.clusters import vm_config
+from raysweep.clusters.shared import forward, ports, processes
+from raysweep.clusters.shared.ports import HOST
+from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, answers
+from raysweep.errors import BadInput, ClusterError
+
+OPTIONS = frozenset({"dashboard_port"})
+LASTING = True
+DASHBOARD_SECONDS = 120
+
+
+def start(project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
+    """Checks cluster.yaml, shows what it starts, asks, and runs `ray up`. See `Target.start`."""
+    path, port = project / vm_config.FILE, options.dashboard_port or DASHBOARD_PORT
+    config = _checked(path, ports.problems({"--dashboard-port": port}))
+    cluster = Cluster(
+        target="aws",
+        id=f"raysweep-{config['cluster_name']}",
+        dashboard=f"http://{HOST}:{port}",
+        address="",
+        storage=os.environ.get("RAYSWEEP_STORAGE") or vm_config.storage(config),
+        token_path=str(token),
+        settings=str(path),
+    )
+    record(cluster)
+    _up(cluster)
+    return cluster
+
+
+def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster:
+    """`ray up` again, which keeps the machines that there are; shown and asked as at first. See `Target.revive`."""
+    _checked(Path(cluster.settings))
+    _up(cluster)
+    return cluster
+
+
+def stop(cluster: Cluster, volumes: bool = False) -> str:
+    """`ray down`; what is in S3 stays. See `Target.stop`."""
+    processes.end(cluster.id)
+    _ray("down", "--yes", cluster.settings)
+    return "all machines"
+
+
+def healthy(cluster: Cluster) -> bool:
+    """Whether the dashboard answers; a tunnel that ended is begun again. See `Target.healthy`."""
+    try:
+        _tunnel(cluster)
+    except ClusterError:
+        return False
+    return True
+
+
+def scale(cluster: Cluster, workers: int) -> None:
+    """Not here. See `Target.scale`."""
+    raise BadInput(f"the target aws grows by itself, to the max_workers of {vm_config.FILE}: change them, and up again")
+
+
+def logs(cluster: Cluster, follow: bool) -> int:
+    """`ray monitor`: what the autoscaler does. See `Target.logs`."""
+    return subprocess.call([*_command(), "monitor", cluster.settings])
+
+
+def remove_volumes(project: Path) -> None:
+    """There are none: disks go with their machines, and the bucket is the user's own. See `Target.remove_volumes`."""
+
+
+def _checked(path: Path, problems: Sequence[str] = ()) -> vm_config.Config:
+    """The configuration, if there is nothing against it and the user agrees to what it starts."""
+    config = vm_config.read(path)
+    if found := [*vm_config.problems(config), *problems]:
+        raise BadInput(*found)
+    click.echo("\n".join(vm_config.summary(config)))
+    if not click.confirm("Start it? The head costs from now on", default=False):
+        raise BadInput("not started")
+    return config
+
+
+def _up(cluster: Cluster) -> None:
+    _ray("up", "--yes", cluster.settings)
+    _tunnel(cluster)
+
+
+def _command() -> list[str]:
+    return [sys.executable, "-m", "ray.scripts.scripts"]
+
+
+def _ray(*arguments: str) -> None:
+    if (code := subprocess.call([*_command(), *arguments])) != 0:
+        raise ClusterError(f"`ray {arguments[0]}` failed with exit code {code}; its output above says why")
+
+
+def _tunnel(cluster: Cluster) -> None:
+    if not processes.marked(cluster.id):
+        port = cluster.dashboard.rpartition(":")[2]
+        ray = shlex.join([*_command(), "dashboard", cluster.settings, f"--port={port}", "--no-config-cache"])
+        forward.detach(ray, cluster.id, Path(cluster.token_path).with_name("tunnel.log"))
+    deadline = time.monotonic() + DASHBOARD_SECONDS
+    while not answers(cluster):
+        if time.monotonic() > deadline:
+            raise ClusterError(f"{cluster.dashboard} does not answer within {DASHBOARD_SECONDS} s: see `ray monitor`")
+        time.sleep(0.5)

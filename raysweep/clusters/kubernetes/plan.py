@@ -1,0 +1,170 @@
+"""What is to run on a Kubernetes cluster: an overlay, the options, and the objects that come of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from raysweep.clusters.kubernetes import manifests
+from raysweep.clusters.kubernetes.api import Kube
+from raysweep.clusters.kubernetes.manifests import WORKERS, Additions, Object, find, replace
+from raysweep.clusters.shared import ports, s3_keys
+from raysweep.clusters.targets import DASHBOARD_PORT, Options, too_few
+
+NAME = "raysweep"
+AUTOSCALER, DASHBOARD = "autoscaler-to-api-server", "operator-to-dashboard"  # network policies
+OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}  # labels of its pods, by its own manifests and its chart
+NODES = "RAYSWEEP_NODES"  # see raysweep.driver.capacity, which needs Ray
+OPTIONS = frozenset({"dashboard_port", "s3_port", "workers", "num_cpus", "memory"})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to run.
+
+    Attributes:
+        project: the project's folder.
+        folder: what the target keeps, `.raysweep/kubernetes`.
+        overlay: folder of k8s/overlays, or the user's own.
+        options: what was asked for.
+        patience: seconds for which a pod may find no node.
+    """
+
+    project: Path
+    folder: Path
+    overlay: Path
+    options: Options
+    patience: float
+
+    @property
+    def additions(self) -> Additions:
+        """What the options and the environment put on top of the overlay."""
+        added, options = Additions(), self.options
+        operations = []
+        if options.num_cpus is not None:
+            operations.append(replace(f"{WORKERS}/rayStartParams/num-cpus", str(options.num_cpus)))
+        if options.memory is not None:
+            resources = f"{WORKERS}/template/spec/containers/0/resources"
+            operations += [replace(f"{resources}/{key}/memory", options.memory) for key in ("requests", "limits")]
+        if operations:
+            added.patch("RayCluster", NAME, *operations)
+        for name in ("RAYSWEEP_STORAGE", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"):
+            if value := os.environ.get(name):
+                added.patch("ConfigMap", "raysweep-settings", replace(f"/data/{name}", value))
+        return added
+
+
+def check(project: Path, overlay: Path, options: Options) -> list[str]:
+    """What is wrong with the options, before anything starts."""
+    problems = too_few({"--workers": options.workers, "--num-cpus": options.num_cpus})
+    asked = {"--dashboard-port": options.dashboard_port or DASHBOARD_PORT, "--s3-port": options.s3_port or s3_keys.PORT}
+    problems += ports.problems(asked) + folder_as_storage(os.environ.get("RAYSWEEP_STORAGE"))
+    if not (overlay / "kustomization.yaml").exists():
+        known = sorted(path.name for path in (project / "k8s" / "overlays").glob("*"))
+        problems.append(
+            f"`--overlay {overlay}`: it has no kustomization.yaml: name a folder, or one of {', '.join(known)}"
+        )
+    return problems
+
+
+def folder_as_storage(storage: str | None) -> list[str]:
+    """What is wrong with a folder as storage: each pod has its own, and it goes with the pod."""
+    if storage is None or storage.startswith("s3://"):
+        return []
+    return [f"`--storage {storage}`: a folder goes with the pod that it is in: use s3://bucket/prefix"]
+
+
+def objects(plan: Plan, kube: Kube, labels: dict[str, str]) -> list[Object]:
+    """What is applied: the overlay, what was asked for, where the API server is, and what the groups may grow to.
+
+    Args:
+        plan: what is to run.
+        kube: where.
+        labels: of the namespace.
+    """
+    added = plan.additions
+    for label, value in labels.items():
+        added.patch("Namespace", manifests.NAMESPACE, replace(f"/metadata/labels/{label.replace('/', '~1')}", value))
+    manifests.write(plan.folder, plan.overlay, added)
+    if plan.options.workers is not None:
+        resize(plan.folder, plan.options.workers)
+    readdress(plan.folder, kube)
+    return _tell_nodes(plan.folder)
+
+
+def readdress(folder: Path, kube: Kube) -> None:
+    """Puts into what is applied where API server and operator are, so that nobody else is let through."""
+    objects, added = manifests.render(folder), Additions()
+    if find(objects, "NetworkPolicy", AUTOSCALER):
+        added.patch("NetworkPolicy", AUTOSCALER, replace("/spec/egress", _api_server(kube)))
+    if (elsewhere := kube.namespaces_of(OPERATOR)) and find(objects, "NetworkPolicy", DASHBOARD):
+        peers = [
+            {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                "podSelector": {"matchLabels": OPERATOR},
+            }
+            for namespace in elsewhere
+        ]
+        added.patch("NetworkPolicy", DASHBOARD, replace("/spec/ingress/0/from", peers))
+    manifests.amend(folder, added)
+
+
+def resize(folder: Path, workers: int) -> list[Object]:
+    """Puts another most of workers into what is applied; returns the objects."""
+    cluster = find(manifests.render(folder), "RayCluster")
+    if cluster is not None:
+        added = Additions()
+        added.patch("RayCluster", NAME, *resized(cluster, workers))
+        manifests.amend(folder, added)
+    return _tell_nodes(folder)
+
+
+def resized(cluster: Object, workers: int, keep: bool = False) -> list[Object]:
+    """JSON 6902 operations that give a RayCluster another most of workers.
+
+    Args:
+        cluster: it, as rendered or as it runs.
+        workers: the most; all of them at once where nothing scales it.
+        keep: leave running what may stay.
+    """
+    group = cluster["spec"]["workerGroupSpecs"][0]
+    fixed = not cluster["spec"].get("enableInTreeAutoscaling")
+    least = workers if fixed else min(group["minReplicas"], workers)
+    now = min(group["replicas"], workers) if keep and not fixed else least
+    counts = {"maxReplicas": workers, "minReplicas": least, "replicas": now}
+    return [
+        {"op": "test", "path": f"{WORKERS}/groupName", "value": group["groupName"]},
+        *(replace(f"{WORKERS}/{key}", count) for key, count in counts.items()),
+    ]
+
+
+def _tell_nodes(folder: Path) -> list[Object]:
+    """Has drivers know what the groups may grow to; returns the objects."""
+    if cluster := find(manifests.render(folder), "RayCluster"):
+        added = Additions()
+        added.patch("ConfigMap", "raysweep-settings", replace(f"/data/{NODES}", nodes(cluster)))
+        manifests.amend(folder, added)
+    return manifests.render(folder)
+
+
+def nodes(cluster: Object) -> str:
+    """The groups of a RayCluster that may grow, as `capacity` reads them."""
+    groups = [
+        {"count": group["maxReplicas"]}
+        | {kind: int(group["rayStartParams"].get(key, 0)) for kind, key in (("CPU", "num-cpus"), ("GPU", "num-gpus"))}
+        for group in cluster["spec"]["workerGroupSpecs"]
+    ]
+    return json.dumps([{key: value for key, value in group.items() if value or key == "count"} for group in groups])
+
+
+def _api_server(kube: Kube) -> list[Object]:
+    """Egress to the API server alone: its Service, and the addresses behind it, which most networks look at."""
+    return [
+        {
+            "to": [{"ipBlock": {"cidr": f"{address}/32"}} for address in addresses],
+            "ports": [{"protocol": "TCP", "port": number} for number in numbers],
+        }
+        for addresses, numbers in kube.api_addresses()
+    ]

@@ -1,0 +1,264 @@
+"""The Ray cluster of a Kubernetes target: operator, Secrets, the overlay's objects, and its ports on this machine.
+
+In `.raysweep/kubernetes/`: the kustomization that was applied, the keys of the store, and how to find the cluster.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from raysweep.clusters.kubernetes import kube_secrets, manifests, waiting
+from raysweep.clusters.kubernetes import plan as plans
+from raysweep.clusters.kubernetes.api import OURS, Kube, open_cluster
+from raysweep.clusters.kubernetes.manifests import NAMESPACE, Object, find
+from raysweep.clusters.kubernetes.plan import NAME, Plan
+from raysweep.clusters.kubernetes.waiting import Trouble, step, wait
+from raysweep.clusters.shared import forward, s3_keys
+from raysweep.clusters.shared.ports import HOST
+from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, answers, too_few
+from raysweep.errors import BadInput, ClusterError, Unreachable
+
+STORE = "raysweep-store"
+OPERATOR = ("kuberay", "kuberay-operator")  # its namespace, and its Deployment
+GROWING_PATIENCE = 900.0  # seconds without a node: a cloud may take so long to make one
+READY_SECONDS = 600
+FORWARD_SECONDS = 30
+OWNER = "raysweep/project"  # label of the namespace: whose it is
+SECRETS = ("raysweep-token", "raysweep-s3", "raysweep-store")  # made by kube_secrets
+REVIVE_SECONDS = 120  # a head that was deleted is back by then
+
+
+def record_of(target: str, cluster_id: str, token: Path, plan: Plan) -> Cluster:
+    """The cluster as it will be, to be recorded before anything is made."""
+    return Cluster(
+        target=target,
+        id=cluster_id,
+        dashboard=f"http://{HOST}:{plan.options.dashboard_port or DASHBOARD_PORT}",
+        address="",
+        storage=os.environ.get("RAYSWEEP_STORAGE") or s3_keys.STORAGE,
+        token_path=str(token),
+        settings=str(plan.folder / "settings.json"),
+    )
+
+
+def install(plan: Plan, cluster: Cluster, kube: Kube) -> Cluster:
+    """From an empty Kubernetes cluster to a Ray cluster whose dashboard answers; says what takes how long.
+
+    Returns:
+        The cluster, with its storage and, if it brings one, its store.
+
+    Raises:
+        ClusterError: what is in the way, in one line.
+    """
+    kube.echo()
+    project = project_id(plan.folder)
+    refuse_foreign(kube, project)
+    objects = plans.objects(plan, kube, {OWNER: project})
+    cluster = _with_storage(plan, cluster, objects)
+    with step("KubeRay operator"):
+        _operator(plan, kube)
+    _apply(cluster, kube, objects, plan.patience)
+    return cluster
+
+
+def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster:
+    """Applies what was applied once more, which changes nothing of what is there. See `Target.revive`."""
+    kube = open_cluster(cluster.settings)
+    kube.echo()
+    if not kube.answers():
+        raise Unreachable(f"the API server of context {kube.context} does not answer at {kube.server}")
+    folder = Path(cluster.settings).parent
+    refuse_foreign(kube, project_id(folder))
+    plans.readdress(folder, kube)
+    _apply(cluster, kube, manifests.render(folder), patience_of(cluster))
+    record(cluster)
+    return cluster
+
+
+def patience_of(cluster: Cluster) -> float:
+    """Seconds for which its pods may find no node."""
+    return GROWING_PATIENCE if cluster.target == "k8s" else waiting.FIXED_PATIENCE
+
+
+def _apply(cluster: Cluster, kube: Kube, objects: list[Object], patience: float) -> None:
+    """Namespace, Secrets and the rest; then waits until all of it runs and can be reached from here."""
+    with step("objects applied"):
+        kube.apply([each for each in objects if each["kind"] == "Namespace"])
+        trouble = Trouble(kube, NAMESPACE, patience, grows=patience > waiting.FIXED_PATIENCE)
+        kube.apply(kube_secrets.objects(Path(cluster.settings).parent, cluster, own_role(objects)))
+        kube.apply(objects)
+    with step("Ray cluster ready"):
+        wait(
+            "the Ray cluster",
+            lambda: _provisioned(kube) and not waiting.state(kube, NAMESPACE, NAME),
+            seconds=max(READY_SECONDS, patience),
+            trouble=lambda: trouble(NAME),
+            state=lambda: waiting.state(kube, NAMESPACE, NAME),
+        )
+    with step("ports forwarded"):
+        _forward(cluster, kube)
+        if cluster.endpoint:
+            s3_keys.create_bucket(cluster.endpoint, Path(cluster.credentials_path))
+
+
+def own_role(objects: list[Object]) -> bool:
+    """Whether the pods have a role of the cloud's for S3: then they read no file of keys."""
+    settings = find(objects, "ConfigMap", "raysweep-settings")
+    return settings is not None and "AWS_SHARED_CREDENTIALS_FILE" not in settings["data"]
+
+
+def healthy(cluster: Cluster) -> bool:
+    """Whether it answers; a forward that ended is begun again, and a head that is being replaced waited for.
+
+    See `Target.healthy`.
+    """
+    try:
+        kube = open_cluster(cluster.settings)
+        if kube.get("RayCluster", NAME) is None:
+            return False
+        _forward(cluster, kube)
+        wait("the dashboard", lambda: answers(cluster), seconds=REVIVE_SECONDS)
+    except Unreachable:
+        raise
+    except (ClusterError, OSError, ValueError):
+        return False
+    except BadInput as error:
+        raise Unreachable(f"{error}; or, if that cluster is gone, `raysweep cluster down --forget`") from error
+    return True
+
+
+def scale(cluster: Cluster, workers: int) -> None:
+    """The most workers that the autoscaler may ask for."""
+    if wrong := too_few({"--workers": workers}):
+        raise BadInput(*wrong)
+    kube = open_cluster(cluster.settings)
+    kube.echo()
+    found = kube.get("RayCluster", NAME)
+    if found is None:
+        raise ClusterError(f"there is no RayCluster {NAME} in {kube.context}")
+    kube.patch("RayCluster", NAME, plans.resized(found, workers, keep=True))
+    folder = Path(cluster.settings).parent
+    objects = plans.resize(folder, workers)  # for RayJobs to come, and for `up`
+    told = find(objects, "ConfigMap", "raysweep-settings")
+    assert told is not None
+    kube.apply([told])
+    # The next look at the file would otherwise be up to a minute away, and the next job may be sooner.
+    kube.touch(f"ray.io/cluster={NAME},ray.io/node-type=head")
+
+
+def logs(cluster: Cluster, follow: bool) -> int:
+    """What heads, workers and the store print."""
+    kube = open_cluster(cluster.settings)
+    flags = ["--all-containers", "--prefix", "--tail=30", "--max-log-requests=50", *(["--follow"] if follow else [])]
+    return subprocess.call([*kube.command, "logs", "--selector=raysweep/role", *flags])
+
+
+def remove(cluster: Cluster, volumes: bool) -> str:
+    """Takes our objects away; the operator stays, and without `volumes` the namespace with the store's volume."""
+    kube = _reached(cluster)
+    kube.echo()
+    folder = Path(cluster.settings).parent
+    refuse_foreign(kube, project_id(folder))
+    forward.stop(cluster.id)
+    count = 0
+    for kind in ("RayJob", "RayCluster"):
+        for name in kube.names(kind):
+            kube.delete(kind, name)
+            count += 1
+    objects = manifests.render(folder)
+    kept = () if volumes else ("Namespace",)
+    for each in reversed(objects):
+        if each["kind"] not in kept:
+            kube.delete(each["kind"], each["metadata"]["name"], each["apiVersion"])
+            count += 1
+    for name in SECRETS:
+        kube.delete("Secret", name, "v1")
+    return f"{count} objects"
+
+
+def _reached(cluster: Cluster) -> Kube:
+    try:
+        return open_cluster(cluster.settings)
+    except (BadInput, OSError, ValueError) as error:
+        raise ClusterError(f"{error}; or, if that cluster is gone, `raysweep cluster down --forget`") from error
+
+
+def forget(cluster: Cluster) -> None:
+    """Removes what is kept of a cluster that is gone with its store."""
+    folder = Path(cluster.settings).parent
+    for each in (folder, folder.with_name("rayjob")):
+        shutil.rmtree(each, ignore_errors=True)
+
+
+def project_id(folder: Path) -> str:
+    """What tells this project from other checkouts that use the same Kubernetes cluster; made once."""
+    path = folder.with_name("project")
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(secrets.token_hex(6))
+    return path.read_text().strip()
+
+
+def refuse_foreign(kube: Kube, project: str) -> None:
+    """Raises BadInput if somebody else, or another checkout of this project, has a namespace of our name."""
+    found = kube.get("Namespace", NAMESPACE, "v1")
+    labels = (found or {}).get("metadata", {}).get("labels") or {}
+    label, value = next(iter(OURS.items()))
+    if found and labels.get(label) != value:
+        raise BadInput(
+            f"namespace `{NAMESPACE}` of {kube.context} is not of this kit: it lacks the label {label}={value}"
+        )
+    if found and labels.get(OWNER) != project:
+        raise BadInput(
+            f"namespace `{NAMESPACE}` of {kube.context} is another project's ({OWNER}={labels.get(OWNER)}): it is left"
+            f" as it is; if it should be this one's: kubectl --context={kube.context} label --overwrite namespace"
+            f" {NAMESPACE} {OWNER}={project}"
+        )
+
+
+def _with_storage(plan: Plan, cluster: Cluster, objects: list[Object]) -> Cluster:
+    settings = find(objects, "ConfigMap", "raysweep-settings")
+    assert settings is not None
+    cluster = dataclasses.replace(cluster, storage=settings["data"]["RAYSWEEP_STORAGE"])
+    if find(objects, "StatefulSet", STORE) is None:
+        return cluster
+    endpoint = f"http://{HOST}:{plan.options.s3_port or s3_keys.PORT}"
+    return dataclasses.replace(cluster, endpoint=endpoint, credentials_path=str(plan.folder / s3_keys.CREDENTIALS))
+
+
+def _operator(plan: Plan, kube: Kube) -> None:
+    """Installs the operator, unless this cluster has one."""
+    if kube.get("CustomResourceDefinition", "rayclusters.ray.io", "apiextensions.k8s.io/v1") is None:
+        kube.apply(manifests.render(manifests.write_operator(plan.folder / "operator", plan.project)))
+        wait(
+            "the KubeRay operator",
+            lambda: not waiting.state(kube, *OPERATOR) and bool(kube.pods(OPERATOR[0])),
+            seconds=READY_SECONDS,
+            trouble=partial(Trouble(kube, OPERATOR[0], plan.patience), OPERATOR[1]),
+            state=lambda: waiting.state(kube, *OPERATOR),
+        )
+
+
+def _provisioned(kube: Kube) -> bool:
+    found: Any = kube.get("RayCluster", NAME) or {}
+    conditions = found.get("status", {}).get("conditions") or []
+    return any(each["type"] == "RayClusterProvisioned" and each["status"] == "True" for each in conditions)
+
+
+def _forward(cluster: Cluster, kube: Kube) -> None:
+    services = {f"{NAME}-head-svc": (int(cluster.dashboard.rpartition(":")[2]), 8265)}
+    if cluster.endpoint:
+        services[STORE] = (int(cluster.endpoint.rpartition(":")[2]), s3_keys.PORT)
+    forward.start(kube.command, cluster.id, services, Path(cluster.settings).parent / "forward.log")
+    deadline = time.monotonic() + FORWARD_SECONDS
+    while not answers(cluster) and time.monotonic() < deadline:
+        time.sleep(0.1)

@@ -1,0 +1,50 @@
+"""Ports of a Kubernetes cluster on this machine's loopback: `kubectl port-forward`, begun again whenever it ends.
+
+It ends when the pod behind it does. The loops are processes of the cluster (see `processes`), ended with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+from raysweep.clusters.shared import processes
+from raysweep.clusters.shared.ports import HOST
+
+
+def start(kubectl: list[str], cluster_id: str, services: dict[str, tuple[int, int]], log: Path) -> None:
+    """Forwards to services, unless all of them are forwarded already.
+
+    Args:
+        kubectl: the command with context and namespace.
+        cluster_id: marks the processes.
+        services: name -> port here and port there.
+        log: file that kubectl's messages go to.
+    """
+    if len(processes.daemons(cluster_id)) == len(services):
+        return
+    stop(cluster_id)
+    for service, (here, there) in services.items():
+        once = shlex.join([*kubectl, "port-forward", f"--address={HOST}", f"service/{service}", f"{here}:{there}"])
+        detach(f"while :; do {once}; sleep 0.5; done", cluster_id, log)
+
+
+def detach(script: str, cluster_id: str, log: Path) -> None:
+    """Runs a shell script in the background, as a process of the cluster that outlives this one."""
+    with log.open("a") as output:
+        subprocess.run(
+            ["/bin/sh", "-c", f"( {script} ) &"],
+            env=os.environ | {processes.MARKER: cluster_id, "SPT_NOENV": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C in this terminal is not for it
+            check=True,
+        )
+
+
+def stop(cluster_id: str) -> None:
+    """Ends the forwards of a cluster."""
+    processes.end(cluster_id)

@@ -1,0 +1,130 @@
+"""`raysweep.run`: a sweep from Python or a notebook, checked and run as a job is."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raysweep.driver.main import check_and_run
+from raysweep.errors import BadInput
+from raysweep.history.results import SweepResults
+from raysweep.spec import task as tasks
+from raysweep.spec.flags import Flags, nearest
+from raysweep.spec.initial_points import parse
+from raysweep.spec.sweep import knobs_of, strategy
+from raysweep.spec.task import Task
+
+
+def run(
+    strategy_name: str,
+    task: str | Task | Callable[..., None] | None = None,
+    space: dict[str, Any] | None = None,
+    *,
+    objective: str | Task | Callable[..., None] | None = None,
+    config: dict[str, Any] | None = None,
+    metric: str | None = None,
+    mode: str | None = None,
+    points: list[dict[str, Any]] | None = None,
+    points_to_evaluate: list[dict[str, Any]] | None = None,
+    data: Any = None,
+    mutable: tuple[str, ...] | None = None,
+    reuse_actors: bool = True,
+    storage: str | Path | None = None,
+    knobs: dict[str, Any] | None = None,
+    **flags: Any,
+) -> SweepResults:
+    """Runs a sweep from Python or a notebook; the same as a job.
+
+    Args:
+        strategy_name: a file of jobs/, such as "asha".
+        task: the name of a task, or a training function `train(config)` or `train(config, data)`.
+        space: parameter -> Ray's domain; for a training function.
+        objective: another word for `task`, as Optuna has it.
+        config: another word for `space`, as Ray Tune has it.
+        metric: what to optimise.
+        mode: "max" or "min".
+        points: configurations to try first, or `{"config": …, "value": …}` with a known value.
+        points_to_evaluate: another word for `points`, as Ray Tune has it.
+        data: handed to each trial, through the object store; for a training function.
+        mutable: parameters that PBT may change; for a training function.
+        reuse_actors: see `Task`; for a training function.
+        storage: folder or s3://bucket/prefix.
+        knobs: the strategy's own knobs.
+        **flags: the other flags of a job: samples, max_iterations, cpus_per_trial, gpus_per_trial, seed, name, …
+
+    Returns:
+        The results: `.best`, `.table` (a pandas DataFrame), `.load()` (the best trial's state).
+
+    Raises:
+        BadInput: something is wrong; nothing was started.
+        SweepFailed: trials failed beyond `max_failures`, or none reported.
+    """
+    chosen = strategy(strategy_name)
+    task = _one("task", task, "objective", objective)
+    space = _one("space", space, "config", config)
+    points = _one("points", points, "points_to_evaluate", points_to_evaluate)
+    known = [field.name for field in dataclasses.fields(Flags)]
+    if wrong := [key for key in flags if key not in known]:
+        raise BadInput(*(f"`{key}` is not an argument of run{nearest(key, known)}" for key in wrong))
+    given = _task_of(task, space, metric, mode, flags, data, mutable, reuse_actors)
+    place = str(storage) if storage is not None else None
+    asked = Flags(task=given.name, metric=metric, mode=mode, storage=place, **flags)
+    parsed = tuple(parse(points, given.space)) if points else ()
+    with _as_before():
+        outcome = check_and_run(chosen, asked, knobs_of(chosen, knobs or {}), given, parsed, [])
+    if outcome is None:
+        raise BadInput("`dry_run`: everything is right, nothing was started")
+    return outcome
+
+
+def _one(name: str, value: Any, other: str, same: Any) -> Any:
+    """An argument that has two names."""
+    if value is not None and same is not None:
+        raise BadInput(f"`{name}` and `{other}` are the same argument: give one of them")
+    return same if value is None else value
+
+
+@contextlib.contextmanager
+def _as_before() -> Iterator[None]:
+    """Searchers draw from the global generators, and a task's module is looked for where the notebook lies."""
+    python, numpy, path = random.getstate(), np.random.get_state(), list(sys.path)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        sys.path[:] = path
+
+
+def _task_of(
+    task: Any,
+    space: Any,
+    metric: str | None,
+    mode: str | None,
+    flags: dict[str, Any],
+    data: Any,
+    mutable: Any,
+    reuse_actors: bool,
+) -> Task:
+    if task is None:
+        raise BadInput("`task` is missing: give the name of a task, or a training function")
+    if isinstance(task, Task):
+        return task
+    if isinstance(task, str):
+        return tasks.load(task)
+    needed = {"space": space, "metric": metric, "mode": mode, "max_iterations": flags.get("max_iterations")}
+    if missing := [f"`{name}` is wanted with a training function" for name, value in needed.items() if value is None]:
+        raise BadInput(*missing)
+    assert metric is not None
+    assert mode is not None
+    load = (lambda root: data) if data is not None else None
+    return Task(
+        task.__name__, task, space, metric, mode, flags["max_iterations"], mutable, load, reuse_actors=reuse_actors
+    )

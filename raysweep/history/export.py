@@ -1,0 +1,30 @@
+"""The files that a sweep leaves for other tools: trials.csv, best.json, and optuna.log for optuna-dashboard."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from raysweep.history import journal
+from raysweep.history.results import SweepResults
+from raysweep.storage import Storage
+
+
+def export(place: Storage, results: SweepResults) -> None:
+    """Writes the files into the sweep's storage.
+
+    Raises:
+        StorageError: the storage refused one of them.
+    """
+    place.put("trials.csv", results.table.to_csv(index=False).encode())
+    best = results.best if results.objective.single else {"front": results.front}
+    place.put("best.json", _json(best))
+    from raysweep.history.optuna_export import study_log  # Optuna takes a second to import: after the trials
+
+    place.put("optuna.log", study_log(results))
+
+
+def _json(value: Any) -> bytes:
+    """JSON that every reader takes: NaN and the infinities, which it lacks, become null."""
+    plain = json.loads(journal.to_json(value), parse_constant=lambda _: None)
+    return (json.dumps(plain, indent=2, allow_nan=False) + "\n").encode()

@@ -1,0 +1,145 @@
+"""A sweep: one run of one strategy on one task, as it was asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ray import tune
+
+from raysweep.errors import BadInput
+from raysweep.spec.flags import Flags, default_name, nearest
+from raysweep.spec.initial_points import Point
+from raysweep.spec.task import Task
+
+DEFAULT_SAMPLES = 20
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A search algorithm and a scheduler: what a file of jobs/ holds.
+
+    Attributes:
+        name: the file's name.
+        tune_config: `tune_config(sweep, knobs)` returns Ray's TuneConfig.
+        knobs: dataclass of the strategy's own knobs.
+        doc: the file's docstring.
+    """
+
+    name: str
+    tune_config: Callable[[Sweep, Any], tune.TuneConfig]
+    knobs: type
+    doc: str
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a strategy may look at to build its TuneConfig; everything is settled here, flags over task.
+
+    Attributes:
+        name: the sweep's name in the storage.
+        strategy: the strategy's name.
+        task: what is tuned.
+        space: the search space, Ray's own domains.
+        metric: what is optimised.
+        mode: "max" or "min".
+        samples: trials; for a grid, passes over it.
+        max_iterations: iterations of a complete trial.
+        points: configurations to try first.
+        seed: seeds search and scheduler.
+        storage: folder or s3:// url that holds all sweeps.
+    """
+
+    name: str
+    strategy: str
+    task: Task
+    space: dict[str, Any]
+    metric: str
+    mode: str
+    samples: int
+    max_iterations: int
+    points: tuple[Point, ...]
+    seed: int
+    storage: str
+
+    def refuse_points(self, why: str, values_only: bool = False) -> None:
+        """For a strategy that cannot take `--points`, or no known values: says so by name.
+
+        Raises:
+            BadInput: there are points (with known values, if `values_only`).
+        """
+        given = [point for point in self.points if point.value is not None or not values_only]
+        if given:
+            what = "known values in `--points`" if values_only else "`--points`"
+            raise BadInput(f"`{self.strategy}` cannot use {what} ({len(given)} given): {why}")
+
+
+def default_storage() -> str:
+    """$RAYSWEEP_STORAGE, else the folder `runs`."""
+    return os.environ.get("RAYSWEEP_STORAGE") or str(Path("runs").absolute())
+
+
+def settle(flags: Flags, strategy: str, task: Task, points: tuple[Point, ...]) -> Sweep:
+    """The sweep that the flags ask for; what is not given comes from the task."""
+    one_pass = strategy == "grid"
+    return Sweep(
+        name=flags.name or default_name(task.name, strategy),
+        strategy=strategy,
+        task=task,
+        space=task.space,
+        metric=flags.metric or task.metric,
+        mode=flags.mode or task.mode,
+        samples=flags.samples if flags.samples is not None else (1 if one_pass else DEFAULT_SAMPLES),
+        max_iterations=flags.max_iterations if flags.max_iterations is not None else task.max_iterations,
+        points=points,
+        seed=flags.seed,
+        storage=flags.storage or default_storage(),
+    )
+
+
+def strategies() -> list[str]:
+    """The names of the strategies in jobs/."""
+    folder = Path(inspect.getfile(importlib.import_module("jobs"))).parent
+    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def strategy(name: str) -> Strategy:
+    """The strategy in jobs/<name>.py.
+
+    Raises:
+        BadInput: there is none of that name, with the nearest match.
+    """
+    if name not in strategies():
+        raise BadInput(f"`{name}` is not a strategy{nearest(name, strategies())}; there are: {', '.join(strategies())}")
+    return strategy_of(importlib.import_module(f"jobs.{name}"), name)
+
+
+def strategy_of(module: ModuleType, name: str) -> Strategy:
+    """The strategy that a job's module holds; its knobs are the dataclass called Knobs, if it has one."""
+    knobs = getattr(module, "Knobs", NoKnobs)
+    return Strategy(name, module.tune_config, knobs, inspect.getdoc(module) or "")
+
+
+@dataclass(frozen=True)
+class NoKnobs:
+    """The knobs of a strategy that has none."""
+
+
+def knobs_of(strategy: Strategy, values: dict[str, Any]) -> Any:
+    """The strategy's knobs with some values changed.
+
+    Raises:
+        BadInput: a name is not one of its knobs, with the nearest match.
+    """
+    known = [field.name for field in dataclasses.fields(strategy.knobs)]
+    wrong = [f"`{key}` is not a knob of {strategy.name}{nearest(key, known)}" for key in values if key not in known]
+    if wrong:
+        raise BadInput(*wrong)
+    return strategy.knobs(**values)

@@ -1,0 +1,164 @@
+"""What every storage does, and what its errors say.
+
+Objects are named by keys with slashes, relative to the storage's url. A prefix is a folder of keys; "" is all
+of them. Every failure is a StorageError that names the object, the cause and the fix, and no credential.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from raysweep.errors import BadInput, NotFound, StorageError, Unavailable
+
+Keys = list[str]
+Outcome = list[StorageError | None]  # of a probe
+
+PROBE_SECONDS = 3.0
+
+ELSEWHERE = "choose another --storage"
+CREDENTIALS = "correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or what they may do"
+ENDPOINT = "start the store, or correct AWS_ENDPOINT_URL, the network or the proxy"
+# Names of errno, of S3's error codes and of botocore's exceptions -> cause, fix.
+REASONS = {
+    "EACCES EPERM": ("no permission", f"change the folder's owner or mode, or {ELSEWHERE}"),
+    "EROFS": ("no permission, the file system is read-only", ELSEWHERE),
+    "ENOSPC EDQUOT": ("the disk is full", f"free some space, or {ELSEWHERE}"),
+    "ENOTDIR EEXIST": ("a file stands where a folder should be", f"move it away, or {ELSEWHERE}"),
+    "403 AccessDenied InvalidAccessKeyId SignatureDoesNotMatch ExpiredToken": ("no permission", CREDENTIALS),
+    "NoCredentialsError PartialCredentialsError": ("no credentials", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    "NoSuchBucket": ("no such bucket", f"create it, or {ELSEWHERE}"),
+    "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError": ("unreachable", ENDPOINT),
+    "ResponseStreamingError IncompleteReadError RetriesExceededError": ("the answer broke off", ENDPOINT),
+    "ValueError ProxyConnectionError SSLError": ("unreachable", ENDPOINT),
+    "500 502 503 504 InternalError ServiceUnavailable SlowDown": (
+        "the store is not available",
+        "try again later",
+    ),
+}
+# Those that pass: a store that is started again, or has too much to do.
+TRANSIENT = (
+    *("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError"),
+    *("ResponseStreamingError", "IncompleteReadError", "RetriesExceededError"),
+    *("500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown"),
+)
+MISSING = ("ENOENT", "EISDIR", "NoSuchKey", "404")
+
+
+@dataclass(frozen=True)
+class Storage(ABC):
+    """A place for objects. Cheap to make, and travels to Ray's workers by pickle.
+
+    Every method raises StorageError when the storage refuses or is not reachable.
+    """
+
+    url: str
+
+    @abstractmethod
+    def put(self, key: str, data: bytes) -> None:
+        """Writes an object whole: a reader sees the old one or the new one, never a part of it."""
+
+    @abstractmethod
+    def create(self, key: str, data: bytes) -> bool:
+        """Writes an object unless there is one; of several writers at the same time, one gets True."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """The object's bytes; NotFound when there is none."""
+
+    @abstractmethod
+    def size(self, key: str) -> int:
+        """The object's size in bytes; NotFound when there is none."""
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Keys:
+        """The keys of all objects in the folder `prefix` and below it, sorted."""
+
+    @abstractmethod
+    def folders(self) -> Keys:
+        """The names of the folders directly in this one, sorted; what lies in them is not listed."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Removes an object; that there is none is no error."""
+
+    @abstractmethod
+    def delete_tree(self, prefix: str) -> None:
+        """Removes all objects in the folder `prefix` and below it."""
+
+    @abstractmethod
+    def _name(self, error: Exception) -> str | None:
+        """The name in REASONS of an error from the library below; None when it is not one."""
+
+    def local_path(self, key: str) -> Path | None:
+        """Where the object is in the file system; None in an object store."""
+        return None
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object under this key."""
+        try:
+            return self.size(key) >= 0
+        except NotFound:
+            return False
+
+    def patient(self) -> Self:
+        """The same storage for a sweep, which waits for a store that is away for a while rather than fail."""
+        return self
+
+    def child(self, prefix: str) -> Self:
+        """The folder `prefix` of this storage, as a storage of its own."""
+        return replace(self, url=self._at(prefix.strip("/")))
+
+    def probe(self) -> None:
+        """Writes an object, reads it back and deletes it, within PROBE_SECONDS.
+
+        Raises:
+            StorageError: it cannot be used; one line with the url, the cause and the fix.
+            Unavailable: the same, and it may be usable later.
+        """
+        # A socket's time limit is per address and per read, a dead NFS mount has none: the thread is left.
+        late = Unavailable(f"{self.url}: unreachable, no answer in {PROBE_SECONDS:g} s: {ENDPOINT}")
+        outcome: Outcome = [late]
+        thread = threading.Thread(target=self._round_trip, args=(outcome,), name="probe", daemon=True)
+        thread.start()
+        thread.join(PROBE_SECONDS)
+        if problem := outcome[-1]:
+            raise problem
+
+    def _round_trip(self, outcome: Outcome) -> None:
+        key, data = f".probe-{uuid.uuid4().hex}", os.urandom(64)
+        try:
+            self.put(key, data)
+            kept = self.exists(key) and self.get(key) == data
+            self.delete(key)
+            wrong = StorageError(f"{self.url}: it does not give back what was written: {ELSEWHERE}")
+            outcome.append(None if kept else wrong)
+        except StorageError as error:
+            outcome.append(type(error)(str(error).replace(f"/{key}", "")))  # the random name tells the reader nothing
+
+    def _at(self, key: str) -> str:
+        if key.startswith("/") or ".." in key.split("/"):
+            raise BadInput(f"key `{key}`: it leaves {self.url}: drop the leading `/` and every `..`")
+        return f"{self.url.rstrip('/')}/{key}" if key else self.url
+
+    @contextlib.contextmanager
+    def _errors(self, key: str, *, writing: bool = False) -> Iterator[None]:
+        where = self._at(key)
+        try:
+            yield
+        except Exception as error:
+            if (name := self._name(error)) is None:
+                raise
+            if name in MISSING and not writing:
+                raise NotFound(f"{where}: nothing is stored there") from error
+            known = (reason for names, reason in REASONS.items() if name in names.split())
+            cause, fix = next(known, ("refused", ELSEWHERE))
+            kind = Unavailable if name in TRANSIENT else StorageError
+            raise kind(f"{where}: {cause} ({name}): {fix}") from error

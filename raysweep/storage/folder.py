@@ -1,0 +1,89 @@
+"""Storage in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from raysweep.storage.base import Keys, Storage
+
+TEMPORARY = re.compile(r"\..*\.tmp")
+
+
+class FolderStorage(Storage):
+    """A folder: local, or of a file system that all nodes share."""
+
+    def put(self, key: str, data: bytes) -> None:
+        with self._errors(key, writing=True), self._written(key, data) as temporary:
+            temporary.replace(self.local_path(key))
+
+    def create(self, key: str, data: bytes) -> bool:
+        with self._errors(key, writing=True), self._written(key, data) as temporary:
+            try:
+                self.local_path(key).hardlink_to(temporary)  # atomic on NFS too, which O_EXCL was not for long
+            except FileExistsError:
+                return False
+            return True
+
+    @contextlib.contextmanager
+    def _written(self, key: str, data: bytes) -> Iterator[Path]:
+        """The data in a temporary file beside its place, safe against a loss of power."""
+        path = self.local_path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def get(self, key: str) -> bytes:
+        with self._errors(key):
+            return self.local_path(key).read_bytes()
+
+    def size(self, key: str) -> int:
+        with (
+            self._errors(key),
+            self.local_path(key).open("rb") as file,
+        ):  # refuses a folder, which is not an object
+            return os.fstat(file.fileno()).st_size
+
+    def list(self, prefix: str = "") -> Keys:
+        keys: Keys = []
+        with self._errors(prefix), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for folder, _, names in os.walk(self.local_path(prefix), onerror=_raise):
+                inside = Path(folder).relative_to(self.url)
+                keys += [(inside / name).as_posix() for name in names if not TEMPORARY.fullmatch(name)]
+        return sorted(keys)
+
+    def folders(self) -> Keys:
+        with self._errors(""), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return sorted(entry.name for entry in os.scandir(self.url) if entry.is_dir())
+        return []
+
+    def delete(self, key: str) -> None:
+        with self._errors(key), contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            self.local_path(key).unlink()
+
+    def delete_tree(self, prefix: str) -> None:
+        with self._errors(prefix), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            shutil.rmtree(self.local_path(prefix))
+
+    def local_path(self, key: str) -> Path:
+        return Path(self._at(key))
+
+    def _name(self, error: Exception) -> str | None:
+        return errno.errorcode.get(error.errno or 0, "OSError") if isinstance(error, OSError) else None
+
+
+def _raise(error: OSError) -> None:
+    raise error

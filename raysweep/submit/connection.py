@@ -1,0 +1,154 @@
+"""Which cluster the commands talk to, the token that opens it, and the storage that it saves to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from raysweep.clusters import lifecycle, targets
+from raysweep.clusters.ping import LOOPBACK, Answer, ask, headers
+from raysweep.clusters.shared.s3_keys import environment
+from raysweep.errors import BadInput, ClusterError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in Ray's own order
+AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL_S3")
+PATIENCE_S = 30.0  # with a cluster that is there, and does not answer
+TOKEN_FIX = "set RAY_AUTH_TOKEN_PATH to the cluster's token file, or RAY_AUTH_TOKEN to the token"
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the Jobs API is and what opens it.
+
+    Attributes:
+        dashboard: its URL.
+        token: the secret, or None if there is none.
+        source: where the token is from: the variable's name or the file.
+    """
+
+    dashboard: str
+    token: str | None = field(repr=False)
+    source: str
+
+
+def access(project: Path) -> Access:
+    """The address from the project's cluster, else from Ray's variables; the token from Ray's variables, else the
+    cluster's own file.
+
+    Raises:
+        BadInput: there is no cluster, or the named token cannot be read.
+    """
+    own = lifecycle.read(project)
+    dashboard = own.dashboard if own else next((os.environ[v] for v in ADDRESSES if os.environ.get(v)), None)
+    if dashboard is None:
+        raise BadInput(f"no cluster is running: start one with `make cluster-up`, or set {ADDRESSES[0]} to its URL")
+    if not dashboard.startswith(("http://", "https://")):
+        raise BadInput(
+            f"the address `{dashboard}` is not the URL of a dashboard: set {ADDRESSES[0]} to http://host:8265"
+        )
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return Access(dashboard, token, "RAY_AUTH_TOKEN")
+    if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return Access(dashboard, _token(Path(path)), f"RAY_AUTH_TOKEN_PATH={path}")
+    return Access(dashboard, _token(Path(own.token_path)) if own else None, own.token_path if own else "")
+
+
+def connect(project: Path) -> JobSubmissionClient:
+    """Ray's client of the project's cluster, with its token.
+
+    Raises:
+        BadInput: there is no cluster, or the token is missing or wrong (names the variables).
+        ClusterError: nothing answers at its address, for PATIENCE_S if that may pass.
+    """
+    door = access(project)
+    answer = _answer(project, door)
+    if answer is Answer.BUSY:
+        raise ClusterError(f"the cluster at {door.dashboard} has too much to do to answer: try again later")
+    if answer is Answer.SILENT:
+        raise ClusterError(f"no Ray cluster answers at {door.dashboard}: start one with `make cluster-up`")
+    if answer is Answer.MISSING:
+        raise BadInput(f"the cluster at {door.dashboard} asks for a token and there is none: {TOKEN_FIX}")
+    if answer is Answer.WRONG:
+        raise BadInput(f"the cluster at {door.dashboard} refuses the token of {door.source}: {TOKEN_FIX}")
+    with _address_is_ours():
+        from ray.job_submission import JobSubmissionClient
+
+        for handler in logging.getLogger("ray").handlers:  # what it packs and where is not for the job's reader
+            handler.setLevel(logging.WARNING)
+        return JobSubmissionClient(door.dashboard, headers=headers(door.token))
+
+
+def _answer(project: Path, door: Access) -> Answer:
+    """What the dashboard says, once that will not change in a moment."""
+
+    def tell(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            print(f"{door.dashboard} does not answer yet: waiting {PATIENCE_S:g} s", file=sys.stderr, flush=True)
+
+    patiently = Retrying(
+        retry=retry_if_result(lambda answer: _may_pass(answer, project)),
+        stop=stop_after_delay(PATIENCE_S),
+        wait=wait_fixed(0.5),
+        before_sleep=tell,
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else Answer.SILENT,
+    )
+    return patiently(ask, door.dashboard, door.token)
+
+
+def _may_pass(answer: Answer, project: Path) -> bool:
+    """Whether the cluster is busy, or away where it comes back by itself.
+
+    That is where heads and forwarded ports are begun again, not where only an address is known, which may be wrong.
+    """
+    if answer is not Answer.SILENT:
+        return answer is Answer.BUSY
+    own = lifecycle.read(project)
+    return own is not None and targets.load(own.target).LASTING
+
+
+def storage(project: Path, asked: str | None = None) -> str:
+    """Where results are: as asked, $RAYSWEEP_STORAGE, the cluster's storage, or the folder runs.
+
+    If that is the S3 store of the project's cluster, this process gets its address and keys as AWS's variables.
+    """
+    own = lifecycle.read(project)
+    recorded = own.storage if own else str(Path("runs").absolute())
+    place = asked or os.environ.get("RAYSWEEP_STORAGE") or recorded
+    if own and own.endpoint and f"{place}/".startswith(f"{own.storage}/"):
+        for variable in AWS_KEYS:  # they would win over the file
+            os.environ.pop(variable, None)
+        os.environ |= environment(own.endpoint, Path(own.credentials_path))
+    return place
+
+
+def _token(path: Path) -> str:
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the token file {path} cannot be read ({error}): {TOKEN_FIX}") from error
+    if not token:
+        raise BadInput(f"the token file {path} is empty: {TOKEN_FIX}")
+    return token
+
+
+@contextlib.contextmanager
+def _address_is_ours() -> Iterator[None]:
+    """Ray's client lets its variables win over the address it is given; and asks proxies for 127.0.0.1."""
+    hidden = {variable: os.environ.pop(variable) for variable in ADDRESSES if variable in os.environ}
+    direct = [host for host in os.environ.get("NO_PROXY", "").split(",") if host]
+    os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*direct, *LOOPBACK]))  # a client that tries again adds no more
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

@@ -1,0 +1,278 @@
+"""A sweep as a RayJob: a cluster of its own, from the overlay of the project's Kubernetes target, for its time.
+
+The code goes to the storage, beside the sweep; the job's log is kept there too (see `log_to_storage`), and is what
+`run` follows. So it needs nothing of the job's cluster, and neither does a retry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import secrets
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import click
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from raysweep.clusters.kubernetes import manifests, raycluster, waiting
+from raysweep.clusters.kubernetes.api import Kube, open_cluster
+from raysweep.clusters.kubernetes.manifests import NAMESPACE, Additions, Object, replace
+from raysweep.clusters.kubernetes.plan import folder_as_storage
+from raysweep.clusters.kubernetes.waiting import Trouble
+from raysweep.clusters.targets import Cluster
+from raysweep.errors import BadInput, ClusterError, StorageError, Unreachable
+from raysweep.storage import Storage, code_upload, open_storage
+from raysweep.submit.log_to_storage import exit_code
+from raysweep.submit.submit import DETACHED
+
+T = TypeVar("T")
+
+TARGETS = ("kind", "minikube", "k8s")
+POLL_SECONDS = 1.0
+MOST_LETTERS = 47  # of a RayJob's name, by KubeRay
+BAD_INPUT = 2  # an exit code that a further try does not change
+HEAD_PATIENCE = 900.0  # seconds that its pods may find no node: others may be at work, or a cloud makes one
+AWAY_SECONDS = 300.0  # for which the API server may not answer
+LOGS = "raysweep/logs"  # annotation: where in the sweep's storage this job's logs are
+
+
+def run(
+    project: Path,
+    cluster: Cluster,
+    strategy: str,
+    name: str,
+    arguments: Sequence[str],
+    storage: str,
+    follow: bool,
+    deadline: int | None = None,
+    queue: str | None = None,
+) -> int:
+    """Submits a strategy as a RayJob, follows it, and takes it away with its cluster; a running one is followed.
+
+    Args:
+        project: folder with jobs/, tasks/ and raysweep/.
+        cluster: the project's, of a Kubernetes target.
+        strategy: a file of jobs/.
+        name: of the sweep, which is continued if it exists.
+        arguments: the job's own flags.
+        storage: where the sweep is kept; this process and the job both reach it.
+        follow: print the job's log until its end.
+        deadline: seconds after which Kubernetes ends it, tries and queueing included; None for that of the manifests.
+        queue: of Kueue, in which the job waits until there is room for all of its cluster.
+
+    Returns:
+        The driver's exit code; 0 without `follow`; DETACHED after Ctrl-C, which leaves the job running.
+
+    Raises:
+        BadInput: the target has no RayJobs, or the storage is a folder.
+        ClusterError: it cannot run, in one line, and was taken away again.
+    """
+    if cluster.target not in TARGETS:
+        raise BadInput(f"the target {cluster.target} has no RayJobs, only {', '.join(TARGETS)}: use `make submit`")
+    if problems := folder_as_storage(storage):
+        raise BadInput(*problems)
+    kube, place, job = open_cluster(cluster.settings), open_storage(storage).child(name), job_name(strategy, name)
+    kube.echo()
+    raycluster.healthy(cluster)  # its store is reached through it
+    trouble = Trouble(kube, NAMESPACE, HEAD_PATIENCE, grows=cluster.target == "k8s")
+    if (found := kube.get("RayJob", job)) is None:
+        code, logs = code_upload.upload(project, place), f"logs/{secrets.token_hex(4)}"
+        kept = ["python", "-m", "raysweep.submit.log_to_storage", place.child(logs).url]
+        sweep = ["python", f"jobs/{strategy}.py", "--name", name, "--storage", storage, "--resume", "auto"]
+        kube.apply([render(project, job, shlex.join([*kept, *sweep, *arguments]), code, {LOGS: logs}, deadline, queue)])
+        click.echo(f"submitted rayjob {job}: storage {place.url}")
+    else:
+        click.echo(f"rayjob {job} is there already: following it")
+        logs = (found["metadata"].get("annotations") or {}).get(LOGS, "logs")
+    if not follow:
+        return 0
+    stop = shlex.join([*kube.command, "delete", "rayjob", job])
+    try:
+        return _Follower(kube, job, _Printer(place, logs), trouble).follow()
+    except KeyboardInterrupt:
+        click.echo(f"\ndetached, {job} goes on; the same command follows it; stop: {stop}")
+        return DETACHED
+
+
+def job_name(strategy: str, name: str) -> str:
+    """The RayJob's: strategy and sweep as a DNS label; a hash keeps apart what that makes the same."""
+    plain = re.sub(r"[^a-z0-9]+", "-", f"{strategy}-{name}".lower()).strip("-")
+    if plain == f"{strategy}-{name}" and len(plain) <= MOST_LETTERS:
+        return plain
+    digest = hashlib.sha256(f"{strategy}/{name}".encode()).hexdigest()[:6]
+    return f"{plain[: MOST_LETTERS - 7].rstrip('-')}-{digest}"
+
+
+def render(
+    project: Path,
+    job: str,
+    entrypoint: str,
+    code: str,
+    annotations: dict[str, str] | None = None,
+    deadline: int | None = None,
+    queue: str | None = None,
+) -> Object:
+    """The RayJob of the cluster that is applied: same images, same workers. In a queue, all of these from the start."""
+    from raysweep.clusters.lifecycle import FOLDER
+
+    added = Additions(components=("rayjob",) if queue is None else ("rayjob", "kueue"))
+    added.patch(
+        "RayJob",
+        "sweep",
+        replace("/metadata/name", job),
+        replace("/spec/entrypoint", entrypoint),
+        replace("/spec/runtimeEnvYAML", manifests.dump({"working_dir": code})),
+        replace("/metadata/annotations", annotations or {}),
+        *([] if queue is None else [replace("/metadata/labels/kueue.x-k8s.io~1queue-name", queue)]),
+        *([] if deadline is None else [replace("/spec/activeDeadlineSeconds", deadline)]),
+    )
+    folder = project / FOLDER / "rayjob" / job  # two may be submitted at the same time
+    manifests.write(folder, project / FOLDER / "kubernetes", added, project / "k8s" / "components")
+    found = manifests.find(manifests.render(folder), "RayJob", job)
+    assert found is not None
+    if queue is not None:
+        _fix_size(found["spec"]["rayClusterSpec"])
+    return found
+
+
+def _fix_size(cluster: Object) -> None:
+    """Kueue admits no cluster that scales itself: each group has its most workers."""
+    cluster.pop("enableInTreeAutoscaling", None)
+    cluster.pop("autoscalerOptions", None)
+    for group in cluster["workerGroupSpecs"]:
+        group["replicas"] = group["minReplicas"] = group["maxReplicas"]
+
+
+class _Follower:
+    """Follows a RayJob until the end of its last try. What does not answer for a while is asked again."""
+
+    def __init__(self, kube: Kube, job: str, printer: _Printer, trouble: Trouble) -> None:
+        self._kube, self._job, self._printer, self._trouble = kube, job, printer, trouble
+        self._shown = ""
+
+    def follow(self) -> int:
+        """Prints what the tries log, one after the other; then takes the RayJob away and returns the exit code."""
+        while not (status := self._patiently(self._status)).ended:
+            self._refuse_hopeless(status)
+            self._show(status)
+            self._printer.print_new()
+            if self._printer.code == BAD_INPUT:
+                break
+            time.sleep(POLL_SECONDS)
+        self._printer.print_last()
+        self._take_away()
+        succeeded = status.job == "SUCCEEDED"
+        click.echo(f"rayjob {self._job}: {status.job or status.line}{'' if succeeded else status.message}")
+        code = self._printer.code
+        return code if code is not None else (0 if succeeded else 1)
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        again = Retrying(
+            retry=retry_if_exception_type(Unreachable),
+            stop=stop_after_delay(AWAY_SECONDS),
+            wait=wait_random_exponential(max=5),
+            before_sleep=lambda state: self._say(str(state.outcome and state.outcome.exception())),
+            reraise=True,
+        )
+        return again(ask)
+
+    def _status(self) -> _Status:
+        found = self._kube.get("RayJob", self._job)
+        if found is None:
+            raise ClusterError(
+                f"rayjob {self._job} was deleted by somebody else; its sweep can be continued by the same command"
+            )
+        return _Status.of(found)
+
+    def _refuse_hopeless(self, status: _Status) -> None:
+        """Pods that can never start end the job; one whose place is only taken makes it slower."""
+        if status.cluster is None:
+            owners: tuple[str, ...] = (self._job,)
+        else:
+            owners = (self._job, status.cluster)
+        try:
+            reason = self._trouble(*owners)
+        except Unreachable as error:
+            self._say(str(error))
+            return
+        if reason:
+            self._say(f"it is taken away, since it can never run: {reason}")
+            self._take_away()
+            raise ClusterError(f"rayjob: {reason}")
+
+    def _take_away(self) -> None:
+        """The job, without waiting for its pods: they go by themselves, and may take their minute of grace."""
+        self._patiently(lambda: self._kube.delete("RayJob", self._job, alone=True))
+
+    def _show(self, status: _Status) -> None:
+        waits = ""
+        with contextlib.suppress(Unreachable):
+            if status.cluster and not status.line.startswith("Running"):
+                waits = waiting.state(self._kube, NAMESPACE, status.cluster)
+        self._say(f"{status.line}{': ' if waits else ''}{waits}")
+
+    def _say(self, text: str) -> None:
+        if text != self._shown:
+            click.echo(f"  {text}")
+            self._shown = text
+
+
+@dataclass(frozen=True)
+class _Status:
+    """What KubeRay says of a RayJob."""
+
+    ended: bool
+    job: str | None
+    cluster: str | None
+    line: str
+    message: str
+
+    @classmethod
+    def of(cls, found: Object) -> _Status:
+        status = found.get("status") or {}
+        state, tries = status.get("jobDeploymentStatus") or "New", int(status.get("failed") or 0)
+        message = status.get("message") or ""
+        return cls(
+            ended=state in ("Complete", "Failed", "ValidationFailed"),
+            job=status.get("jobStatus"),
+            cluster=status.get("rayClusterName"),
+            line=" ".join(filter(None, (state, f"(after {tries} failed tries)" if tries else ""))),
+            message=f": {waiting.line(message)}" if message else "",
+        )
+
+
+class _Printer:
+    """Prints what is new in the logs of a RayJob's tries, each in parts of which only the newest grows."""
+
+    def __init__(self, place: Storage, logs: str) -> None:
+        self._place, self._logs = place, logs
+        self._printed: dict[str, int] = {}
+        self._whole: set[str] = set()
+        self.code: int | None = None
+
+    def print_new(self) -> None:
+        """Prints it, unless the storage is away; `code` is the exit code at the end of the newest log."""
+        with contextlib.suppress(StorageError):
+            self._print(self._place)
+
+    def print_last(self) -> None:
+        """Prints the rest; a storage that is away is waited for, and what it then does not give is said."""
+        try:
+            self._print(self._place.patient())
+        except StorageError as error:
+            click.echo(f"  the end of the log cannot be read: {error}")
+
+    def _print(self, place: Storage) -> None:
+        keys = place.list(self._logs)
+        for key in [key for key in keys if key not in self._whole]:
+            text = place.get(key).decode(errors="replace")
+            click.echo(text[self._printed.get(key, 0) :], nl=False)
+            self._printed[key] = len(text)
+            self.code = exit_code(text)
+        self._whole.update(keys[:-1])

@@ -1,0 +1,170 @@
+"""A job on the cluster as Ray knows it, followed to its end.
+
+That a cluster does not answer says nothing about a job: it is lost when a cluster that answers does not know it, or
+knows that it was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from raysweep.errors import BadInput, ClusterError
+from raysweep.spec.flags import nearest
+from raysweep.submit.connection import connect
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+DETACHED = 130  # what a shell reports for Ctrl-C
+POLL_SECONDS = 0.2
+CLUSTER_BACK_S = 300.0  # for a head that starts again
+# Of a job whose own process went with its node; Ray's other types of error would come again.
+NODE_LOST = "JOB_SUPERVISOR_ACTOR_DIED"
+TAKEN = "already exists"  # in Ray's refusal of a submission id
+
+
+class JobLost(ClusterError):
+    """The job ended with its head or was killed, not by itself."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One line of `raysweep status`. Times are Unix seconds; `exit_code` is None until the driver has ended."""
+
+    id: str
+    status: str
+    name: str
+    strategy: str
+    task: str
+    started: float
+    ended: float | None
+    exit_code: int | None
+    error_type: str | None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.status in ("STOPPED", "SUCCEEDED", "FAILED")
+
+    @property
+    def lost(self) -> bool:
+        """Whether it failed by no doing of its own."""
+        killed = self.exit_code is not None and not 0 <= self.exit_code <= 128  # by a signal, through a shell or not
+        return self.status == "FAILED" and (killed or self.error_type == NODE_LOST)
+
+
+def patiently() -> Retrying:
+    """Asks again what a cluster that starts cannot answer yet."""
+    return Retrying(
+        retry=retry_if_exception_type((ClusterError, RuntimeError, OSError)),
+        stop=stop_after_delay(CLUSTER_BACK_S),
+        wait=wait_exponential(max=5),
+        reraise=True,
+    )
+
+
+def jobs_of(client: JobSubmissionClient) -> list[Job]:
+    found = [_job(details) for details in client.list_jobs() if details.submission_id]
+    return sorted(found, key=lambda job: job.started, reverse=True)
+
+
+def _job(details: Any) -> Job:
+    about = details.metadata or {}
+    return Job(
+        id=details.submission_id,
+        status=str(details.status.value),
+        name=about.get("name", ""),
+        strategy=about.get("strategy", ""),
+        task=about.get("task", ""),
+        started=(details.start_time or 0) / 1000,
+        ended=details.end_time / 1000 if details.end_time else None,
+        exit_code=details.driver_exit_code,
+        error_type=details.error_type,
+    )
+
+
+def find(client: JobSubmissionClient, job: str) -> Job:
+    """The job with this submission id, else that of the sweep with this name: the one that runs, else the newest.
+
+    A sweep's newest job need not be the one that runs it: a second submit is refused, and ends.
+    """
+    found = jobs_of(client)
+    matches = [each for each in found if each.id == job] or [each for each in found if each.name == job]
+    if matches:
+        return next((each for each in matches if not each.over), matches[0])
+    known = [word for each in found for word in (each.id, each.name) if word]
+    raise BadInput(f"there is no job `{job}`{nearest(job, known)}: `raysweep status` lists them")
+
+
+def follow_job(project: Path, client: JobSubmissionClient, job: str) -> int:
+    shown, over = 0, False
+    try:
+        while not over:
+            over = (found := _known(project, client, job)).over  # so its log is whole, if it is printed after that
+            shown = asyncio.run(_print_log(client, job, shown))
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        print(f"\ndetached, {job} goes on; follow: raysweep logs {job} --follow; stop: raysweep stop {job}")
+        return DETACHED
+    print(f"{job}: {found.status}", flush=True)
+    if found.lost:
+        raise JobLost(f"{job} was killed")
+    return exit_code(found)
+
+
+def exit_code(ended: Job) -> int:
+    """The driver's; a job that was stopped, or never began, has none."""
+    if ended.exit_code is not None:
+        return ended.exit_code
+    return 0 if ended.status == "SUCCEEDED" else 1
+
+
+async def _print_log(client: JobSubmissionClient, job: str, shown: int) -> int:
+    """Prints what comes after so many characters, until the job's end or until it breaks off; returns how many now."""
+    import aiohttp
+
+    seen = 0
+    try:
+        async for lines in client.tail_job_logs(job):  # from its beginning
+            print(lines[max(0, shown - seen) :], end="", flush=True)
+            seen += len(lines)
+    except (RuntimeError, OSError, aiohttp.ClientError) as error:
+        print(f"the log of {job} broke off: {error}", file=sys.stderr, flush=True)
+    return max(shown, seen)
+
+
+def wait(project: Path, client: JobSubmissionClient, job: str) -> Job:
+    """The job as it ended."""
+    while not (found := _known(project, client, job)).over:
+        time.sleep(POLL_SECONDS)
+    return found
+
+
+def _known(project: Path, client: JobSubmissionClient, job: str) -> Job:
+    """The job as the cluster knows it; a cluster that does not answer is waited for.
+
+    Raises:
+        ClusterError: none answers for CLUSTER_BACK_S.
+        JobLost: the cluster answers, and does not know it.
+    """
+    try:
+        for attempt in patiently():
+            with attempt:
+                again = attempt.retry_state.attempt_number > 1
+                found = listed(connect(project) if again else client, job)
+    except (RuntimeError, OSError) as error:
+        raise ClusterError(f"the cluster no longer tells what became of {job}: {error}") from error
+    if found is None:
+        raise JobLost(f"the cluster no longer knows {job}")
+    return found
+
+
+def listed(client: JobSubmissionClient, job: str) -> Job | None:
+    return next((each for each in jobs_of(client) if each.id == job), None)

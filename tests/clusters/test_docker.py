@@ -1,0 +1,359 @@
+"""The docker target without an engine: what it asks for, what it writes, and what the files in docker/ say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import stat
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from raysweep.cli import cli
+from raysweep.clusters import docker, lifecycle, targets
+from raysweep.clusters.shared import s3_keys
+from raysweep.clusters.targets import Cluster, Options
+from raysweep.driver import capacity
+from raysweep.errors import BadInput, ClusterError
+from raysweep.history import resubmit_ticket
+from raysweep.storage import dataset
+from raysweep.submit import connection
+
+ROOT = Path(__file__).parents[2]
+DOCKER = ROOT / "docker"
+LOCK = {package["name"]: package for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
+
+
+def composed(*files: str, **settings: str) -> dict:
+    """What compose makes of its files; it needs no engine for that."""
+    program = Path(sys.executable).with_name("docker-compose")
+    flags = [flag for file in files for flag in ("--file", str(DOCKER / file))]
+    env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | settings
+    done = subprocess.run([program, *flags, "config", "--format=json"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """An engine of four CPUs that has the images, as far as the target looks."""
+    answers = {"info": "4", "image": "[{}]", "compose": "v5"}
+    monkeypatch.setattr(docker.shutil, "which", lambda name, **_: f"/bin/{name}")
+    monkeypatch.setattr(docker, "_docker", lambda *arguments: answers[arguments[0]])
+    monkeypatch.setattr(docker.ports, "problems", lambda asked: [])
+    return answers
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker" / "compose.yaml").touch()
+    (tmp_path / ".raysweep").mkdir()
+    return tmp_path
+
+
+def cluster_of(folder: Path) -> Cluster:
+    """A cluster with these settings."""
+    return Cluster("docker", "x", "http://x", "", s3_keys.STORAGE, "token", settings=str(folder / "compose.env"))
+
+
+@pytest.mark.parametrize(
+    ("missing", "problem"),
+    [
+        ("docker", "`docker` is not installed: see https://docs.docker.com/engine/install"),
+        ("docker-compose", "neither `docker compose` nor `docker-compose` is installed: see https://docs.docker.com/"),
+    ],
+)
+def test_a_missing_tool_is_named_with_how_to_get_it(project, engine, monkeypatch, missing, problem):
+    engine["compose"] = ""
+    monkeypatch.setattr(docker.shutil, "which", lambda name, **_: None if name == missing else f"/bin/{name}")
+    with pytest.raises(BadInput, match=re.escape(problem)):
+        docker._check(project, Options())
+
+
+def test_an_engine_that_is_not_running_is_named(project, engine):
+    engine["info"] = ""
+    with pytest.raises(BadInput, match="the Docker engine does not answer"):
+        docker._check(project, Options())
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path, engine):
+    engine["image"] = ""
+    with pytest.raises(BadInput) as refused:
+        docker._check(tmp_path, Options(workers=0, num_cpus=9))
+    assert refused.value.problems == (
+        "`--workers 0`: at least 1 is wanted",
+        "`--num-cpus 9`: the Docker engine has 4 CPUs: ask for at most that",
+        "docker/compose.yaml is not in this folder: run the command in the project's folder",
+        "there is no image raysweep:local and raysweep-store:local: build them with `make image`",
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "flag"),
+    [("local", Options(workers=2), "--workers"), ("docker", Options(port=6379), "--port")],
+)
+def test_an_option_that_a_target_cannot_take_is_named_before_anything_starts(tmp_path, target, options, flag):
+    with pytest.raises(BadInput, match=f"`{flag}`: the target {target} takes --"):
+        lifecycle.up(tmp_path, target, options)
+    assert not (tmp_path / ".raysweep").exists()
+
+
+def test_settings_without_a_flag_come_from_the_environment_and_stay(project, monkeypatch):
+    folder = project / ".raysweep"
+    assert docker._settings(project, folder, Options(), cpus=2)["RAYSWEEP_TMP"] == "2g"
+    monkeypatch.setenv("RAYSWEEP_TMP", "9g")
+    monkeypatch.setenv("RAYSWEEP_HEAD_MEMORY", "8g")
+    docker._write(folder / "compose.env", docker._settings(project, folder, Options(), cpus=2))
+    monkeypatch.setenv("RAYSWEEP_TMP", "3g")
+    monkeypatch.delenv("RAYSWEEP_HEAD_MEMORY")
+    again = docker._settings(project, folder, Options(), cpus=2)
+    assert (again["RAYSWEEP_TMP"], again["RAYSWEEP_HEAD_MEMORY"]) == ("3g", "8g")
+
+
+def test_compose_reads_the_settings_as_they_are_meant(tmp_path):
+    """Whatever characters the project's path has."""
+    folder = tmp_path / """a b#c $d ${e} 'f' "g" """.strip()
+    folder.mkdir()
+    settings = docker._settings(ROOT, folder, Options(), cpus=2)
+    docker._write(folder / "compose.env", settings)
+    assert docker._read(folder / "compose.env") == settings
+    program = Path(sys.executable).with_name("docker-compose")
+    command = [program, "--env-file", folder / "compose.env", "config", "--format=json"]
+    done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True)
+    made = json.loads(done.stdout)
+    assert made["name"] == settings["COMPOSE_PROJECT_NAME"]
+    assert made["secrets"]["ray_token"]["file"].replace("$$", "$") == f"{folder}/token"
+    assert made["services"]["head"]["volumes"][0]["source"].replace("$$", "$") == f"{folder}/nodes"
+
+
+def test_drivers_are_told_what_workers_there_should_be(project, engine, monkeypatch):
+    """Where `capacity` looks, and anew after `scale`; the head alone sees it, and is not made anew for it."""
+    folder = project / ".raysweep"
+    up = []
+    monkeypatch.setattr(docker, "_up", lambda cluster, *arguments: up.append(arguments))
+    settings = docker._settings(project, folder, Options(num_cpus=2), cpus=8)
+    docker._write(folder / "compose.env", settings)
+    docker._write_nodes(folder, settings)
+    path = folder / "nodes" / capacity.FILE.name
+    assert json.loads(path.read_text()) == [{"count": 2, "CPU": 2}]
+    docker.scale(cluster_of(folder), 5)
+    assert json.loads(path.read_text()) == [{"count": 5, "CPU": 2}]
+    assert up == [("--no-recreate", "--no-deps", "worker")]
+    mounted = composed("compose.yaml")["services"]["head"]["volumes"][0]
+    assert (mounted["target"], mounted["read_only"]) == (str(capacity.FILE.parent), True)
+
+
+def test_gpus_are_for_one_worker_and_counted(project, engine, monkeypatch):
+    folder = project / ".raysweep"
+    monkeypatch.setattr(docker, "_gpus", lambda: 0)
+    with pytest.raises(BadInput) as refused:
+        docker._check(project, Options(gpus=True, workers=2))
+    several, none = refused.value.problems
+    assert several.startswith("`--workers 2` with `--gpus`: each worker is given all GPUs of this machine")
+    assert none.startswith("`--gpus`: `nvidia-smi -L` names no GPU")
+    monkeypatch.setattr(docker, "_gpus", lambda: 4)
+    assert docker._check(project, Options(gpus=True)) == 4
+    settings = docker._settings(project, folder, Options(gpus=True), cpus=8)
+    docker._write(folder / "compose.env", settings)
+    docker._write_nodes(folder, settings)
+    assert json.loads((folder / "nodes" / docker.NODES).read_text()) == [{"count": 1, "CPU": 8, "GPU": 4}]
+    with pytest.raises(BadInput, match="`--workers 2` with `--gpus`"):
+        docker.scale(cluster_of(folder), 2)
+
+
+def test_a_cluster_that_does_not_answer_is_revived_and_nothing_of_it_removed(project, monkeypatch):
+    folder = project / ".raysweep"
+    docker._write(folder / "compose.env", docker._settings(project, folder, Options(), cpus=2))
+    asked = []
+    monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: asked.append(arguments) or "")
+    monkeypatch.setattr(docker, "_create_bucket", lambda cluster: None)
+    lifecycle._write(folder / "cluster.json", cluster_of(folder))
+    monkeypatch.setattr(docker, "answers", lambda cluster: False)
+    found, was_up = lifecycle.up(project, "docker")
+    assert (found, was_up) == (cluster_of(folder), False)
+    assert [arguments[0] for arguments in asked] == ["up"]
+    assert "--no-recreate" in asked[0]
+
+
+def test_one_that_cannot_be_revived_stays_and_the_fix_is_named(project, monkeypatch):
+    folder = project / ".raysweep"
+    docker._write(folder / "compose.env", docker._settings(project, folder, Options(), cpus=2))
+
+    def ill(cluster, *arguments):
+        raise ClusterError("`docker compose up` failed: container head is unhealthy")
+
+    monkeypatch.setattr(docker, "_up", ill)
+    monkeypatch.setattr(docker, "answers", lambda cluster: False)
+    monkeypatch.setattr(docker, "stop", lambda *_: pytest.fail("it was removed"))
+    lifecycle._write(folder / "cluster.json", cluster_of(folder))
+    with pytest.raises(ClusterError, match=r"head is unhealthy\nsweeps may run on it: it stays; `make cluster-down`"):
+        lifecycle.up(project, "docker")
+    assert lifecycle.read(project) == cluster_of(folder)
+
+
+def test_the_parts_of_a_cluster_are_counted(project, monkeypatch):
+    folder = project / ".raysweep"
+    docker._write(folder / "compose.env", docker._settings(project, folder, Options(workers=3), cpus=3))
+    containers = [("head", "healthy"), ("worker", "healthy"), ("worker", "starting"), ("store", "healthy")]
+    containers.append(("keeper", "healthy"))
+    rows = "".join(json.dumps({"Service": name, "Health": health}) + "\n" for name, health in containers)
+    monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: rows)
+    parts = targets.parts(cluster_of(folder))
+    assert [part.split() for part in parts] == [
+        ["head", "1", "of", "1", "healthy"],
+        ["worker", "1", "of", "3", "healthy"],
+        ["store", "1", "of", "1", "healthy"],
+        ["keeper", "1", "of", "1", "healthy"],
+    ]
+
+
+def test_settings_share_the_cpus_and_keep_the_volume(project):
+    folder = project / ".raysweep"
+    first = docker._settings(project, folder, Options(), cpus=8)
+    assert (first["RAYSWEEP_WORKERS"], first["RAYSWEEP_WORKER_CPUS"], first["RAYSWEEP_HEAD_CPUS"]) == ("2", "4", "2")
+    docker._write(folder / "compose.env", first)
+    again = docker._settings(project, folder, Options(workers=3, gpus=True, memory="16g"), cpus=2)
+    assert again["COMPOSE_PROJECT_NAME"] == first["COMPOSE_PROJECT_NAME"]
+    assert (again["RAYSWEEP_WORKERS"], again["RAYSWEEP_WORKER_CPUS"]) == ("3", "1")
+    assert again["RAYSWEEP_WORKER_MEMORY"] == "16g"
+    assert again["COMPOSE_FILE"] == f"{project}/docker/compose.yaml:{project}/docker/compose.gpu.yaml"
+    assert docker._settings(project, folder, Options(gpus=True), cpus=8)["RAYSWEEP_WORKERS"] == "1"
+
+
+def test_containers_never_run_as_root(monkeypatch):
+    for uid, user in ((0, (10001, 10001)), (1234, (1234, 1234))):
+        monkeypatch.setattr(docker.os, "getuid", lambda uid=uid: uid)
+        monkeypatch.setattr(docker.os, "getgid", lambda uid=uid: uid)
+        assert docker._user() == user
+
+
+def test_secrets_are_for_the_containers_user_and_made_once(tmp_path):
+    docker._write_secrets(tmp_path, "first")
+    keys = {name: (tmp_path / name).read_text() for name in (s3_keys.IDENTITIES, s3_keys.CREDENTIALS)}
+    docker._write_secrets(tmp_path, "second")
+    assert (tmp_path / "token").read_text() == "second"
+    assert {name: (tmp_path / name).read_text() for name in keys} == keys
+    for name in ("token", *keys):
+        status = (tmp_path / name).stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o400, docker._user()[0])
+
+
+def test_keys_are_fresh_and_good_for_one_bucket():
+    first, second = s3_keys.new_keys(), s3_keys.new_keys()
+    identity = json.loads(first[s3_keys.IDENTITIES])["identities"][0]
+    assert all(action.endswith(f":{s3_keys.BUCKET}") for action in identity["actions"])
+    secret = identity["credentials"][0]["secretKey"]
+    assert secret in first[s3_keys.CREDENTIALS]
+    assert secret not in second[s3_keys.CREDENTIALS]
+
+
+@pytest.mark.parametrize(("to", "ours"), [("s3://raysweep/mine", True), ("elsewhere", False), (None, True)])
+def test_upload_reaches_the_clusters_store_as_every_command_does(tmp_path, monkeypatch, to, ours):
+    record(tmp_path, "http://127.0.0.1:8333")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "file").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    for name in s3_keys.environment("", Path()):
+        monkeypatch.setenv(name, "mine")
+    taken = []
+    monkeypatch.setattr(
+        dataset, "upload", lambda folder, where: taken.append((where, os.environ["AWS_ENDPOINT_URL"])) or []
+    )
+    done = CliRunner().invoke(cli, ["upload", "set", *(["--to", to] if to else [])])
+    assert done.exit_code == 0, done.output
+    assert taken == [(to or "s3://raysweep/data/set", "http://127.0.0.1:8333" if ours else "mine")]
+
+
+def record(project: Path, endpoint: str) -> None:
+    found = Cluster(
+        "docker", "x", "http://127.0.0.1:8265", "", s3_keys.STORAGE, "token", endpoint=endpoint, credentials_path="keys"
+    )
+    lifecycle._write(lifecycle._folder(project) / "cluster.json", found)
+
+
+@pytest.mark.parametrize(
+    ("asked", "ours"), [(None, True), ("s3://raysweep/deeper", True), ("s3://raysweeper", False), ("runs", False)]
+)
+def test_commands_reach_the_clusters_own_store_and_no_other_with_its_keys(tmp_path, monkeypatch, asked, ours):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mine")
+    record(tmp_path, "http://127.0.0.1:8333")
+    # Set here, so that monkeypatch takes back what `storage` sets.
+    for name in s3_keys.environment("", Path()):
+        monkeypatch.setenv(name, "mine")
+    assert connection.storage(tmp_path, asked) == (asked or s3_keys.STORAGE)
+    assert (os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:8333") is ours
+    assert ("AWS_ACCESS_KEY_ID" not in os.environ) is ours
+
+
+def test_compose_closes_and_limits_every_container():
+    services = composed("compose.yaml")["services"]
+    assert set(services) == {"head", "worker", "store", "keeper"}
+    for service in services.values():
+        assert service["read_only"] is service["init"] is True
+        assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+        assert service["deploy"]["resources"]["limits"]["memory"]
+        assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", ()))
+        assert "RAY_AUTH_TOKEN" not in service.get("environment", {})
+    assert services["worker"]["depends_on"]["head"]["condition"] == "service_healthy"
+    assert [port["target"] for port in services["head"]["ports"]] == [8265]
+    assert "--num-cpus=0" in services["head"]["command"]
+
+
+def test_the_keeper_reads_the_notes_that_jobs_leave_and_each_new_cluster_has_its_own(project):
+    settings = docker._settings(project, project / ".raysweep", Options(), cpus=2)
+    services = composed("compose.yaml", RAYSWEEP_JOBS=settings[resubmit_ticket.JOBS])["services"]
+    assert (
+        services["keeper"]["command"][-1]
+        == services["head"]["environment"][resubmit_ticket.JOBS]
+        == settings[resubmit_ticket.JOBS]
+    )
+    assert (
+        docker._settings(project, project / ".raysweep", Options(), cpus=2)[resubmit_ticket.JOBS]
+        != settings[resubmit_ticket.JOBS]
+    )
+
+
+def test_compose_gives_gpus_to_workers_only():
+    services = composed("compose.yaml", "compose.gpu.yaml")["services"]
+    (device,) = services["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["count"], device["capabilities"]) == ("nvidia", -1, ["gpu"])
+    assert services["worker"]["environment"]["NVIDIA_VISIBLE_DEVICES"] == "all"
+    assert services["head"]["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
+
+
+def test_settings_are_those_that_compose_asks_for():
+    asked = set(re.findall(r"\$\{(\w+)", (DOCKER / "compose.yaml").read_text()))
+    given = set(docker._settings(ROOT, ROOT / "docker", Options(), cpus=2))
+    assert given ^ asked == {"COMPOSE_PROJECT_NAME", "COMPOSE_FILE"}
+
+
+def test_the_base_is_pinned_in_one_place_and_has_the_cuda_of_the_lock():
+    text = (DOCKER / "Dockerfile").read_text()
+    (base,) = re.findall(r"nvidia/cuda:([\d.]+)-base-\w+[\d.]+@sha256:[0-9a-f]{64}", text)
+    assert base.split(".")[:2] == LOCK["cuda-toolkit"]["version"].split(".")[:2]
+
+
+def test_uv_is_pinned_to_the_lock():
+    requirement = runpy.run_path(str(DOCKER / "pinned.py"))["requirement"](ROOT / "uv.lock", "uv")
+    assert requirement.startswith(f"uv=={LOCK['uv']['version']} --hash=sha256:")
+    assert requirement.count("--hash=") == len(LOCK["uv"]["wheels"])
+
+
+def test_the_smoke_test_imports_every_dependency():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[\[<>=~]", line)[0].lower().replace("-", "_") for line in declared}
+    imported = {name.split(".")[0].lower() for name in runpy.run_path(str(DOCKER / "smoke.py"))["MODULES"]}
+    called = {"pillow": "pil", "pyyaml": "yaml", "scikit_learn": "sklearn"}
+    assert {called.get(name, name) for name in names} == imported
+
+
+def test_docker_is_a_target_like_the_others():
+    loaded = targets.load("docker")
+    assert all(callable(getattr(loaded, verb)) for verb in ("start", "stop", "healthy", "scale", "logs"))

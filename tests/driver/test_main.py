@@ -1,0 +1,38 @@
+"""What a job's driver is asked, in its first life and in the next ones."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from raysweep.driver import main
+from raysweep.history import resubmit_ticket
+from raysweep.spec.flags import Flags
+
+
+def test_a_further_life_resumes_and_has_what_is_left_of_the_budget() -> None:
+    flags = Flags(name="mine", time_budget=60.0)
+    assert main._another_life(flags, 20.0) == Flags(name="mine", time_budget=40.0, resume="auto")
+    assert main._another_life(flags, 90.0).time_budget == 1.0, "it may still say that the budget is used up"
+    assert main._another_life(Flags(), 90.0).time_budget is None
+
+
+@pytest.mark.parametrize(
+    ("job", "storage", "resume", "another"),
+    [
+        (None, "s3://raysweep", "auto", False),
+        ("asha-1", "s3://raysweep", "never", False),
+        ("asha-1", "s3://raysweep", "auto", True),
+        ("asha-1", None, "auto", True),
+        ("asha-1", "s3://mine", "auto", False),
+        ("asha-1-life2", "s3://mine", "auto", True),
+    ],
+)
+def test_a_store_is_waited_for_where_the_sweep_may_have_begun(
+    job: str | None, storage: str | None, resume: str, another: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYSWEEP_STORAGE", "s3://raysweep")
+    if job:
+        monkeypatch.setenv(resubmit_ticket.OF_RAY, json.dumps({"metadata": {"job_submission_id": job}}))
+    assert main._lived_before(Flags(storage=storage, resume=resume)) is another

@@ -1,0 +1,372 @@
+"""Preflight without a cluster: what is wrong with flags, task, strategy and storage is known before anything starts."""
+
+import math
+import threading
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import optuna
+import pytest
+import ray
+from ray import tune
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    HyperBandScheduler,
+    PopulationBasedTraining,
+    ResourceChangingScheduler,
+)
+
+import raysweep
+from raysweep.driver import capacity, preflight
+from raysweep.history import resubmit_ticket
+from raysweep.history.sweep_state import SweepState
+from raysweep.loop.optuna_search import OptunaSearch
+from raysweep.loop.random_grid_search import Variants
+from raysweep.spec.flags import Flags
+from raysweep.spec.space import describe
+from raysweep.spec.sweep import settle
+from raysweep.spec.task import Task
+from tests import s3
+
+SPACE = {"lr": tune.uniform(0.0, 1.0)}
+
+
+def train(config):
+    raysweep.report({"loss": 1.0, "accuracy": 0.5}, state={"epoch": 1})
+
+
+def saves_nothing(config):
+    raysweep.report({"loss": 1.0})
+
+
+def unreadable(config):
+    metrics = {"loss": 1.0}
+    raysweep.report(metrics)
+
+
+def check(function=train, config=None, strategy="asha", **flags):
+    task = Task("mine", function, SPACE, "loss", "min", 10)
+    asked = Flags(**flags)
+    return preflight.check_static(asked, settle(asked, strategy, task, ()), config)
+
+
+def pbt():
+    return PopulationBasedTraining(hyperparam_mutations={"lr": SPACE["lr"]})
+
+
+def test_nothing_is_wrong_with_the_defaults():
+    assert check(config=tune.TuneConfig(scheduler=ASHAScheduler())) == []
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "told"),
+    [
+        ("samples", 0, "`--samples 0`: at least 1"),
+        ("samples", -3, "`--samples -3`: at least 1"),
+        ("max_iterations", 0, "`--max-iterations 0`: at least 1"),
+        ("concurrency", 0, "`--concurrency 0`: at least 1"),
+        ("max_failures", -1, "`--max-failures -1`: at least 0"),
+        ("cpus_per_trial", -1.0, "`--cpus-per-trial -1.0`: at least 0"),
+        ("gpus_per_trial", -0.5, "`--gpus-per-trial -0.5`: at least 0"),
+        ("trial_timeout", 0.0, "`--trial-timeout 0.0`: more than 0 seconds"),
+        ("time_budget", -5.0, "`--time-budget -5.0`: more than 0 seconds"),
+        ("cpus_per_trial", 0.0, "`--cpus-per-trial 0`: a trial without CPU and GPU"),
+        ("cpus_per_trial", 1.5, "`--cpus-per-trial 1.5`: Ray gives a fraction of one, or whole ones: take 1 or 2"),
+        ("gpus_per_trial", 2.5, "`--gpus-per-trial 2.5`: Ray gives a fraction of one, or whole ones: take 2 or 3"),
+        ("mode", "best", "`--mode best`: max or min"),
+        ("cpus_per_trial", math.inf, "`--cpus-per-trial inf`"),
+        ("gpus_per_trial", math.nan, "`--gpus-per-trial nan`"),
+        ("time_budget", math.nan, "`--time-budget nan`"),
+        ("seed", -1, "`--seed -1`"),
+        ("seed", 2**32, "`--seed 4294967296`"),
+        ("resume", "must", "`--resume must` needs `--name`"),
+        ("resume", "auto", "`--resume auto` needs `--name`"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_flag(flag, value, told):
+    [problem] = check(**{flag: value})
+    assert problem.startswith(told)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"cpus_per_trial": 0.0, "gpus_per_trial": 0.5},
+        {"cpus_per_trial": 0.25},
+        {"cpus_per_trial": 3.0, "gpus_per_trial": 2.0},
+        {"trial_timeout": 0.5, "time_budget": 1.0, "max_failures": 3, "concurrency": 1},
+        {"name": "mnist-asha_1", "resume": "must"},
+        {"seed": 2**32 - 1},
+    ],
+)
+def test_what_is_right_is_not_refused(flags):
+    assert check(**flags) == []
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", " ", "", "a b", "/abs", "-x"])
+def test_a_name_is_one_folder_of_the_storage(name):
+    [problem] = preflight.name_problems(name)
+    assert problem.startswith(f"`--name {name}`: a name is one folder")
+
+
+@pytest.mark.parametrize("name", [None, "a", "mnist-asha_1", "v1.2"])
+def test_names_that_are_folders(name):
+    assert preflight.name_problems(name) == []
+
+
+def test_a_wrong_metric_names_what_the_function_reports():
+    [problem] = check(metric="acuracy")
+    assert problem.startswith("`--metric acuracy`: task mine reports loss, accuracy, training_iteration, time_total_s,")
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "training_iteration", "time_total_s"])
+def test_what_is_reported_and_what_ray_adds_are_metrics(metric):
+    assert check(metric=metric) == []
+
+
+def test_a_metric_that_cannot_be_read_is_not_refused():
+    assert check(unreadable, metric="anything") == []
+
+
+def test_a_function_that_cannot_be_pickled_names_what_it_captured():
+    the_lock = threading.Lock()
+
+    def captures(config):
+        with the_lock:
+            raysweep.report({"loss": 1.0})
+
+    [problem] = check(captures)
+    assert problem.startswith("`train` of task mine cannot be sent to a worker: ")
+    assert "`the_lock`" in problem
+    assert "make it inside `train`" in problem
+
+
+@pytest.mark.parametrize("scheduler", [pbt(), HyperBandScheduler()], ids=lambda scheduler: type(scheduler).__name__)
+def test_a_scheduler_that_pauses_trials_needs_a_state(scheduler):
+    [problem] = check(saves_nothing, tune.TuneConfig(scheduler=scheduler), "mine")
+    assert "`mine` pauses trials" in problem
+    assert "pass state= to raysweep.report" in problem
+    assert check(train, tune.TuneConfig(scheduler=scheduler)) == []
+
+
+def test_a_scheduler_that_only_stops_trials_needs_no_state():
+    assert check(saves_nothing, tune.TuneConfig(scheduler=ASHAScheduler())) == []
+
+
+def test_pbt_and_a_searcher_are_no_pair():
+    search = OptunaSearch(lambda seed: optuna.samplers.RandomSampler(seed=seed))
+    [problem] = check(config=tune.TuneConfig(scheduler=pbt(), search_alg=search), strategy="mine")
+    assert problem.startswith("`mine` pairs PopulationBasedTraining with OptunaSearch: ")
+    assert check(config=tune.TuneConfig(scheduler=pbt(), search_alg=Variants(SPACE))) == []
+
+
+def test_a_scheduler_that_asks_rays_own_controller_is_refused():
+    [problem] = check(config=tune.TuneConfig(scheduler=ResourceChangingScheduler()), strategy="mine")
+    assert problem.startswith("`mine` has a ResourceChangingScheduler")
+    assert "choose --cpus-per-trial" in problem
+
+
+def test_a_population_has_at_least_two():
+    [problem] = check(config=tune.TuneConfig(scheduler=pbt()), samples=1)
+    assert problem == "`--samples 1`: a population has at least 2 trials"
+
+
+@pytest.mark.parametrize("scheduler", [pbt(), HyperBandScheduler()], ids=lambda scheduler: type(scheduler).__name__)
+def test_a_synchronous_scheduler_begins_all_trials(scheduler):
+    [problem] = check(config=tune.TuneConfig(scheduler=scheduler), concurrency=2)
+    assert problem.startswith("`--concurrency 2`: asha decides over all 20 trials together")
+
+
+def test_everything_wrong_is_told_at_once():
+    the_lock = threading.Lock()
+
+    def captures(config):
+        with the_lock:
+            raysweep.report({"loss": 1.0})
+
+    problems = check(
+        captures,
+        tune.TuneConfig(scheduler=pbt()),
+        samples=1,
+        max_iterations=0,
+        metric="f1",
+        resume="must",
+        cpus_per_trial=0.0,
+        concurrency=2,
+    )
+    for part in (
+        "--max-iterations 0",
+        "--metric f1",
+        "the_lock",
+        "--resume must",
+        "--cpus-per-trial 0",
+        "--samples 1",
+        "--concurrency 2",
+        "pass state=",
+    ):
+        assert len([problem for problem in problems if part in problem]) == 1, part
+    assert len(problems) == 8
+
+
+@dataclass(frozen=True)
+class Knobs:
+    eta: float = 3.0
+    rungs: tuple[int, ...] = (1, 3)
+
+
+SPEC = {
+    "strategy": "asha",
+    "task": "mine",
+    "seed": 0,
+    "metrics": ["loss"],
+    "modes": ["min"],
+    "max_iterations": 10,
+    "samples": 20,
+    "knobs": {"eta": 3.0, "rungs": [1, 3]},
+    "space": describe(SPACE),
+}
+
+
+def begun(strategy="asha", space=SPACE, knobs=None, config=None, **flags):
+    """The problems of continuing a sweep that was begun as asha on task mine."""
+    asked = Flags(**{"name": "old", "resume": "must", **flags})
+    sweep = settle(asked, strategy, Task("mine", train, space, "loss", "min", 10), ())
+    return preflight.check_same(sweep, SPEC, knobs or Knobs(), config)
+
+
+@pytest.mark.parametrize(("resume", "problems"), [("never", 1), ("auto", 0), ("must", 0)])
+def test_a_name_that_exists(resume, problems):
+    events = [{"seq": n, "type": "suggest", "trial": str(n), "config": {}} for n in (1, 2, 3)]
+    events += [{"seq": 4, "type": "complete", "trial": "1", "status": "finished"}]
+    asked = Flags(name="old", storage="/runs", resume=resume)
+    sweep = settle(asked, "asha", Task("mine", train, SPACE, "loss", "min", 10), ())
+    found = preflight.check_name(sweep, asked, SweepState(events))
+    told = (
+        "sweep `old` exists in /runs (3 trials, 1 finished): continue it with --resume must, or choose another --name"
+    )
+    assert found == [told] * problems
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seed": 1}, "begun with seed 0, not 1"),
+        ({"strategy": "tpe"}, "begun with strategy asha, not tpe"),
+        ({"metric": "accuracy"}, "begun with metrics ['loss'], not ['accuracy']"),
+        ({"mode": "max"}, "begun with modes ['min'], not ['max']"),
+        ({"max_iterations": 20}, "begun with max_iterations 10, not 20: a sweep keeps its max_iterations"),
+        ({"knobs": Knobs(eta=2.0)}, "begun with --eta 3.0, not 2.0: a sweep keeps its --eta"),
+        ({"space": {"lr": tune.uniform(0.0, 2.0)}}, "space"),
+    ],
+)
+def test_a_continued_sweep_keeps_what_it_was_begun_with(change, told):
+    assert begun() == []
+    [problem] = begun(**change)
+    assert told in problem
+    assert problem.endswith("give the same again, or another --name")
+
+
+@pytest.mark.parametrize("scheduler", [pbt(), HyperBandScheduler()], ids=lambda scheduler: type(scheduler).__name__)
+@pytest.mark.parametrize("samples", [10, 40])
+def test_trials_that_are_decided_over_together_stay_as_many(scheduler, samples):
+    config = tune.TuneConfig(scheduler=scheduler)
+    assert begun(config=config) == []
+    [problem] = begun(config=config, samples=samples)
+    assert f"begun with samples 20, not {samples}: asha decides over all its trials together" in problem
+    assert begun(config=tune.TuneConfig(scheduler=ASHAScheduler()), samples=samples) == []
+
+
+def test_a_knob_that_a_sweep_did_not_know_is_not_compared(monkeypatch):
+    monkeypatch.setitem(SPEC, "knobs", {"eta": 3.0})
+    assert begun() == []
+
+
+@pytest.mark.parametrize(("resume", "problems"), [("never", 0), ("auto", 0), ("must", 1)])
+def test_a_new_name(tmp_path, resume, problems):
+    asked = Flags(name="new", storage=str(tmp_path), resume=resume)
+    sweep = settle(asked, "asha", Task("mine", train, SPACE, "loss", "min", 10), ())
+    found = preflight.check_name(sweep, asked, None)
+    assert len(found) == problems
+    assert all("there is no sweep `new`" in problem for problem in found)
+
+
+def test_the_storage_is_tried_out(tmp_path):
+    assert preflight.probe(str(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+    file = tmp_path / "file"
+    file.write_text("")
+    [problem] = preflight.probe(str(file))
+    assert "a file stands where a folder should be" in problem
+    [problem] = preflight.probe("ftp://host/runs")
+    assert "it must be a folder or s3://bucket/prefix" in problem
+
+
+@pytest.mark.parametrize("job", [True, False], ids=["in a job", "in no job"])
+@pytest.mark.parametrize("own", [True, False], ids=["its cluster's", "another"])
+def test_a_job_waits_for_the_store_of_its_cluster(s3_proxy, monkeypatch, job, own):
+    s3.use(s3_proxy, monkeypatch)
+    storage = s3_proxy.new_bucket()
+    monkeypatch.setenv("RAYSWEEP_STORAGE", storage if own else "s3://raysweep")
+    if job:
+        monkeypatch.setenv(resubmit_ticket.OF_RAY, "{}")
+    s3_proxy.unavailable(requests=2)
+    problems = preflight.probe(storage)
+    assert bool(problems) is not (job and own)
+    assert all("the store is not available" in problem for problem in problems)
+
+
+def test_a_driver_that_takes_a_sweep_up_sits_an_outage_out_and_says_so_once(s3_proxy, monkeypatch, capsys):
+    s3.use(s3_proxy, monkeypatch)
+    storage = s3_proxy.new_bucket()
+    s3_proxy.unavailable(requests=3)
+    preflight.sit_out(storage)
+    assert preflight.probe(storage) == []
+    assert capsys.readouterr().out == f"the storage {storage} is away: waiting 600 s for it\n"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    preflight.sit_out(storage)  # at once: that will not pass, and the checks tell
+    assert "no permission" in preflight.probe(storage)[0]
+
+
+def test_a_store_that_stays_away_is_named(s3_proxy, monkeypatch):
+    s3.use(s3_proxy, monkeypatch)
+    storage = s3_proxy.new_bucket()
+    monkeypatch.setenv("RAYSWEEP_STORAGE", storage)
+    monkeypatch.setenv(resubmit_ticket.OF_RAY, "{}")
+    monkeypatch.setattr(preflight, "OWN_STORE_S", 2.0)
+    s3_proxy.unavailable()
+    [problem] = preflight.probe(storage)
+    assert problem.startswith(f"`--storage {storage}`: {storage}: ")
+
+
+def on_cluster(monkeypatch, tmp_path, storage="s3://bucket/sweeps", **flags):
+    """Preflight on a head without CPUs whose groups are CPU 4, and CPU 2 with a GPU."""
+    monkeypatch.setattr(capacity, "FILE", tmp_path / "none")
+    monkeypatch.setenv(capacity.NODES, '[{"count": 9, "CPU": 4}, {"count": 9, "CPU": 2, "GPU": 1}]')
+    head = {"NodeID": "head", "Alive": True, "Resources": {"memory": 1.0}}
+    monkeypatch.setattr(ray, "nodes", lambda: [head])
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "head"))
+    asked = Flags(storage=storage, **flags)
+    return preflight.check_cluster(asked, settle(asked, "asha", Task("mine", train, SPACE, "loss", "min", 10), ()))
+
+
+@pytest.mark.parametrize(("cpus", "gpus"), [(4, 0), (2, 1), (0.5, 0.2), (0, 1)])
+def test_what_one_node_may_have_is_not_refused(monkeypatch, tmp_path, cpus, gpus):
+    assert on_cluster(monkeypatch, tmp_path, cpus_per_trial=cpus, gpus_per_trial=gpus) == []
+
+
+def test_cpus_and_gpus_have_to_be_on_one_node(monkeypatch, tmp_path):
+    [problem] = on_cluster(monkeypatch, tmp_path, cpus_per_trial=4.0, gpus_per_trial=1.0)
+    assert problem == (
+        "`--cpus-per-trial 4 --gpus-per-trial 1`: no node of the cluster has both: there are, or may be, nodes with"
+        " CPU 4 | CPU 2, GPU 1: ask for what one of them has"
+    )
+
+
+def test_more_than_any_node_has_is_told_by_its_flag(monkeypatch, tmp_path):
+    problems = on_cluster(monkeypatch, tmp_path, cpus_per_trial=8.0, gpus_per_trial=2.0)
+    assert [problem.split(":")[0] for problem in problems] == ["`--cpus-per-trial 8`", "`--gpus-per-trial 2`"]
+
+
+def test_a_folder_is_refused_where_nodes_come_that_do_not_see_it(monkeypatch, tmp_path):
+    [problem] = on_cluster(monkeypatch, tmp_path, storage=str(tmp_path))
+    assert problem.startswith(f"`--storage {tmp_path}`: a folder of this node, which the nodes that the cluster grows")

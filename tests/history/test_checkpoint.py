@@ -1,0 +1,228 @@
+"""Checkpoints: what is loaded is what was saved, whatever the storage did in between."""
+
+import os
+
+import pytest
+from tenacity import wait_none
+
+from raysweep.errors import Corrupt, NotFound, StorageError
+from raysweep.history import checkpoint
+from raysweep.history.checkpoint import Checkpoint
+from raysweep.storage import FolderStorage, open_storage
+from raysweep.storage.s3 import LARGE
+from tests import s3
+
+STATE = {"epoch": 3, "weights": list(range(1000))}
+
+
+storage = s3.either_storage
+
+
+@pytest.fixture
+def faulty(s3_proxy, monkeypatch):
+    s3.use(s3_proxy, monkeypatch)
+    return open_storage(f"{s3_proxy.new_bucket()}/runs")
+
+
+def assert_refused(storage, saved, error):
+    for name in (saved, saved.key):
+        with pytest.raises(error, match=f"{storage.url}/{saved.key}"):
+            checkpoint.load(storage, name)
+    assert checkpoint.verified(storage, "t1") == []
+
+
+def test_loads_what_was_saved(storage):
+    saved = checkpoint.save(storage, "t1", 3, STATE)
+    assert checkpoint.load(storage, saved) == checkpoint.load(storage, saved.key) == STATE
+    assert (saved.iteration, saved.size) == (3, storage.size(f"{saved.key}/state.pkl"))
+    assert saved.key == f"checkpoints/t1/000003-{saved.sha256[:8]}"
+
+
+def test_saves_what_only_cloudpickle_can(storage):
+    offset = 2
+    saved = checkpoint.save(storage, "t1", 1, lambda value: value + offset)
+    assert checkpoint.load(storage, saved)(1) == 3
+
+
+def test_goes_through_the_journal():
+    saved = Checkpoint("checkpoints/t1/000003-abcdef12", 3, 10, "abcdef12" * 8)
+    assert Checkpoint.from_dict({**saved.to_dict(), "from": "a newer version"}) == saved
+
+
+def test_lists_the_oldest_first(storage):
+    saved = [checkpoint.save(storage, "t1", iteration, iteration) for iteration in (10, 2, 1_000_000)]
+    checkpoint.save(storage, "t10", 1, "another trial")
+    assert checkpoint.verified(storage, "t1") == [saved[1], saved[0], saved[2]]
+
+
+def test_the_marker_is_written_last(storage, monkeypatch):
+    written = []
+    put = type(storage).put
+    monkeypatch.setattr(type(storage), "put", lambda self, key, data: (written.append(key), put(self, key, data)))
+    saved = checkpoint.save(storage, "t1", 1, STATE)
+    assert written == [f"{saved.key}/state.pkl", f"{saved.key}/complete.json"]
+
+
+def test_what_looks_whole_has_all_its_bytes(storage):
+    saved = checkpoint.save(storage, "a", 1, list(range(100)))
+    assert checkpoint.looks_whole(storage, saved)
+    data = storage.get(f"{saved.key}/{checkpoint.STATE}")
+    storage.put(f"{saved.key}/{checkpoint.STATE}", data[:-1])
+    assert not checkpoint.looks_whole(storage, saved)
+    storage.put(f"{saved.key}/{checkpoint.STATE}", data)
+    storage.delete(f"{saved.key}/{checkpoint.MARKER}")
+    assert not checkpoint.looks_whole(storage, saved)
+    checkpoint.delete(storage, saved.key)
+    assert not checkpoint.looks_whole(storage, saved)
+
+
+def test_deletes(storage):
+    saved = checkpoint.save(storage, "t1", 1, STATE)
+    kept = checkpoint.save(storage, "t1", 2, STATE)
+    checkpoint.delete(storage, saved.key)
+    checkpoint.delete(storage, saved.key)
+    assert checkpoint.verified(storage, "t1") == [kept]
+    assert storage.list() == [f"{kept.key}/complete.json", f"{kept.key}/state.pkl"]
+
+
+def test_an_interrupted_delete_leaves_nothing_that_looks_complete(storage, monkeypatch):
+    saved = checkpoint.save(storage, "t1", 1, STATE)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(storage), "delete_tree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.delete(storage, saved.key)
+    assert storage.exists(f"{saved.key}/state.pkl")
+    assert_refused(storage, saved, NotFound)
+
+
+def test_state_without_marker_is_refused(storage):
+    saved = checkpoint.save(storage, "t1", 1, STATE)
+    storage.delete(f"{saved.key}/complete.json")
+    assert_refused(storage, saved, NotFound)
+
+
+def test_marker_without_state_is_refused(storage):
+    saved = checkpoint.save(storage, "t1", 1, STATE)
+    storage.delete(f"{saved.key}/state.pkl")
+    assert_refused(storage, saved, NotFound)
+
+
+def flipped(data):
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.mark.parametrize("damage", [flipped, lambda data: data[:-1], lambda data: b"", lambda data: data + b"\0"])
+def test_a_damaged_state_is_refused(storage, damage):
+    saved = checkpoint.save(storage, "t1", 1, STATE)
+    storage.put(f"{saved.key}/state.pkl", damage(storage.get(f"{saved.key}/state.pkl")))
+    assert_refused(storage, saved, Corrupt)
+
+
+@pytest.mark.parametrize("marker", [b"", b'{"format": 1, "size"', b"[]", b"{}", b'{"format": 2}', b'{"format": 1}'])
+def test_a_damaged_marker_is_refused(storage, marker):
+    saved = checkpoint.save(storage, "t1", 1, STATE)
+    storage.put(f"{saved.key}/complete.json", marker)
+    assert_refused(storage, saved, Corrupt)
+
+
+def test_another_checkpoint_under_the_reported_key_is_refused(storage):
+    saved = checkpoint.save(storage, "t1", 1, STATE)
+    reported = Checkpoint.from_dict({**saved.to_dict(), "sha256": saved.sha256[:8] + "0" * 56})
+    assert checkpoint.load(storage, saved.key) == STATE
+    with pytest.raises(Corrupt, match="another checkpoint"):
+        checkpoint.load(storage, reported)
+
+
+def test_saving_again_repairs_a_damaged_one(storage):
+    saved = checkpoint.save(storage, "t1", 1, STATE)
+    storage.put(f"{saved.key}/state.pkl", b"damaged")
+    assert checkpoint.save(storage, "t1", 1, STATE) == saved
+    assert checkpoint.load(storage, saved) == STATE
+
+
+def test_a_folder_that_refuses_the_marker_has_no_checkpoint(tmp_path, monkeypatch):
+    storage = open_storage(str(tmp_path))
+    put = FolderStorage.put
+
+    def refuse_marker(self, key, data):
+        if key.endswith("complete.json"):
+            raise StorageError("the disk is full")
+        put(self, key, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderStorage, "put", refuse_marker)
+        with pytest.raises(StorageError, match="full"):
+            checkpoint.save(storage, "t1", 1, STATE)
+    assert [key.rpartition("/")[2] for key in storage.list()] == ["state.pkl"]
+    assert checkpoint.verified(storage, "t1") == []
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr(checkpoint._put_verified.retry, "wait", wait_none())
+
+
+def assert_save_fails(storage, proxy, error, state=STATE):
+    older = checkpoint.save(storage, "t1", 1, "older")
+    with pytest.raises(error) as caught:
+        checkpoint.save(storage, "t1", 2, state)
+    assert proxy.secret_key not in str(caught.value)
+    proxy.heal()
+    assert checkpoint.verified(storage, "t1") == [older]
+    for key in {key.rpartition("/")[0] for key in storage.list("checkpoints/t1")} - {older.key}:
+        with pytest.raises((NotFound, Corrupt)):
+            checkpoint.load(storage, key)
+
+
+def test_a_refused_part_fails_the_save(faulty, s3_proxy):
+    s3_proxy.refuse("UploadPart", nth=2)
+    assert_save_fails(faulty, s3_proxy, StorageError, state=os.urandom(2 * LARGE))
+
+
+def test_a_refused_marker_fails_the_save(faulty, s3_proxy):
+    s3_proxy.refuse("PutObject", key="complete.json", nth=2)
+    assert_save_fails(faulty, s3_proxy, StorageError)
+
+
+@pytest.mark.parametrize("keep", [0, 20])
+@pytest.mark.parametrize("name", ["state.pkl", "complete.json"])
+def test_a_store_that_lies_is_caught(faulty, s3_proxy, at_once, name, keep):
+    s3_proxy.lose("PutObject", key=f"000002-*{name}", nth=0, keep=keep)
+    assert_save_fails(faulty, s3_proxy, (NotFound, Corrupt))
+
+
+@pytest.mark.parametrize("keep", [0, 20])
+@pytest.mark.parametrize("name", ["state.pkl", "complete.json"])
+def test_what_a_store_lost_once_is_written_again(faulty, s3_proxy, at_once, name, keep):
+    s3_proxy.lose("PutObject", key=name, keep=keep)
+    saved = checkpoint.save(faulty, "t1", 1, STATE)
+    assert checkpoint.load(faulty, saved) == STATE
+
+
+@pytest.mark.parametrize("damage", ["state", "marker", "gone"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(storage, damage):
+    first, second, third = (checkpoint.save(storage, "t1", number, f"state {number}") for number in (1, 2, 3))
+    assert checkpoint.load_newest(storage, third) == (third, "state 3")
+    if damage == "gone":
+        checkpoint.delete(storage, third.key)
+    else:
+        name = {"state": checkpoint.STATE, "marker": checkpoint.MARKER}[damage]
+        storage.put(f"{third.key}/{name}", b"{")
+    assert checkpoint.load_newest(storage, third) == (second, "state 2")
+    for each in (first, second):
+        checkpoint.delete(storage, each.key)
+    assert checkpoint.load_newest(storage, third) == (None, None)
+
+
+def test_a_store_that_truncates_a_part_is_caught(faulty, s3_proxy):
+    s3_proxy.lose("UploadPart", nth=2, keep=LARGE - 1)
+    assert_save_fails(faulty, s3_proxy, StorageError, state=os.urandom(2 * LARGE))
+
+
+def test_a_store_that_loses_a_part_is_caught(faulty, s3_proxy):
+    s3_proxy.lose("UploadPart", nth=2)
+    assert_save_fails(faulty, s3_proxy, StorageError, state=os.urandom(2 * LARGE))

@@ -1,0 +1,233 @@
+"""The lease: one driver at a time, whoever is killed, suspended or cut off, and whoever comes at the same moment."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from raysweep.errors import BadInput, StorageError, SweepFailed
+from raysweep.history import lease
+from raysweep.history.lease import Lease, claim
+from raysweep.storage import FolderStorage, open_storage
+from tests import s3
+
+HOLDER = """
+import sys, time
+from raysweep.history.lease import claim
+from raysweep.storage import open_storage
+print(claim(open_storage(sys.argv[1])).term, flush=True)
+time.sleep(60)
+"""
+
+
+storage = s3.either_storage
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return open_storage(str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The same rules, with less patience."""
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "LAPSE_SECONDS", 1.0)
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.02)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """From now on this process is on another machine: no pid of before means anything."""
+    return lambda: monkeypatch.setattr(lease, "_place", lambda: "another machine")
+
+
+@contextlib.contextmanager
+def holder(storage):
+    """A driver of its own that holds the lease."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, storage.url], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline().strip().isdigit()
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def silent(held: Lease) -> None:
+    """The holder renews no more, as if its machine had been switched off."""
+    held._closing.set()
+    held._thread.join()
+
+
+def test_terms_count_up_and_a_released_one_is_followed_at_once(storage):
+    for term in (1, 2, 3):
+        held = claim(storage)
+        assert held.term == term
+        assert held.holds()
+        held.release()
+    assert storage.list("lease") == ["lease/000001.json", "lease/000002.json", "lease/000003.json"]
+
+
+def test_an_outage_while_a_second_driver_waits_is_no_sign_of_the_first_ones_death(
+    folder, quick, elsewhere, monkeypatch
+):
+    held = claim(folder)
+    silent(held)  # nor can it renew
+    elsewhere()
+    newest, looks = lease._newest, []
+
+    def away(storage):
+        found = newest(storage)
+        looks.append(found)
+        if len(looks) == 3:
+            time.sleep(1.2)  # longer than a lapse
+            held._put(beat=held._term.beat + 1)  # the first thing that a driver does when the storage is back
+        return found
+
+    monkeypatch.setattr(lease, "_newest", away)
+    with pytest.raises(BadInput, match="is being run by"):
+        claim(folder)
+
+
+def test_a_driver_lives_on_when_somebody_sets_the_clock(folder, quick, monkeypatch):
+    held = claim(folder)
+    monkeypatch.setattr("psutil.Process.create_time", lambda self: 0.0)
+    assert not held._term.free
+    held.release()
+
+
+def test_a_second_driver_is_refused_and_told_who_holds_it(storage, quick):
+    first = claim(storage)
+    with pytest.raises(BadInput, match=rf"is being run by driver \w+ on .* \(pid {os.getpid()}\): wait for its end"):
+        claim(storage)
+    assert first.holds()
+    first.check()
+    first.release()
+
+
+def test_a_second_driver_is_refused_within_five_seconds(folder):
+    first, began = claim(folder), time.monotonic()
+    with pytest.raises(BadInput):
+        claim(folder)
+    assert time.monotonic() - began < 5
+    first.release()
+
+
+def test_of_drivers_that_come_at_the_same_moment_one_gets_it(storage, quick):
+    outcomes, start = [], threading.Barrier(6)
+
+    def come():
+        start.wait()
+        try:
+            outcomes.append(claim(storage))
+        except BadInput:
+            outcomes.append(None)
+
+    threads = [threading.Thread(target=come) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [winner] = [outcome for outcome in outcomes if outcome]
+    assert len(outcomes) == 6
+    winner.release()
+
+
+def test_a_killed_driver_of_this_machine_is_followed_at_once(folder):
+    with holder(folder) as process:
+        process.kill()
+        process.wait()
+        began = time.monotonic()
+        claim(folder).release()
+    assert time.monotonic() - began < 2
+
+
+def test_a_lapsed_term_of_another_machine_is_followed_after_a_wait(folder, quick, elsewhere):
+    first, told = claim(folder), []
+    silent(first)
+    elsewhere()
+    began = time.monotonic()
+    second = claim(folder, told.append)
+    assert time.monotonic() - began >= lease.LAPSE_SECONDS
+    assert second.term == 2
+    assert [line[:30] for line in told] == [f"the sweep was run by driver {first._term.holder}"[:30]]
+    second.release()
+
+
+def test_a_suspended_driver_finds_out_and_stops(folder, quick):
+    with holder(folder) as process:
+        process.send_signal(signal.SIGSTOP)
+        second = claim(folder)
+        assert second.term == 2
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.3)
+        assert second.holds(), "the one that woke up has not taken it back"
+        second.release()
+
+
+def test_the_loser_hears_of_it(folder, quick):
+    first = claim(folder)
+    newer = replace(first._term, number=2, holder="newer")
+    assert folder.create(newer.key, newer.to_json())
+    assert not first.holds()
+    with pytest.raises(SweepFailed, match=r"driver newer .* has taken the sweep over"):
+        first.check()
+    first.release()
+    assert b'"released": false' in folder.get(newer.key)
+
+
+def test_one_that_slept_asks_before_its_next_step(folder, monkeypatch):
+    """Its thread has not looked yet: a trial would do a step that is another driver's."""
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 60.0)
+    first = claim(folder)
+    newer = replace(first._term, number=2, holder="newer")
+    assert folder.create(newer.key, newer.to_json())
+    first.check()
+    first._checked -= lease.LAPSE_SECONDS
+    with pytest.raises(SweepFailed, match=r"driver newer .* has taken the sweep over"):
+        first.check()
+    first.release()
+
+
+def test_one_that_slept_through_an_outage_goes_on(folder, monkeypatch):
+    def away(*_):
+        raise StorageError("away")
+
+    held = claim(folder)
+    monkeypatch.setattr(FolderStorage, "exists", away)
+    held._checked -= lease.LAPSE_SECONDS
+    held.check()
+    monkeypatch.undo()
+    held.release()
+
+
+def test_a_pid_that_is_used_again_is_not_the_holder(folder):
+    first = claim(folder)
+    silent(first)
+    folder.put(first._term.key, replace(first._term, born=first._term.born - 100).to_json())
+    claim(folder).release()
+
+
+def test_an_outage_of_the_storage_is_no_loss_of_the_lease(s3_proxy, monkeypatch, quick):
+    s3.use(s3_proxy, monkeypatch)
+    storage = open_storage(f"{s3_proxy.new_bucket()}/runs")
+    held = claim(storage)
+    s3_proxy.unavailable()
+    time.sleep(1.5 * lease.LAPSE_SECONDS)
+    s3_proxy.heal()
+    assert held.holds()
+    beat = held._term.beat
+    until = time.monotonic() + 20
+    while held._term.beat == beat:
+        assert time.monotonic() < until, "it is renewed no more"
+        time.sleep(0.05)
+    held.release()

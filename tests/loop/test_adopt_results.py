@@ -1,0 +1,190 @@
+"""What trials saved and the journal lacks: found as a chain from where the journal ends, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from raysweep.history import checkpoint
+from raysweep.history.checkpoint import Checkpoint
+from raysweep.history.journal import Event
+from raysweep.history.sweep_state import SweepState
+from raysweep.loop import adopt_results
+from raysweep.storage import FolderStorage, Storage
+from raysweep.trial.session import Report
+
+
+class Sweep:
+    """Trials save what they do; the journal is cut where the driver died."""
+
+    def __init__(self, place: Storage) -> None:
+        self.place = place
+        self.events: list[Event] = []
+        self.at: dict[str, Checkpoint | None] = {}
+
+    def write(self, type: str, trial: str, **fields: Any) -> None:
+        self.events.append({"seq": len(self.events) + 1, "type": type, "trial": trial, **fields})
+
+    def suggest(self, *trials: str) -> None:
+        for trial in trials:
+            self.write("suggest", trial, config={"lr": 1})
+            self.at[trial] = None
+
+    def save(self, trial: str, *iterations: int, lr: float = 1) -> Checkpoint:
+        """A checkpoint of the last of these, with the reports of all; it follows the trial's newest."""
+        after = self.at[trial]
+        reports = [{"training_iteration": n, "loss": 1 / n, "time_total_s": float(n)} for n in iterations]
+        note = {"after": after and after.to_dict(), "reports": reports, "config": {"lr": lr}, "hostname": "h"}
+        saved = checkpoint.save(self.place, trial, iterations[-1], {"of": iterations, "lr": lr}, note)
+        self.at[trial] = saved
+        return saved
+
+    def result(self, trial: str, iteration: int, saved: Checkpoint | None = None, **more: Any) -> None:
+        kept = saved and saved.to_dict()
+        self.write("result", trial, iteration=iteration, metrics={}, checkpoint=kept, node="", **more)
+
+    def step(self, trial: str, iteration: int) -> Checkpoint:
+        """One that the journal has."""
+        saved = self.save(trial, iteration)
+        self.result(trial, iteration, saved)
+        return saved
+
+    def exploit(self, trial: str, donor: Checkpoint) -> None:
+        self.write("exploit", trial, donor=donor.key.split("/")[1], checkpoint=donor.to_dict(), after={"lr": 2})
+
+    def found(self) -> list[tuple[str, int, bool]]:
+        """Trial, iteration, and whether it has a checkpoint."""
+        missed = adopt_results.find(self.place, SweepState(self.events))
+        return [(record.id, report.iteration, report.checkpoint is not None) for record, report, _ in missed]
+
+
+@pytest.fixture
+def sweep(tmp_path: Any) -> Sweep:
+    made = Sweep(FolderStorage(str(tmp_path)))
+    made.suggest("a", "b")
+    return made
+
+
+def test_what_the_journal_has_is_not_found(sweep: Sweep) -> None:
+    for iteration in (1, 2):
+        sweep.step("a", iteration)
+    assert sweep.found() == []
+
+
+def test_what_was_saved_after_the_journals_end_is(sweep: Sweep) -> None:
+    sweep.step("a", 1)
+    second, third = sweep.save("a", 2), sweep.save("a", 3)
+    [(record, first, config), (_, last, _)] = adopt_results.find(sweep.place, SweepState(sweep.events))
+    assert (record.id, config) == ("a", {"lr": 1})
+    assert first == Report(2, {"loss": 0.5, "time_total_s": 2.0}, second, node="h")
+    assert last.checkpoint == third
+
+
+def test_of_a_trial_without_a_result_all_is(sweep: Sweep) -> None:
+    sweep.save("b", 1)
+    assert sweep.found() == [("b", 1, True)]
+
+
+def test_reports_between_two_checkpoints_come_along_but_for_those_that_the_journal_has(sweep: Sweep) -> None:
+    sweep.step("a", 1)
+    sweep.result("a", 2)
+    sweep.save("a", 2, 3, 4)
+    assert sweep.found() == [("a", 3, False), ("a", 4, True)]
+
+
+def test_a_gap_ends_the_chain(sweep: Sweep) -> None:
+    sweep.step("a", 1)
+    sweep.save("a", 3)
+    sweep.save("a", 4)
+    assert sweep.found() == []
+
+
+def test_half_a_checkpoint_ends_the_chain(sweep: Sweep) -> None:
+    sweep.step("a", 1)
+    half = sweep.save("a", 2)
+    sweep.save("a", 3)
+    state = f"{half.key}/{checkpoint.STATE}"
+    sweep.place.put(state, sweep.place.get(state)[:5])
+    assert sweep.found() == []
+
+
+def test_what_follows_a_damaged_one_that_the_journal_has_is_not_found(sweep: Sweep) -> None:
+    sweep.step("a", 1)
+    damaged = sweep.step("a", 2)
+    sweep.save("a", 3)
+    sweep.write("damaged", "a", checkpoint=damaged.key)
+    assert sweep.found() == []
+
+
+def test_nor_what_a_trial_saved_that_failed_since_or_has_ended(sweep: Sweep) -> None:
+    sweep.step("a", 1)
+    sweep.save("a", 2)
+    sweep.write("failure", "a", error="nan", kind="exception")
+    sweep.step("b", 1)
+    sweep.save("b", 2)
+    sweep.write("complete", "b", status="stopped")
+    assert sweep.found() == []
+
+
+def test_a_checkpoint_without_a_note_is_passed_over(sweep: Sweep) -> None:
+    sweep.step("a", 1)
+    checkpoint.save(sweep.place, "a", 2, "of an older raysweep, or with nan")
+    assert sweep.found() == []
+
+
+def test_of_two_attempts_at_one_step_there_is_one(sweep: Sweep) -> None:
+    before = sweep.step("a", 1)
+    sweep.save("a", 2)
+    sweep.at["a"] = before
+    sweep.save("a", 2, lr=7)
+    assert sweep.found() == [("a", 2, True)]
+
+
+def test_an_exploit_that_was_begun_is_found_after_what_the_donor_did(sweep: Sweep) -> None:
+    sweep.step("a", 1)
+    sweep.step("b", 1)
+    donor = sweep.save("b", 2)
+    sweep.save("a", 2)
+    sweep.at["a"] = donor
+    sweep.save("a", 3, lr=2)
+    sweep.save("a", 4, lr=2)
+    missed = adopt_results.find(sweep.place, SweepState(sweep.events))
+    assert [(record.id, report.iteration) for record, report, _ in missed] == [("a", 2), ("b", 2), ("a", 3), ("a", 4)]
+    assert [report.restored for _, report, _ in missed] == [None, None, donor, None]
+    assert [config["lr"] for _, _, config in missed] == [1, 1, 2, 2]
+
+
+def test_one_that_took_a_trial_back_comes_after_what_it_did_before(sweep: Sweep) -> None:
+    sweep.step("a", 1)
+    donor = sweep.step("b", 1)
+    for iteration in (2, 3, 4):
+        sweep.save("a", iteration)
+    sweep.at["a"] = donor
+    sweep.save("a", 2, lr=2)
+    assert [iteration for _, iteration, _ in sweep.found()] == [2, 3, 4, 2]
+
+
+def test_one_that_the_journal_has_is_gone_on_from_and_not_found_again(sweep: Sweep) -> None:
+    donor = sweep.step("b", 5)
+    sweep.step("a", 1)
+    sweep.at["a"] = donor
+    stray = sweep.save("a", 6, lr=3)  # by a worker that died; the next one did otherwise
+    sweep.exploit("a", donor)
+    assert sweep.found() == [("a", 6, True)]  # cut between an exploit and its first result
+    sweep.at["a"] = donor
+    sweep.result("a", 6, sweep.save("a", 6, lr=2), config={"lr": 2})
+    assert stray.key != sweep.at["a"].key  # type: ignore[union-attr]
+    assert sweep.found() == []
+    sweep.save("a", 7, lr=2)
+    assert sweep.found() == [("a", 7, True)]
+
+
+def test_trials_come_in_step(sweep: Sweep) -> None:
+    """A synchronous scheduler let none of them go on before all had come so far."""
+    for trial in ("b", "a"):
+        sweep.step(trial, 1)
+    for trial in ("b", "a"):
+        for iteration in (2, 3):
+            sweep.save(trial, iteration)
+    assert [iteration for _, iteration, _ in sweep.found()] == [2, 2, 3, 3]

@@ -1,0 +1,172 @@
+"""Flags: the frozen list, help for each, and everything that is wrong told at once."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import raysweep
+from raysweep.spec.flags import Flags, command, flag_name, nearest
+from raysweep.spec.sweep import strategies, strategy
+
+FROZEN = [
+    "--task",
+    "--data",
+    "--name",
+    "--storage",
+    "--samples",
+    "--max-iterations",
+    "--metric",
+    "--mode",
+    "--points",
+    "--seed",
+    "--cpus-per-trial",
+    "--gpus-per-trial",
+    "--concurrency",
+    "--max-failures",
+    "--trial-timeout",
+    "--report-timeout",
+    "--cleanup-timeout",
+    "--nan",
+    "--time-budget",
+    "--resume",
+    "--dry-run",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Knobs:
+    grace_period: int = raysweep.knob(1, "r: iterations.")
+    fraction: float = raysweep.knob(0.5, "A number.")
+    scale: str = raysweep.knob("log", "log or linear.", ("log", "linear"))
+
+
+def parse(*arguments):
+    """What the body of a job gets: flags, knobs, problems."""
+    got = []
+    job = command("A job.", Knobs, lambda *parts: got.append(parts), "python jobs/x.py")
+    done = CliRunner().invoke(job, list(arguments), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return got[0]
+
+
+def squeezed(text):
+    return "".join(text.split())
+
+
+def test_the_list_of_flags_is_frozen():
+    assert [flag_name(field) for field in dataclasses.fields(Flags)] == FROZEN
+
+
+@pytest.mark.parametrize("name", strategies())
+def test_every_flag_and_knob_of_a_job_is_explained_in_its_help(name):
+    chosen = strategy(name)
+    job = command(chosen.doc, chosen.knobs, lambda *_: None, name)
+    shown = CliRunner().invoke(job, ["--help"])
+    assert shown.exit_code == 0
+    for field in (*dataclasses.fields(Flags), *dataclasses.fields(chosen.knobs)):
+        assert len(field.metadata["help"]) > 10
+        assert f" {flag_name(field)} " in shown.output
+        assert squeezed(field.metadata["help"]) in squeezed(shown.output)
+
+
+@pytest.mark.parametrize("name", strategies())
+def test_no_knob_has_the_name_of_a_shared_flag(name):
+    shared = {field.name for field in dataclasses.fields(Flags)}
+    assert not shared & {field.name for field in dataclasses.fields(strategy(name).knobs)}
+
+
+def test_nothing_given_means_the_defaults():
+    assert parse() == (Flags(), Knobs(), [])
+
+
+def test_values_have_their_types():
+    flags, knobs, problems = parse(
+        *[
+            "--task",
+            "svm",
+            "--data",
+            "d",
+            "--samples",
+            "3",
+            "--mode",
+            "min",
+            "--points",
+            "p.yaml",
+            "--cpus-per-trial",
+            "0.5",
+            "--concurrency",
+            "2",
+        ],
+        *[
+            "--trial-timeout",
+            "9",
+            "--time-budget",
+            "1e3",
+            "--resume",
+            "auto",
+            "--dry-run",
+            "--grace-period",
+            "4",
+            "--fraction",
+            "1",
+        ],
+    )
+    assert problems == []
+    assert flags == Flags(
+        task="svm",
+        data="d",
+        samples=3,
+        mode="min",
+        points=Path("p.yaml"),
+        cpus_per_trial=0.5,
+        concurrency=2,
+        trial_timeout=9.0,
+        time_budget=1000.0,
+        resume="auto",
+        dry_run=True,
+    )
+    assert isinstance(flags.trial_timeout, float)
+    assert knobs == Knobs(grace_period=4, fraction=1.0)
+
+
+def test_everything_wrong_is_collected_and_the_rest_is_kept():
+    flags, knobs, problems = parse(
+        *["--samples", "many", "--smaples", "3", "--seed", "1.5", "--mode", "best", "--resume", "sometimes"],
+        *["--grace-period", "x", "--scale", "cubic", "--fraction=half", "--max-iteration=4", "--name", "kept"],
+    )
+    assert (flags, knobs) == (Flags(name="kept"), Knobs())
+    for flag, value in {
+        "--samples": "many",
+        "--seed": "1.5",
+        "--mode": "best",
+        "--resume": "sometimes",
+        "--grace-period": "x",
+        "--scale": "cubic",
+        "--fraction": "half",
+    }.items():
+        assert len([p for p in problems if p.startswith(f"`{flag}` is '{value}': ")]) == 1, flag
+    assert any(p.startswith("`--smaples` is not a flag") and "did you mean `--samples`?" in p for p in problems)
+    assert any(p.startswith("`--max-iteration` is") and "did you mean `--max-iterations`?" in p for p in problems)
+    assert len(problems) == 9
+
+
+def test_a_choice_names_what_is_allowed():
+    _, _, [problem] = parse("--resume", "sometimes")
+    assert all(f"'{allowed}'" in problem for allowed in ("never", "auto", "must"))
+
+
+def test_a_misspelt_knob_is_matched_too():
+    _, _, [problem] = parse("--grace-peroid", "2")
+    assert "did you mean `--grace-period`?" in problem
+
+
+def test_a_stray_word_is_no_flag():
+    _, _, [problem] = parse("asha")
+    assert "`asha` is not a flag" in problem
+
+
+@pytest.mark.parametrize(("word", "match"), [("digit", " (did you mean `digits`?)"), ("zzz", "")])
+def test_nearest(word, match):
+    assert nearest(word, ["digits", "svm"]) == match

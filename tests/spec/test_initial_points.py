@@ -1,0 +1,161 @@
+"""Points files: read as YAML or JSON, and every mistake told with file, line and key."""
+
+import json
+
+import pytest
+from ray import tune
+
+from raysweep.errors import BadInput
+from raysweep.spec.initial_points import Point, flat, parse, read
+
+SPACE = {
+    "lr": tune.loguniform(1e-4, 1e-1),
+    "width": tune.choice([32, 64]),
+    "depth": tune.randint(1, 4),
+    "head": {"dropout": tune.uniform(0.0, 0.5)},
+    "norm": tune.grid_search(["batch", "layer"]),
+    "epochs": 10,
+}
+WHOLE = {"lr": 0.01, "width": 32, "depth": 1, "head": {"dropout": 0.1}, "norm": "batch"}
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """text of a file -> problems, without what they all begin with."""
+
+    def problems(text):
+        path = tmp_path / "points.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(BadInput) as error:
+            read(path, SPACE)
+        begin = f"`--points {path}`: "
+        assert all(problem.startswith(begin) for problem in error.value.problems)
+        return [problem.removeprefix(begin) for problem in error.value.problems]
+
+    return problems
+
+
+def test_yaml(tmp_path):
+    path = tmp_path / "points.yaml"
+    path.write_text("- lr: 0.01\n  width: 32\n- {lr: 0.001, head: {dropout: 0.2}, norm: layer}\n- {}\n")
+    assert read(path, SPACE) == [
+        Point({"lr": 0.01, "width": 32}),
+        Point({"lr": 0.001, "head": {"dropout": 0.2}, "norm": "layer"}),
+        Point({}),
+    ]
+
+
+def test_json_with_a_known_value(tmp_path):
+    path = tmp_path / "points.json"
+    path.write_text(json.dumps([{"lr": 0.01}, {"config": WHOLE, "value": 0.97}], indent=1))
+    assert read(path, SPACE) == [Point({"lr": 0.01}), Point(WHOLE, 0.97)]
+
+
+def test_an_empty_list_has_no_points(tmp_path):
+    path = tmp_path / "points.json"
+    path.write_text("[]")
+    assert read(path, SPACE) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "line 1: a list of configurations is wanted, not a NoneType"),
+        ("0.1", "line 1: a list of configurations is wanted, not a float"),
+        ("lr", "line 1: a list of configurations is wanted, not a str"),
+        ("lr: 0.1\n", "line 1: a list of configurations is wanted, not a dict"),
+        ('{"lr": 0.1}', "line 1: a list of configurations is wanted, not a dict"),
+        ("- lr: 0.01\n- 3\n", "line 2: a configuration (key: value) is wanted, not 3"),
+        ("- lr: 0.01\n\n# no\n- lrr: 0.01\n", "line 4: `lrr` is not in the search space (did you mean `lr`?)"),
+        ("- epochs: 3\n", "line 1: `epochs` is not in the search space"),
+        ("- lr: 1.0\n", "line 1: `lr` is 1.0, outside of (0.0001, 0.1)"),
+        ("- lr: fast\n", "line 1: `lr` is 'fast', outside of (0.0001, 0.1)"),
+        ("- lr: .nan\n", "line 1: `lr` is nan, outside of (0.0001, 0.1)"),
+        ("- lr: null\n", "line 1: `lr` is None, outside of (0.0001, 0.1)"),
+        ("- width: 48\n", "line 1: `width` is 48, outside of [32, 64]"),
+        ("- norm: none\n", "line 1: `norm` is 'none', outside of ['batch', 'layer']"),
+        ("- head: {dropout: 2.0}\n", "line 1: `head/dropout` is 2.0, outside of (0.0, 0.5)"),
+        ("- depth: 0\n", "line 1: `depth` is 0, outside of"),
+        ("- depth: 4\n", "line 1: `depth` is 4, outside of"),
+        ("- depth: 1.5\n", "line 1: `depth` is 1.5, outside of"),
+        (b"- lr: \xff\n", "not YAML or JSON"),
+        ("- lr: [0.1\n", "not YAML or JSON"),
+        ('[{"lr": 0.1,}', "not YAML or JSON"),
+    ],
+)
+def test_a_malformed_file_is_told_with_line_and_key(refused, text, told):
+    [problem] = refused(text)
+    assert problem.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ('"high"', "`value` is 'high': a number is wanted"),
+        ("true", "`value` is True: a number is wanted"),
+        ("NaN", "`value` is nan: a number is wanted"),
+        ("Infinity", "`value` is inf: a number is wanted"),
+    ],
+)
+def test_a_known_value_is_a_finite_number(value, told):
+    item = json.loads(f'{{"config": {json.dumps(WHOLE)}, "value": {value}}}')
+    with pytest.raises(BadInput) as error:
+        parse([item], SPACE)
+    assert error.value.problems == (f"`points[0]`: {told}",)
+
+
+def test_a_known_value_needs_every_parameter(refused):
+    problems = refused("- config: {lr: 0.01, depth: 2}\n  value: 0.9\n")
+    assert problems == [
+        f"line 1: `{key}` is missing: a known value needs the whole configuration"
+        for key in ("width", "head/dropout", "norm")
+    ]
+
+
+def test_every_key_beside_config_is_named():
+    with pytest.raises(BadInput) as error:
+        parse([{"config": WHOLE, "valeu": 0.9, "lr": 0.02}], SPACE)
+    assert error.value.problems == (
+        "`points[0]`: `valeu` stands beside `config`, where only `value` may (did you mean `value`?)",
+        "`points[0]`: `lr` stands beside `config`, where only `value` may",
+    )
+
+
+def test_everything_wrong_is_told_together_each_with_its_line(refused):
+    problems = refused("- lr: 7\n  width: 1\n- wdith: 32\n- []\n")
+    assert [problem.split(",")[0].split(" (")[0] for problem in problems] == [
+        "line 1: `lr` is 7",
+        "line 1: `width` is 1",
+        "line 3: `wdith` is not in the search space",
+        "line 4: a configuration",
+    ]
+
+
+@pytest.mark.parametrize("value", [2, 4, 8])
+def test_a_quantized_integer_may_be_its_upper_end(value):
+    assert parse([{"n": value}], {"n": tune.qrandint(2, 8, 2)}) == [Point({"n": value})]
+
+
+@pytest.mark.parametrize("value", [10, 0, 2.0, 1, 3])
+def test_what_is_no_multiple_in_the_range_is_refused(value):
+    with pytest.raises(BadInput) as error:
+        parse([{"n": value}], {"n": tune.qrandint(2, 8, 2)})
+    assert error.value.problems == (f"`points[0]`: `n` is {value!r}, outside of (2, 8) in steps of 2",)
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(BadInput, match="No such file or directory: name a YAML or JSON file"):
+        read(tmp_path / "none.yaml", SPACE)
+
+
+def test_from_python_the_place_is_the_index():
+    with pytest.raises(BadInput, match=r"^`points\[1\]`: `lr` is 5"):
+        parse([{"lr": 0.01}, {"lr": 5}], SPACE)
+
+
+def test_a_parameter_called_config_is_a_parameter():
+    assert parse([{"config": 2}], {"config": tune.choice([1, 2])}) == [Point({"config": 2})]
+
+
+def test_flat_names_nested_parameters_as_ray_does():
+    assert flat({"a": 1, "b": {"c": 2, "d": {"e": [3]}}}) == {"a": 1, "b/c": 2, "b/d/e": [3]}

@@ -1,0 +1,193 @@
+"""Tasks: how a module becomes one, what is said when it does not, and what its source says that it reports."""
+
+import functools
+import sys
+from types import ModuleType
+
+import pytest
+
+from raysweep.errors import BadInput
+from raysweep.spec.task import Reports, catalogue, load, of_module, reports
+
+WHOLE = """
+import raysweep
+SPACE = {"lr": 0.1}
+METRIC, MODE = "loss", "min"
+MAX_ITERATIONS = 7
+MUTABLE = ("lr",)
+def load_data(root):
+    return root
+def train(config, data):
+    raysweep.report({"loss": 1.0})
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder of a user's own; what is imported from it is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] == "mypkg":
+            del sys.modules[name]
+
+
+def test_a_name_without_a_dot_is_a_file_of_tasks():
+    task = load("quadratic")
+    assert (task.name, task.metric, task.mode, task.max_iterations) == ("quadratic", "loss", "min", 10)
+    assert task.train.__module__ == "tasks.quadratic"
+    assert (task.takes_data, task.load_data, task.mutable) == (False, None, ("x", "y"))
+
+
+def test_the_catalogue_has_tasks_but_not_their_helpers():
+    assert {"digits", "quadratic"} <= set(catalogue())
+    assert not [name for name in catalogue() if name.startswith("_")]
+
+
+def test_a_dotted_name_is_a_module_of_the_working_folder(folder):
+    (folder / "mypkg").mkdir()
+    (folder / "mypkg" / "train.py").write_text(WHOLE)
+    task = load("mypkg.train")
+    assert (task.name, task.metric, task.max_iterations, task.mutable) == ("mypkg.train", "loss", 7, ("lr",))
+    assert task.takes_data
+    assert task.load_data("there") == "there"
+
+
+def test_a_module_of_the_working_folder_needs_no_package(folder):
+    (folder / "mypkg.py").write_text(WHOLE)
+    assert load("mypkg").max_iterations == 7
+
+
+def test_a_module_may_want_a_process_for_each_trial(folder):
+    (folder / "mypkg.py").write_text(WHOLE + "REUSE_ACTORS = False\n")
+    assert not load("mypkg").reuse_actors
+    assert load("quadratic").reuse_actors
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("import nowhere", "nowhere"), ("def (", "SyntaxError"), ("1 / 0", "line 1")]
+)
+def test_a_module_that_cannot_be_imported_says_why(folder, text, told):
+    (folder / "mypkg.py").write_text(text)
+    with pytest.raises(BadInput, match=f"`--task mypkg`: it cannot be imported.*{told}"):
+        load("mypkg")
+
+
+def test_a_file_of_tasks_goes_before_a_module_of_the_same_name(folder):
+    (folder / "quadratic.py").write_text(WHOLE)
+    assert load("quadratic").train.__module__ == "tasks.quadratic"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("digit", " (did you mean `digits`?)"),
+        ("zzz", ""),
+        ("mypkg.trian", ""),
+        ("tasks/digits.py", " (did you mean `digits`?)"),
+        ("./tasks/digits.py", " (did you mean `digits`?)"),
+        ("..digits", " (did you mean `digits`?)"),
+        (".digits", " (did you mean `digits`?)"),
+        ("tasks..digits", " (did you mean `digits`?)"),
+        ("digits.", " (did you mean `digits`?)"),
+        (".", ""),
+        ("", ""),
+    ],
+)
+def test_what_is_no_module_is_told_with_the_nearest_task(folder, name, told):
+    with pytest.raises(BadInput) as error:
+        load(name)
+    assert str(error.value) == f"`--task {name}`: there is no such module, in tasks/ or elsewhere{told}"
+
+
+def test_every_missing_part_is_named_at_once():
+    module = ModuleType("mine")
+    module.__file__ = "mine.py"
+    module.SPACE, module.MODE = {}, "max"
+    with pytest.raises(BadInput, match=r"`--task mine`: mine\.py defines no METRIC, MAX_ITERATIONS, train;"):
+        of_module(module, "mine")
+
+
+def literal(config):
+    for _ in range(3):
+        raysweep.report({"loss": 1.0, "accuracy": 0.5})  # noqa: F821
+
+
+def several_calls_with_state(config):
+    report({"loss": 1.0})  # noqa: F821
+    tune.report({"accuracy": 1.0, "loss": 2.0}, state={"epoch": 1})  # noqa: F821
+
+
+def positional_state(config):
+    report({"loss": 1.0}, {"epoch": 1})  # noqa: F821
+
+
+def keywords(config):
+    report(metrics={"loss": 1.0}, state=None)  # noqa: F821
+
+
+def keywords_the_other_way_round(config):
+    report(state={"epoch": 1}, metrics={"loss": 1.0})  # noqa: F821
+
+
+def only_state(config):
+    report(state={"epoch": 1})  # noqa: F821
+
+
+def variable(config):
+    metrics = {"loss": 1.0}
+    report(metrics)  # noqa: F821
+
+
+def computed_key(config):
+    report({"loss": 1.0, config["name"]: 2.0})  # noqa: F821
+
+
+def merged(config):
+    report({**config, "loss": 1.0})  # noqa: F821
+
+
+def literal_and_variable(config):
+    report({"loss": 1.0})  # noqa: F821
+    report(config, state=config)  # noqa: F821
+
+
+def options(config):
+    report(**config)  # noqa: F821
+
+
+def elsewhere(config):
+    literal(config)
+
+
+@pytest.mark.parametrize(
+    ("train", "metrics", "state"),
+    [
+        (literal, ("loss", "accuracy"), False),
+        (several_calls_with_state, ("loss", "accuracy"), True),
+        (positional_state, ("loss",), True),
+        (keywords, ("loss",), True),
+        (keywords_the_other_way_round, ("loss",), True),
+        (only_state, None, True),
+        (variable, None, False),
+        (computed_key, None, False),
+        (merged, None, False),
+        (literal_and_variable, None, True),
+        (options, None, True),
+        (elsewhere, None, None),
+        (functools.partial(literal, {}), None, None),
+        (print, None, None),
+    ],
+)
+def test_reports_are_read_from_the_source(train, metrics, state):
+    assert reports(train) == Reports(metrics, state)
+
+
+def test_a_method_is_read_though_it_is_indented():
+    class Trainer:
+        def train(self, config):
+            report({"loss": 1.0})  # noqa: F821
+
+    assert reports(Trainer().train) == Reports(("loss",), False)

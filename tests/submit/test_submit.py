@@ -1,0 +1,144 @@
+"""Who follows a job through a cluster that breaks off, comes back, or has forgotten it; the cluster is a double."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from tenacity import wait_none
+
+from raysweep.errors import ClusterError
+from raysweep.submit import ray_jobs, submit
+
+LOG = ["one\n", "two\n", "three\n"]
+
+
+class Cluster:
+    """Stands in for Ray's client. Each entry of `answers` is what `list_jobs` does next: a status, None for a cluster
+    that has forgotten its jobs, or an error; the last one stays.
+
+    Attributes:
+        breaks: how many chunks each further log has before it breaks off.
+        refusals: what `submit_job` raises, one after the other; with `taken` the job is there all the same.
+    """
+
+    def __init__(self, answers, breaks=(), refusals=(), taken=False):
+        self.answers, self.breaks, self.refusals, self.taken = list(answers), list(breaks), list(refusals), taken
+        self.commands, self.ids, self.connects = [], [], 0
+
+    def connect(self, project):
+        self.connects += 1
+        return self
+
+    def submit_job(self, entrypoint, submission_id, runtime_env, metadata):
+        refusal = self.refusals.pop(0) if self.refusals else None
+        if refusal is None or self.taken:
+            self.commands.append(entrypoint)
+            self.ids.append(submission_id)
+        if refusal:
+            raise refusal
+
+    def list_jobs(self):
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return [
+            SimpleNamespace(
+                submission_id=each, status=SimpleNamespace(value=answer), metadata={}, start_time=1, end_time=None,
+                driver_exit_code=3 if answer == "FAILED" else None, error_type=None,
+            )
+            for each in (self.ids if answer else [])
+        ]  # fmt: skip
+
+    async def tail_job_logs(self, submission_id):
+        whole = LOG[: self.breaks.pop(0)] if self.breaks else None
+        for lines in LOG if whole is None else whole:
+            yield lines
+        if whole is not None:
+            raise OSError("broken")
+
+
+@pytest.fixture
+def follow(monkeypatch, tmp_path):
+    """Submits to such a cluster, and follows."""
+    for module in (ray_jobs, submit):
+        monkeypatch.setattr(module, "wait_exponential", lambda **_: wait_none())
+
+    def run(cluster):
+        for module in (ray_jobs, submit):
+            monkeypatch.setattr(module, "connect", cluster.connect)
+        return ray_jobs.submit(tmp_path, "asha", name="first")
+
+    return run
+
+
+def test_a_cluster_that_is_silent_for_a_while_has_lost_nothing(follow, capsys):
+    unready = RuntimeError("Request failed with status code 503: ")
+    cluster = Cluster(["RUNNING", OSError("away"), unready, "RUNNING", "RUNNING", "FAILED"], breaks=[1, 0, 2])
+    assert follow(cluster) == 3
+    assert len(cluster.commands) == 1
+    assert cluster.connects == 3, "once to submit, and after each silence"
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1:] == ["one", "two", "three", f"{cluster.ids[0]}: FAILED"], "each line once"
+    assert err.count("broke off") == 3
+
+
+def test_a_job_that_the_cluster_has_forgotten_is_submitted_again_and_resumes(follow, capsys):
+    cluster = Cluster(["RUNNING", OSError("away"), None, "SUCCEEDED"], breaks=[1])
+    assert follow(cluster) == 0
+    assert [command.endswith("--resume auto") for command in cluster.commands] == [False, True]
+    assert "no longer knows asha-first-" in capsys.readouterr().err
+
+
+def test_submissions_are_limited(follow):
+    cluster = Cluster([None])
+    with pytest.raises(submit.JobLost):
+        follow(cluster)
+    assert len(cluster.commands) == ray_jobs.SUBMISSIONS
+
+
+def test_a_cluster_that_stays_silent_is_told_as_such(follow, monkeypatch):
+    monkeypatch.setattr(submit, "CLUSTER_BACK_S", 0.1)
+    with pytest.raises(ClusterError, match=r"no longer tells what became of asha-first-.*: away"):
+        follow(Cluster([OSError("away")]))
+
+
+def test_a_cluster_that_cannot_start_jobs_yet_is_asked_again(follow, capsys):
+    unready = RuntimeError("Request failed with status code 500: No available agent to submit job.")
+    cluster = Cluster(["SUCCEEDED"], refusals=[unready, OSError("reset")])
+    assert follow(cluster) == 0
+    assert len(cluster.ids) == 1
+    assert capsys.readouterr().err.count("the cluster cannot start jobs yet") == 2
+
+
+def test_a_submission_whose_answer_was_lost_is_not_made_twice(follow):
+    cluster = Cluster(["SUCCEEDED"], refusals=[OSError("reset")], taken=True)
+    assert follow(cluster) == 0
+    assert len(cluster.ids) == 1
+
+
+def test_a_refusal_is_told_at_once(follow):
+    cluster = Cluster(["SUCCEEDED"], refusals=[RuntimeError("Request failed with status code 400: bad env")])
+    with pytest.raises(ClusterError, match=r"did not take the job: .*bad env"):
+        follow(cluster)
+    assert cluster.ids == []
+
+
+@pytest.mark.parametrize(
+    ("statuses", "asked", "found"),
+    [
+        (["RUNNING", "FAILED"], "first", "id-0"),  # the second submit was refused
+        (["FAILED", "RUNNING"], "first", "id-1"),
+        (["FAILED", "SUCCEEDED"], "first", "id-1"),
+        (["RUNNING", "FAILED"], "id-1", "id-1"),
+    ],
+)
+def test_a_name_is_the_job_that_runs_the_sweep_else_its_newest(statuses, asked, found):
+    jobs = [
+        SimpleNamespace(
+            submission_id=f"id-{number}", status=SimpleNamespace(value=status), metadata={"name": "first"},
+            start_time=number + 1, end_time=None, driver_exit_code=None, error_type=None,
+        )
+        for number, status in enumerate(statuses)
+    ]  # fmt: skip
+    assert submit.find(SimpleNamespace(list_jobs=lambda: jobs), asked).id == found
