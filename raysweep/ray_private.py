@@ -25,6 +25,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raysweep import env
+
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
     from ray.tune.schedulers import HyperBandScheduler
@@ -69,12 +71,12 @@ def loopback_only() -> Iterator[None]:
 
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # for the processes of that Ray
+    os.environ[env.RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER] = "0"  # for the processes of that Ray
     try:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-        del os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]
+        del os.environ[env.RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER]
 
 
 def read_auth_again() -> None:
@@ -94,7 +96,7 @@ def is_refused(address: str) -> bool:
     from ray.exceptions import AuthenticationError
 
     try:
-        if os.environ.get("RAY_AUTH_MODE") == "token" and not AuthenticationTokenLoader.instance().has_token():
+        if os.environ.get(env.RAY_AUTH_MODE) == "token" and not AuthenticationTokenLoader.instance().has_token():
             return True
         GcsClient(address=address)
     except AuthenticationError:

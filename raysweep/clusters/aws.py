@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from raysweep import env
 from raysweep.clusters import vm_config
 from raysweep.clusters.shared import forward, ports, processes
 from raysweep.clusters.shared.ports import HOST
@@ -35,7 +36,7 @@ def start(project: Path, token: Path, options: Options, record: Callable[[Cluste
         id=f"raysweep-{config['cluster_name']}",
         dashboard=f"http://{HOST}:{port}",
         address="",
-        storage=os.environ.get("RAYSWEEP_STORAGE") or vm_config.storage(config),
+        storage=os.environ.get(env.RAYSWEEP_STORAGE) or vm_config.storage(config),
         token_path=str(token),
         settings=str(path),
     )

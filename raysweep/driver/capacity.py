@@ -15,8 +15,9 @@ from pathlib import Path
 
 import ray
 
-NODES = "RAYSWEEP_NODES"
-FILE = Path("/etc/raysweep") / NODES  # of a ConfigMap
+from raysweep import env
+
+FILE = Path("/etc/raysweep") / env.RAYSWEEP_NODES  # of a ConfigMap
 KINDS = ("CPU", "GPU")
 Node = dict[str, float]  # how much it has, by kind; of a group also `count`
 ROUNDING = 1e-9  # 0.6 / 0.2 is less than 3
@@ -57,7 +58,7 @@ def groups() -> list[Node]:
     try:
         text = FILE.read_text()
     except OSError:
-        text = os.environ.get(NODES) or "[]"
+        text = os.environ.get(env.RAYSWEEP_NODES) or "[]"
     return [group for group in json.loads(text) if group["count"] > 0]
 
 

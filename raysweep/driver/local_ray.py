@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import joblib
 import ray
 
-from raysweep import ray_private
+from raysweep import env, ray_private
 
 if TYPE_CHECKING:
     from raysweep.spec.flags import Flags
@@ -31,7 +31,7 @@ ANSWER_SECONDS = 3.0
 
 def running() -> bool:
     """Whether there is a cluster to connect to: this process has joined one, or runs as its job."""
-    return bool(ray.is_initialized() or os.environ.get("RAY_ADDRESS"))
+    return bool(ray.is_initialized() or os.environ.get(env.RAY_ADDRESS))
 
 
 def connect() -> list[str]:
@@ -41,7 +41,7 @@ def connect() -> list[str]:
     """
     if ray.is_initialized():
         return []
-    if problems := _refusal(os.environ["RAY_ADDRESS"]):
+    if problems := _refusal(os.environ[env.RAY_ADDRESS]):
         return problems
     with ray_private.quiet():
         ray.init(logging_level=logging.WARNING, log_to_driver=True)
@@ -62,13 +62,12 @@ def _refusal(address: str) -> list[str]:
 
 
 def _token_fix() -> str:
-    if os.environ.get("RAY_AUTH_MODE") != "token":
+    if os.environ.get(env.RAY_AUTH_MODE) != "token":
         return "set RAY_AUTH_MODE to token, and RAY_AUTH_TOKEN_PATH to the cluster's token file"
-    if os.environ.get("RAY_AUTH_TOKEN"):
+    if os.environ.get(env.RAY_AUTH_TOKEN):
         return "RAY_AUTH_TOKEN is another one; correct it, or unset it and set RAY_AUTH_TOKEN_PATH"
-    return (
-        f"set RAY_AUTH_TOKEN_PATH, now {os.environ.get('RAY_AUTH_TOKEN_PATH') or 'unset'}, to the cluster's token file"
-    )
+    path = os.environ.get(env.RAY_AUTH_TOKEN_PATH) or "unset"
+    return f"set RAY_AUTH_TOKEN_PATH, now {path}, to the cluster's token file"
 
 
 def start() -> None:
@@ -80,7 +79,7 @@ def start() -> None:
     atexit.register(_end, folder)
     (folder / "token").touch(mode=0o600)
     (folder / "token").write_text(secrets.token_hex(32))
-    auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    auth = {env.RAY_AUTH_MODE: "token", env.RAY_AUTH_TOKEN_PATH: str(folder / "token")}
     with environment(auth), ray_private.loopback_only(), ray_private.quiet():
         ray_private.read_auth_again()
         ray.init(

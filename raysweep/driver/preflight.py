@@ -25,9 +25,9 @@ from ray.util import inspect_serializability
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from raysweep import env
 from raysweep.driver import capacity
 from raysweep.errors import BadInput, StorageError, Unavailable
-from raysweep.history import resubmit_ticket
 from raysweep.history.sweep_state import SweepState
 from raysweep.loop.assemble import SYNCHRONOUS
 from raysweep.loop.random_grid_search import Variants
@@ -225,7 +225,7 @@ def probe(storage: str) -> list[str]:
 
 def is_own(storage: str) -> bool:
     """Whether this is a job, and that is the storage of its cluster."""
-    return resubmit_ticket.OF_RAY in os.environ and storage == os.environ.get("RAYSWEEP_STORAGE")
+    return env.RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ and storage == os.environ.get(env.RAYSWEEP_STORAGE)
 
 
 def sit_out(storage: str) -> None:

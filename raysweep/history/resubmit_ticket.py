@@ -1,6 +1,6 @@
 """What a job leaves in the storage so that it can be submitted again, should it be lost with its head.
 
-Only on clusters with a keeper, which set JOBS (see `raysweep.submit.resubmitter`).
+Only on clusters with a keeper, which set RAYSWEEP_JOBS (see `raysweep.submit.resubmitter`).
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from typing import Any
 
 import click
 
+from raysweep import env
 from raysweep.errors import StorageError
 from raysweep.storage import Storage, code_upload, open_storage
 
-JOBS = "RAYSWEEP_JOBS"  # where notes go; only where a keeper reads them
-OF_RAY = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what a job is told of itself, as JSON
 OWN = ("job_submission_id", "job_name")  # in Ray's metadata: what belongs to one submission alone
 NOTE = "note.json"
 
@@ -71,17 +70,17 @@ def leave(name: str) -> None:
     if (job := _this_job()) is None:
         return
     place, told = job
-    env = {key: value for key, value in told["runtime_env"].items() if not key.startswith("_")}
+    runtime_env = {key: value for key, value in told["runtime_env"].items() if not key.startswith("_")}
     resume = ["--name", name, "--resume", "auto"]
     given = sys.argv if sys.argv[-len(resume) :] == resume else [*sys.argv, *resume]
     try:
-        if not str(env.get("working_dir", "")).startswith(place.url):
-            env["working_dir"] = code_upload.upload(Path.cwd(), place)
-        env.pop("excludes", None)
+        if not str(runtime_env.get("working_dir", "")).startswith(place.url):
+            runtime_env["working_dir"] = code_upload.upload(Path.cwd(), place)
+        runtime_env.pop("excludes", None)
         note = Note(
             told["metadata"][OWN[0]],
             shlex.join(["python", *given]),
-            env,
+            runtime_env,
             {key: value for key, value in told["metadata"].items() if key not in OWN},
             time.time(),
         )
@@ -103,13 +102,13 @@ def take_away() -> None:
 
 def _this_job() -> tuple[Storage, dict[str, Any]] | None:
     """Where its note goes, and what Ray told it."""
-    url, told = os.environ.get(JOBS), _told()
+    url, told = os.environ.get(env.RAYSWEEP_JOBS), _told()
     return (open_storage(url), told) if url and OWN[0] in told.get("metadata", {}) else None
 
 
 def _told() -> dict[str, Any]:
     """What Ray tells a job of itself; nothing outside of one."""
-    told: dict[str, Any] = json.loads(os.environ.get(OF_RAY) or "{}")
+    told: dict[str, Any] = json.loads(os.environ.get(env.RAY_JOB_CONFIG_JSON_ENV_VAR) or "{}")
     return told
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ray import tune
 
+from raysweep import env
 from raysweep.errors import BadInput
 from raysweep.spec.flags import Flags, default_name, nearest
 from raysweep.spec.initial_points import Point
@@ -83,7 +84,7 @@ class Sweep:
 
 def default_storage() -> str:
     """$RAYSWEEP_STORAGE, else the folder `runs`."""
-    return os.environ.get("RAYSWEEP_STORAGE") or str(Path("runs").absolute())
+    return os.environ.get(env.RAYSWEEP_STORAGE) or str(Path("runs").absolute())
 
 
 def settle(flags: Flags, strategy: str, task: Task, points: tuple[Point, ...]) -> Sweep:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from raysweep import env
 from raysweep.clusters import lifecycle, targets
 from raysweep.clusters.ping import LOOPBACK, Answer, ask, headers
 from raysweep.clusters.shared.s3_keys import environment
@@ -21,8 +22,14 @@ from raysweep.errors import BadInput, ClusterError
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in Ray's own order
-AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL_S3")
+ADDRESSES = (env.RAY_API_SERVER_ADDRESS, env.RAY_ADDRESS)  # in Ray's own order
+AWS_KEYS = (
+    env.AWS_ACCESS_KEY_ID,
+    env.AWS_SECRET_ACCESS_KEY,
+    env.AWS_SESSION_TOKEN,
+    env.AWS_PROFILE,
+    env.AWS_ENDPOINT_URL_S3,
+)
 PATIENCE_S = 30.0  # with a cluster that is there, and does not answer
 TOKEN_FIX = "set RAY_AUTH_TOKEN_PATH to the cluster's token file, or RAY_AUTH_TOKEN to the token"
 
@@ -57,9 +64,9 @@ def access(project: Path) -> Access:
         raise BadInput(
             f"the address `{dashboard}` is not the URL of a dashboard: set {ADDRESSES[0]} to http://host:8265"
         )
-    if token := os.environ.get("RAY_AUTH_TOKEN"):
-        return Access(dashboard, token, "RAY_AUTH_TOKEN")
-    if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+    if token := os.environ.get(env.RAY_AUTH_TOKEN):
+        return Access(dashboard, token, env.RAY_AUTH_TOKEN)
+    if path := os.environ.get(env.RAY_AUTH_TOKEN_PATH):
         return Access(dashboard, _token(Path(path)), f"RAY_AUTH_TOKEN_PATH={path}")
     return Access(dashboard, _token(Path(own.token_path)) if own else None, own.token_path if own else "")
 
@@ -124,7 +131,7 @@ def storage(project: Path, asked: str | None = None) -> str:
     """
     own = lifecycle.read(project)
     recorded = own.storage if own else str(Path("runs").absolute())
-    place = asked or os.environ.get("RAYSWEEP_STORAGE") or recorded
+    place = asked or os.environ.get(env.RAYSWEEP_STORAGE) or recorded
     if own and own.endpoint and f"{place}/".startswith(f"{own.storage}/"):
         for variable in AWS_KEYS:  # they would win over the file
             os.environ.pop(variable, None)
@@ -146,8 +153,8 @@ def _token(path: Path) -> str:
 def _address_is_ours() -> Iterator[None]:
     """Ray's client lets its variables win over the address it is given; and asks proxies for 127.0.0.1."""
     hidden = {variable: os.environ.pop(variable) for variable in ADDRESSES if variable in os.environ}
-    direct = [host for host in os.environ.get("NO_PROXY", "").split(",") if host]
-    os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*direct, *LOOPBACK]))  # a client that tries again adds no more
+    direct = [host for host in os.environ.get(env.NO_PROXY, "").split(",") if host]
+    os.environ[env.NO_PROXY] = ",".join(dict.fromkeys([*direct, *LOOPBACK]))  # a client that tries again adds no more
     try:
         yield
     finally:

@@ -25,6 +25,7 @@ from tenacity import (
     wait_exponential,
 )
 
+from raysweep import env
 from raysweep.clusters import lifecycle
 from raysweep.errors import ClusterError
 from raysweep.history.resubmit_ticket import next_id
@@ -177,10 +178,10 @@ def absolute(storage: str | None) -> str | None:
 
 
 def _runtime_env(project: Path) -> dict[str, Any]:
-    env: dict[str, Any] = {"working_dir": str(project), "excludes": list(NEVER_PACKED)}
-    if storage := absolute(os.environ.get("RAYSWEEP_STORAGE")):
-        env["env_vars"] = {"RAYSWEEP_STORAGE": storage}
-    return env
+    runtime_env: dict[str, Any] = {"working_dir": str(project), "excludes": list(NEVER_PACKED)}
+    if storage := absolute(os.environ.get(env.RAYSWEEP_STORAGE)):
+        runtime_env["env_vars"] = {env.RAYSWEEP_STORAGE: storage}
+    return runtime_env
 
 
 def _submission_id(strategy: str, name: str | None) -> str:

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from raysweep import env
 from raysweep.cli import cli
 from raysweep.clusters import docker, lifecycle, targets
 from raysweep.clusters.shared import s3_keys
 from raysweep.clusters.targets import Cluster, Options
 from raysweep.driver import capacity
 from raysweep.errors import BadInput, ClusterError
-from raysweep.history import resubmit_ticket
 from raysweep.storage import dataset
 from raysweep.submit import connection
 
@@ -163,7 +163,7 @@ def test_gpus_are_for_one_worker_and_counted(project, engine, monkeypatch):
     settings = docker._settings(project, folder, Options(gpus=True), cpus=8)
     docker._write(folder / "compose.env", settings)
     docker._write_nodes(folder, settings)
-    assert json.loads((folder / "nodes" / docker.NODES).read_text()) == [{"count": 1, "CPU": 8, "GPU": 4}]
+    assert json.loads((folder / "nodes" / env.RAYSWEEP_NODES).read_text()) == [{"count": 1, "CPU": 8, "GPU": 4}]
     with pytest.raises(BadInput, match="`--workers 2` with `--gpus`"):
         docker.scale(cluster_of(folder), 2)
 
@@ -308,15 +308,15 @@ def test_compose_closes_and_limits_every_container():
 
 def test_the_keeper_reads_the_notes_that_jobs_leave_and_each_new_cluster_has_its_own(project):
     settings = docker._settings(project, project / ".raysweep", Options(), cpus=2)
-    services = composed("compose.yaml", RAYSWEEP_JOBS=settings[resubmit_ticket.JOBS])["services"]
+    services = composed("compose.yaml", RAYSWEEP_JOBS=settings[env.RAYSWEEP_JOBS])["services"]
     assert (
         services["keeper"]["command"][-1]
-        == services["head"]["environment"][resubmit_ticket.JOBS]
-        == settings[resubmit_ticket.JOBS]
+        == services["head"]["environment"][env.RAYSWEEP_JOBS]
+        == settings[env.RAYSWEEP_JOBS]
     )
     assert (
-        docker._settings(project, project / ".raysweep", Options(), cpus=2)[resubmit_ticket.JOBS]
-        != settings[resubmit_ticket.JOBS]
+        docker._settings(project, project / ".raysweep", Options(), cpus=2)[env.RAYSWEEP_JOBS]
+        != settings[env.RAYSWEEP_JOBS]
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from raysweep import env
 from raysweep.clusters import lifecycle
 from raysweep.clusters.ping import Answer, ask
 from raysweep.clusters.shared import processes
@@ -51,7 +52,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 def decoy() -> Iterator[subprocess.Popen[bytes]]:
     """Somebody else's Ray, as far as names go, marked as another cluster's."""
     args = ["ray::IDLE", "-c", "import time; time.sleep(600)", "raylet", "--gcs-address=127.0.0.1:6379"]
-    other = subprocess.Popen(args, executable=sys.executable, env=os.environ | {processes.MARKER: "another"})
+    other = subprocess.Popen(args, executable=sys.executable, env=os.environ | {env.RAYSWEEP_CLUSTER_ID: "another"})
     yield other
     other.kill()
     other.wait()

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from raysweep import env
 from raysweep.history import checkpoint, resubmit_ticket
 from raysweep.history.sweep_state import SweepState
 from raysweep.storage import Storage, open_storage
@@ -53,7 +54,7 @@ def check_continued(before: SweepState, after: list[dict[str, Any]], trial: str)
 
 def wait_until_no_job_is_left(project: DockerProject) -> None:
     """Returns when no note is there of a job that would be brought back, and all jobs ended well."""
-    notes = open_storage(project.execute("keeper", "printenv", resubmit_ticket.JOBS))
+    notes = open_storage(project.execute("keeper", "printenv", env.RAYSWEEP_JOBS))
     limit = time.monotonic() + DEADLINE_S
     while left := resubmit_ticket.read(notes):
         assert time.monotonic() < limit, left

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from raysweep import env
 from raysweep.driver import main
-from raysweep.history import resubmit_ticket
 from raysweep.spec.flags import Flags
 
 
@@ -34,5 +34,5 @@ def test_a_store_is_waited_for_where_the_sweep_may_have_begun(
 ) -> None:
     monkeypatch.setenv("RAYSWEEP_STORAGE", "s3://raysweep")
     if job:
-        monkeypatch.setenv(resubmit_ticket.OF_RAY, json.dumps({"metadata": {"job_submission_id": job}}))
+        monkeypatch.setenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR, json.dumps({"metadata": {"job_submission_id": job}}))
     assert main._lived_before(Flags(storage=storage, resume=resume)) is another

@@ -17,8 +17,8 @@ from ray.tune.schedulers import (
 )
 
 import raysweep
+from raysweep import env
 from raysweep.driver import capacity, preflight
-from raysweep.history import resubmit_ticket
 from raysweep.history.sweep_state import SweepState
 from raysweep.loop.optuna_search import OptunaSearch
 from raysweep.loop.random_grid_search import Variants
@@ -308,7 +308,7 @@ def test_a_job_waits_for_the_store_of_its_cluster(s3_proxy, monkeypatch, job, ow
     storage = s3_proxy.new_bucket()
     monkeypatch.setenv("RAYSWEEP_STORAGE", storage if own else "s3://raysweep")
     if job:
-        monkeypatch.setenv(resubmit_ticket.OF_RAY, "{}")
+        monkeypatch.setenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR, "{}")
     s3_proxy.unavailable(requests=2)
     problems = preflight.probe(storage)
     assert bool(problems) is not (job and own)
@@ -331,7 +331,7 @@ def test_a_store_that_stays_away_is_named(s3_proxy, monkeypatch):
     s3.use(s3_proxy, monkeypatch)
     storage = s3_proxy.new_bucket()
     monkeypatch.setenv("RAYSWEEP_STORAGE", storage)
-    monkeypatch.setenv(resubmit_ticket.OF_RAY, "{}")
+    monkeypatch.setenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR, "{}")
     monkeypatch.setattr(preflight, "OWN_STORE_S", 2.0)
     s3_proxy.unavailable()
     [problem] = preflight.probe(storage)
@@ -341,7 +341,7 @@ def test_a_store_that_stays_away_is_named(s3_proxy, monkeypatch):
 def on_cluster(monkeypatch, tmp_path, storage="s3://bucket/sweeps", **flags):
     """Preflight on a head without CPUs whose groups are CPU 4, and CPU 2 with a GPU."""
     monkeypatch.setattr(capacity, "FILE", tmp_path / "none")
-    monkeypatch.setenv(capacity.NODES, '[{"count": 9, "CPU": 4}, {"count": 9, "CPU": 2, "GPU": 1}]')
+    monkeypatch.setenv(env.RAYSWEEP_NODES, '[{"count": 9, "CPU": 4}, {"count": 9, "CPU": 2, "GPU": 1}]')
     head = {"NodeID": "head", "Alive": True, "Resources": {"memory": 1.0}}
     monkeypatch.setattr(ray, "nodes", lambda: [head])
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "head"))

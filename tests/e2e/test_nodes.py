@@ -41,7 +41,7 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
     (folder / "token").write_text(uuid.uuid4().hex * 2)
     mark = uuid.uuid4().hex
     env = clean_environment(folder, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(folder / "token"))
-    env |= {"RAY_USAGE_STATS_ENABLED": "0", processes.MARKER: mark, "SPT_NOENV": "1"}
+    env |= {"RAY_USAGE_STATS_ENABLED": "0", "RAYSWEEP_CLUSTER_ID": mark, "SPT_NOENV": "1"}
     (port,) = free_ports(1)
     try:
         head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={temporary}"]

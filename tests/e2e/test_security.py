@@ -19,9 +19,9 @@ import pytest
 
 from raysweep.clusters.shared import processes
 from raysweep.history.results import read
+from tests.clusters.test_lifecycle import LOOPBACK, RAY_INIT
 from tests.e2e.sweeps import DEADLINE_S, add_task, events_of, start, wait_for
 from tests.ray_project import Project, free_ports
-from tests.clusters.test_lifecycle import LOOPBACK, RAY_INIT
 
 # Its state is all that a trial sees of its environment; the second iteration waits until the test has looked around.
 SPY_TASK = """

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from raysweep import env
 from raysweep.errors import StorageError
 from raysweep.history import resubmit_ticket
 from raysweep.history.resubmit_ticket import Note
@@ -26,8 +27,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (project / "jobs").mkdir(parents=True)
     (project / "jobs" / "asha.py").write_text("1")
     monkeypatch.chdir(project)
-    monkeypatch.setenv(resubmit_ticket.JOBS, str(tmp_path / "jobs"))
-    monkeypatch.setenv(resubmit_ticket.OF_RAY, json.dumps(TOLD))
+    monkeypatch.setenv(env.RAYSWEEP_JOBS, str(tmp_path / "jobs"))
+    monkeypatch.setenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR, json.dumps(TOLD))
     monkeypatch.setattr(sys, "argv", ["jobs/asha.py", "--task", "it's"])
     return str(tmp_path / "jobs")
 
@@ -46,7 +47,7 @@ def test_a_further_life_leaves_the_same(job: str, monkeypatch: pytest.MonkeyPatc
     resubmit_ticket.leave("first")
     (first,) = resubmit_ticket.read(open_storage(job))
     again = {"runtime_env": first.runtime_env, "metadata": first.metadata | {"job_submission_id": "asha-first-1-life2"}}
-    monkeypatch.setenv(resubmit_ticket.OF_RAY, json.dumps(again))
+    monkeypatch.setenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR, json.dumps(again))
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--name", "first", "--resume", "auto"])
     resubmit_ticket.leave("first")
     lives = sorted(resubmit_ticket.read(open_storage(job)), key=lambda each: each.id)
@@ -60,18 +61,18 @@ def test_a_further_life_leaves_the_same(job: str, monkeypatch: pytest.MonkeyPatc
 def test_a_process_knows_which_life_of_its_job_it_is(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resubmit_ticket.life() == 1
     metadata = TOLD["metadata"] | {"job_submission_id": "asha-first-1-life7"}
-    monkeypatch.setenv(resubmit_ticket.OF_RAY, json.dumps(TOLD | {"metadata": metadata}))
+    monkeypatch.setenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR, json.dumps(TOLD | {"metadata": metadata}))
     assert resubmit_ticket.life() == 7
-    monkeypatch.delenv(resubmit_ticket.OF_RAY)
+    monkeypatch.delenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR)
     assert resubmit_ticket.life() == 1
 
 
 def test_without_a_keeper_or_outside_of_a_job_there_is_no_note(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(resubmit_ticket.OF_RAY)
+    monkeypatch.delenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR)
     resubmit_ticket.leave("first")
     resubmit_ticket.take_away()
-    monkeypatch.setenv(resubmit_ticket.OF_RAY, json.dumps(TOLD))
-    monkeypatch.delenv(resubmit_ticket.JOBS)
+    monkeypatch.setenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR, json.dumps(TOLD))
+    monkeypatch.delenv(env.RAYSWEEP_JOBS)
     resubmit_ticket.leave("first")
     resubmit_ticket.take_away()
     assert not Path(job).exists()

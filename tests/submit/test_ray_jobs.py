@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from raysweep.submit import ray_jobs, submit
-from tests.ray_project import make_project
 from tests.clusters.test_lifecycle import LOOPBACK, listening
+from tests.ray_project import make_project
 
 pytest_plugins = ["tests.ray_cluster"]
 

@@ -92,7 +92,7 @@ def environment(tmp_path: Path, s3_server: S3Server) -> Iterator[dict[str, str]]
         os.environ
         | s3_server.env
         | {
-            processes.MARKER: marker,
+            "RAYSWEEP_CLUSTER_ID": marker,
             "SPT_NOENV": "1",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from raysweep import env
 from raysweep.clusters.kubernetes import manifests, raycluster
 from raysweep.clusters.kubernetes.api import Kube, open_cluster, write_settings
 from raysweep.clusters.kubernetes.plan import OPTIONS, Plan, check
@@ -102,7 +103,7 @@ def _is_here(image: str) -> bool:
 
 
 def _create(name: str, kubeconfig: str, config: Path) -> None:
-    node = os.environ.get("KIND_NODE_IMAGE")
+    node = os.environ.get(env.KIND_NODE_IMAGE)
     flags = ["--name", name, "--kubeconfig", kubeconfig, "--config", str(config), "--wait", f"{CREATE_SECONDS}s"]
     _run(["kind", "create", "cluster", "--quiet", *flags, *(["--image", node] if node else [])])
 

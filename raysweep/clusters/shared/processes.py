@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import psutil
 
-MARKER = "RAYSWEEP_CLUSTER_ID"
+from raysweep import env
 
 TERM_SECONDS = 0.7  # Ray's GCS does not react to SIGTERM, and nothing else needs longer
 KILL_SECONDS = 5.0
@@ -21,7 +21,7 @@ def is_marked(pid: int, cluster_id: str) -> bool:
     """Whether a live process belongs to the cluster (a pid alone may have been given to another one)."""
     try:
         process = psutil.Process(pid)
-        return _is_alive(process) and process.environ().get(MARKER) == cluster_id
+        return _is_alive(process) and process.environ().get(env.RAYSWEEP_CLUSTER_ID) == cluster_id
     except psutil.Error:
         return False
 

@@ -10,6 +10,8 @@ import json
 import secrets
 from pathlib import Path
 
+from raysweep import env
+
 BUCKET = "raysweep"
 STORAGE = f"s3://{BUCKET}"
 REGION = "us-east-1"  # any: the store has none, and S3's signature wants one
@@ -58,7 +60,7 @@ def create_bucket(endpoint: str, credentials: Path) -> None:
 def environment(endpoint: str, credentials: Path) -> dict[str, str]:
     """What boto3, and with it `raysweep`, needs to reach the store from this machine."""
     return {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
-        "AWS_DEFAULT_REGION": REGION,
+        env.AWS_ENDPOINT_URL: endpoint,
+        env.AWS_SHARED_CREDENTIALS_FILE: str(credentials),
+        env.AWS_DEFAULT_REGION: REGION,
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from raysweep import env
 from raysweep.clusters.kubernetes import manifests, plan
 from raysweep.clusters.targets import Options
 from tests.s3 import free_ports
@@ -53,7 +54,7 @@ def test_another_most_of_workers_is_put_into_what_is_applied_and_told_to_drivers
     assert [group[key] for key in ("minReplicas", "replicas", "maxReplicas")] == [1, 1, 7]
     settings = manifests.find(objects, "ConfigMap", "raysweep-settings")
     assert settings
-    assert json.loads(settings["data"][plan.NODES]) == [{"count": 7, "CPU": 1}]
+    assert json.loads(settings["data"][env.RAYSWEEP_NODES]) == [{"count": 7, "CPU": 1}]
     assert (tmp_path / "kustomization.yaml").read_text().count("maxReplicas") == 1  # not one more each time
 
 
