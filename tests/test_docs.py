@@ -93,6 +93,28 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+def test_files_that_documents_name_exist() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for path in re.findall(
+            r"`((?:raysweep|jobs|tasks|tests|benchmarks|docker|k8s)/[\w./-]+\.\w+)`", page.read_text()
+        ):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+def test_the_drawing_of_the_architecture_has_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = {path.parent.name for path in (ROOT / "raysweep").glob("*/__init__.py")}
+    assert set(re.findall(r"\[\"(\w+)/ — ", page)) == rooms
+    assert set(re.findall(r"^\| `(\w+)/` \|", page, re.MULTILINE)) == rooms
+
+
+def test_a_trials_way_passes_each_module_once() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    steps = re.findall(r"^\| (\d+) \| `([\w/.]+)` \|", page, re.MULTILINE)
+    assert [int(number) for number, _ in steps] == list(range(1, len(steps) + 1))
+    assert len({module for _, module in steps}) == len(steps) > 20
+
+
 def test_the_demo_is_shown_with_its_real_output() -> None:
     shown = section("demo")
     assert re.search(r"best val_accuracy 0\.9[6-9]", shown)
