@@ -14,7 +14,7 @@ from raysweep.driver import supervisor
 
 DRIVER = """
 import ctypes, os, pathlib, signal, sys, time
-from raysweep import supervisor
+from raysweep.driver import supervisor
 from raysweep.driver.supervisor import Heart, Supervisor
 
 supervisor.HANG_S, supervisor.ABORT_S = 1.0, 0.5
