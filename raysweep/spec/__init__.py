@@ -1,6 +1,7 @@
-"""What a sweep is asked to do: nothing here runs anything.
+"""The specification of a sweep; nothing here runs anything.
 
-flags, task     a job's command line, and the task that it names
-space           the search space, as each strategy needs it; initial_points are the first ones to try
-sweep           all of it together, as a strategy file and the storage see it
+flags, task     a job's command line, and the task that it tunes
+space           the search space, converted for each strategy
+initial_points  configurations to try first
+sweep           flags, task and points combined: what a strategy file gets
 """

@@ -1,7 +1,7 @@
 """The flags that every job has, and how a dataclass becomes a command line.
 
-`Flags` is the one place where a shared flag is named, typed, defaulted and explained; a strategy's own
-knobs are a dataclass of the same make in its file. Both become `click` options here.
+`Flags` is the only place that defines a shared flag: its name, type, default and help. A strategy's own knobs are a
+dataclass of the same kind in its file. Both become `click` options here.
 """
 
 from __future__ import annotations
@@ -22,70 +22,70 @@ T = TypeVar("T")
 
 
 def knob(default: T, help: str, choices: tuple[str, ...] | None = None) -> T:
-    """One field of a flags or knobs dataclass: its default, the line of `--help`, its allowed values."""
+    """One field of a flags or knobs dataclass: its default, its help text and its allowed values."""
     field: T = dataclasses.field(default=default, metadata={"help": help, "choices": choices})
     return field
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What a sweep is asked for, whatever the strategy. A test freezes the list."""
+    """The flags that all strategies share. A test freezes the list."""
 
-    task: str = knob("digits", "What is tuned: a file of tasks/, or your own module such as mypkg.train.")
-    data: str | None = knob(None, "Folder with the task's data, or s3://bucket/prefix; else the task's own source.")
-    name: str | None = knob(None, "Name of the sweep in the storage; task, strategy and time if not given.")
+    task: str = knob("digits", "What to tune: a file of tasks/, or your own module such as mypkg.train.")
+    data: str | None = knob(None, "Folder with the task's data, or s3://bucket/prefix. Default: the task's own source.")
+    name: str | None = knob(None, "Name of the sweep in the storage. Default: task, strategy and time.")
     storage: str | None = knob(
         None, "A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the folder runs."
     )
     samples: int | None = knob(None, "How many trials (grid: how many times the grid). Default: 20, grid 1.")
-    max_iterations: int | None = knob(None, "Iterations a trial may run; the task's own number if not given.")
-    metric: str | None = knob(None, "What to optimise; the task's METRIC if not given.")
-    mode: str | None = knob(None, "max or min; the task's MODE if not given.", ("max", "min"))
+    max_iterations: int | None = knob(None, "Iterations a trial may run. Default: the task's MAX_ITERATIONS.")
+    metric: str | None = knob(None, "What to optimise. Default: the task's METRIC.")
+    mode: str | None = knob(None, "max or min. Default: the task's MODE.", ("max", "min"))
     points: Path | None = knob(None, "YAML or JSON file of configurations to try first.")
-    seed: int = knob(0, "Seeds the search and the scheduler: the same seed asks for the same trials.")
-    cpus_per_trial: float = knob(1.0, "CPUs of one trial; also its number of threads.")
-    gpus_per_trial: float = knob(0.0, "GPUs of one trial; a fraction shares a GPU, and its memory.")
-    concurrency: int | None = knob(None, "Trials at the same time; what the cluster holds if not given.")
-    max_failures: int = knob(0, "How often a failed trial starts again from its last checkpoint.")
+    seed: int = knob(0, "Seeds the search and the scheduler: the same seed gives the same trials.")
+    cpus_per_trial: float = knob(1.0, "CPUs of one trial, and its number of threads.")
+    gpus_per_trial: float = knob(0.0, "GPUs of one trial; with a fraction, trials share a GPU and its memory.")
+    concurrency: int | None = knob(None, "Trials at the same time. Default: as many as the cluster has room for.")
+    max_failures: int = knob(0, "How often a failed trial is restarted from its last checkpoint.")
     trial_timeout: float | None = knob(None, "Seconds that one trial may run before it is ended.")
     report_timeout: float | None = knob(
         None,
-        "Seconds without a report after which a trial is taken for hung, and starts again from its last checkpoint."
-        " Default: 20 of the slowest iterations so far, and 900 at least.",
+        "Seconds without a report after which a trial counts as hung and is restarted from its last checkpoint."
+        " Default: 20 times the slowest iteration so far, at least 900.",
     )
     cleanup_timeout: float = knob(
-        60.0, "Seconds in which a trial that was stopped may clean up, in its finally, before its process is ended."
+        60.0, "Seconds that a stopped trial may take to clean up, in its `finally`, before its process is ended."
     )
     nan: str = knob(
         "stop",
-        "A metric that is not finite: stop ends the trial, fail counts it as failed, worst goes on with it.",
+        "A metric is not finite: stop ends the trial, fail counts it as failed, worst uses the worst value so far.",
         ("stop", "fail", "worst"),
     )
     time_budget: float | None = knob(
-        None, "Seconds that the sweep may run; then it ends, exit code 0, and --resume goes on."
+        None, "Seconds that the sweep may run; then it ends with exit code 0, and --resume continues it."
     )
     resume: str = knob(
         "never",
-        "never: the name must be new; auto: continue if it exists; must: it has to exist.",
+        "never: the name must be new; auto: continue the sweep if it exists; must: it has to exist.",
         ("never", "auto", "must"),
     )
-    dry_run: bool = knob(False, "Check everything, say what would run, start nothing.")
+    dry_run: bool = knob(False, "Check everything, print what would run, start nothing.")
 
 
 def default_name(task: str, strategy: str) -> str:
-    """A name that tells what and when."""
+    """A name made of task, strategy and time."""
     return f"{task.rpartition('.')[2]}-{strategy}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-class _Wrong:
-    """A value that could not be read; reported together with everything else that is wrong."""
+class _InvalidValue:
+    """A value that cannot be parsed; reported together with all other problems."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
 
 
-class _Value(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4 only
-    """Reads a value as click would, but keeps what is wrong with it: all problems are told at once."""
+class _FlagType(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4 only
+    """Parses a value as click would, but returns an error instead of raising it, so that all are reported at once."""
 
     def __init__(self, flag: str, type_: click.ParamType[Any, Any]) -> None:
         self.flag, self.type, self.name = flag, type_, type_.name
@@ -94,7 +94,7 @@ class _Value(click.ParamType):  # type: ignore[type-arg] # generic since click 8
         try:
             return self.type.convert(value, param, ctx)
         except click.BadParameter as error:
-            return _Wrong(f"`{self.flag}` is {value!r}: {error.message}")
+            return _InvalidValue(f"`{self.flag}` is {value!r}: {error.message}")
 
 
 def flag_name(field: dataclasses.Field[Any]) -> str:
@@ -124,19 +124,21 @@ def _options(cls: type) -> list[click.Option]:
         if hints[field.name] is bool:
             options.append(click.Option([flag], is_flag=True, default=field.default, help=help_text))
         else:
-            kind = _Value(flag, _click_type(hints[field.name], field.metadata["choices"]))
-            shown = field.default is not None
-            options.append(click.Option([flag], type=kind, default=field.default, help=help_text, show_default=shown))
+            kind = _FlagType(flag, _click_type(hints[field.name], field.metadata["choices"]))
+            has_default = field.default is not None
+            options.append(
+                click.Option([flag], type=kind, default=field.default, help=help_text, show_default=has_default)
+            )
     return options
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """` (did you mean …?)` for the nearest known word, or nothing."""
+    """` (did you mean …?)` for the nearest known word, or an empty string."""
     match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" (did you mean `{match[0]}`?)" if match else ""
 
 
-def _unknown(extra: list[str], known: list[str]) -> list[str]:
+def _unknown_flags(extra: list[str], known: list[str]) -> list[str]:
     flags = [word.split("=")[0] for word in extra if word.startswith("-")]
     if not flags and extra:
         return [f"`{extra[0]}` is not a flag: every argument is `--name value`"]
@@ -147,9 +149,9 @@ def command(doc: str, knobs: type, body: Callable[[Flags, Any, list[str]], None]
     """The command line of a job: the shared flags and the strategy's knobs.
 
     Args:
-        doc: what `--help` opens with.
+        doc: the first lines of `--help`.
         knobs: the strategy's dataclass of knobs.
-        body: called with the flags, the knobs and the problems found while reading them.
+        body: called with the flags, the knobs and the problems found while parsing them.
         name: the job's file name, for the usage line.
     """
     options = _options(Flags) + _options(knobs)
@@ -157,15 +159,15 @@ def command(doc: str, knobs: type, body: Callable[[Flags, Any, list[str]], None]
 
     @click.pass_context
     def callback(ctx: click.Context, /, **values: Any) -> None:
-        problems = _unknown(ctx.args, known)
-        problems += [value.problem for value in values.values() if isinstance(value, _Wrong)]
-        kept = {key: value for key, value in values.items() if not isinstance(value, _Wrong)}
-        body(_of(Flags, kept), _of(knobs, kept), problems)
+        problems = _unknown_flags(ctx.args, known)
+        problems += [value.problem for value in values.values() if isinstance(value, _InvalidValue)]
+        valid = {key: value for key, value in values.items() if not isinstance(value, _InvalidValue)}
+        body(_instance(Flags, valid), _instance(knobs, valid), problems)
 
     settings = {"ignore_unknown_options": True, "allow_extra_args": True, "max_content_width": 110}
     return click.Command(name, params=[*options], callback=callback, help=doc, context_settings=settings)
 
 
-def _of(cls: type[T], values: dict[str, Any]) -> T:
+def _instance(cls: type[T], values: dict[str, Any]) -> T:
     names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     return cls(**{key: value for key, value in values.items() if key in names})

@@ -1,6 +1,6 @@
-"""One search space for every strategy: what each of them needs is derived from it, or refused by name.
+"""One search space for every strategy, converted to what each needs; a parameter that cannot be is refused by name.
 
-A space is Ray Tune's own: https://docs.ray.io/en/latest/tune/api/search_space.html
+The format is Ray Tune's own: https://docs.ray.io/en/latest/tune/api/search_space.html
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ray.tune.search.variant_generator import parse_spec_vars
 from raysweep.errors import BadInput
 from raysweep.values import is_number
 
-CONSTANT = "constant"  # begins the description of a parameter that is not drawn
+CONSTANT = "constant"  # first word in the description of a parameter that is not sampled
 
 
 def domains(space: dict[str, Any]) -> dict[str, Domain]:
-    """`a/b` -> domain, for every parameter that is drawn; nested dictionaries are flattened with a slash."""
+    """`a/b` -> domain, for every parameter that is sampled; nested dictionaries are flattened with a slash."""
     return {"/".join(map(str, path)): domain for path, domain in parse_spec_vars(space)[1]}
 
 
@@ -41,35 +41,35 @@ def grids(space: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def check_for_searcher(space: dict[str, Any], searcher: str) -> None:
-    """Refuses what a model-based searcher cannot draw.
+    """Refuses what a model-based searcher cannot sample.
 
     Raises:
-        BadInput: with one line a parameter, each named.
+        BadInput: one line per parameter, with its name.
     """
     problems = [
-        f"`{key}` is a grid_search, and {searcher} draws its own values: make it tune.choice, or use `grid`"
+        f"`{key}` is a grid_search, but {searcher} samples its own values: make it tune.choice, or use `grid`"
         for key in grids(space)
     ]
     for key, domain in domains(space).items():
         if isinstance(domain, Function):
             problems.append(
-                f"`{key}` is a sample_from, which {searcher} cannot draw: use a domain such as tune.uniform"
+                f"`{key}` is a sample_from, which {searcher} cannot sample: use a domain such as tune.uniform"
             )
         elif not isinstance(_scale(domain), Uniform | LogUniform):
-            problems.append(f"`{key}` is normally distributed, which {searcher} cannot draw: use tune.uniform")
-        elif not _optuna_keeps_steps(domain):
+            problems.append(f"`{key}` is normally distributed, which {searcher} cannot sample: use tune.uniform")
+        elif not _optuna_has_same_steps(domain):
             problems.append(
-                f"`{key}` is quantized, and {searcher} would draw other values: it counts linear steps from the lower"
-                " bound, up to and with the upper one: use a linear domain from a multiple of q, or none of q"
+                f"`{key}` is quantized, and {searcher} would sample other values: it takes linear steps from the lower"
+                " bound up to and including the upper one: use a linear domain that starts at a multiple of q, or no q"
             )
     if not domains(space) and not problems:
-        problems.append(f"the space has nothing to draw, so {searcher} has nothing to search: give a domain")
+        problems.append(f"the space has nothing to sample, so {searcher} has nothing to search: add a domain")
     if problems:
         raise BadInput(*problems)
 
 
-def _optuna_keeps_steps(domain: Domain) -> bool:
-    """Whether Optuna draws the values that Ray draws: it counts steps from the lower bound, up to and with the end."""
+def _optuna_has_same_steps(domain: Domain) -> bool:
+    """Whether Optuna samples the same values as Ray: its steps go from the lower bound to the upper one, inclusive."""
     sampler = domain.get_sampler()
     if not isinstance(sampler, Quantized):
         return True
@@ -78,7 +78,7 @@ def _optuna_keeps_steps(domain: Domain) -> bool:
 
 
 def quantum(domain: Domain) -> float | None:
-    """The step between the values of a domain: its q, 1 between integers; None where it is continuous."""
+    """The step between the values of a domain: its q, or 1 for integers; None if it is continuous."""
     sampler = domain.get_sampler()
     if isinstance(sampler, Quantized):
         return sampler.q
@@ -86,7 +86,7 @@ def quantum(domain: Domain) -> float | None:
 
 
 def allows(domain: Domain, value: Any) -> bool:
-    """Whether a domain can draw a value. Ray's own check takes fractions for integers and knows no steps."""
+    """Whether a domain can yield a value. Ray's own check accepts fractions for integers and ignores steps."""
     if not isinstance(domain, Float | Integer):
         return bool(domain.is_valid(value))
     if isinstance(value, bool) or not is_number(value) or (isinstance(domain, Integer) and not isinstance(value, int)):
@@ -105,16 +105,16 @@ def _draws_upper_end(domain: Domain) -> bool:
 
 
 def grid(space: dict[str, Any], resolution: int) -> dict[str, Any]:
-    """The space with every domain turned into `tune.grid_search`.
+    """The space with every domain replaced by `tune.grid_search`.
 
     Args:
-        space: Ray's domains; choices are taken whole; integers and quantized domains too, step by step, unless they
-            have more steps than `resolution`.
-        resolution: points on each continuous axis, evenly spread on its own scale, both ends included;
-            0 means that a continuous axis is an error.
+        space: Ray's domains. All choices are in the grid, and all steps of integers and quantized domains unless there
+            are more than `resolution`.
+        resolution: points on each continuous axis, evenly spaced on its own scale, both ends included;
+            with 0 a continuous axis is an error.
 
     Raises:
-        BadInput: for each parameter that has no grid, by name.
+        BadInput: one line per parameter that has no grid, with its name.
     """
     problems: list[str] = []
 
@@ -157,7 +157,7 @@ def _scale(domain: Domain) -> Any:
 
 
 def _steps(domain: Float | Integer, step: float, resolution: int) -> list[float]:
-    """The values of a domain that has steps; those next to `resolution` evenly spread points if there are more."""
+    """All values of a domain with steps; if more than `resolution`, those nearest to so many evenly spaced points."""
     first, last = math.ceil(round(domain.lower / step, 9)), math.floor(round(domain.upper / step, 9))
     multiples = range(first, last + _draws_upper_end(domain))
     if resolution < 2 or len(multiples) <= resolution:
@@ -173,62 +173,64 @@ def _spread(domain: Domain, lower: float, upper: float, count: int) -> list[floa
 
 
 def mutations(space: dict[str, Any], mutable: tuple[str, ...] | None) -> dict[str, Domain]:
-    """What population based training may change in a running trial.
+    """The parameters that population based training may change in a running trial.
 
     Args:
         space: Ray's domains.
-        mutable: the task's MUTABLE; where it has none, every float domain (a learning rate, not a width).
+        mutable: the task's MUTABLE; None for every float domain (a learning rate, not a width).
 
     Raises:
-        BadInput: nothing can be changed, or a name of MUTABLE is not drawn in the space.
+        BadInput: nothing can be changed, or a name of MUTABLE has no domain in the space.
     """
-    drawn = domains(space)
-    chosen = mutable if mutable is not None else tuple(k for k, d in drawn.items() if isinstance(d, Float))
-    problems = [f"MUTABLE names `{key}`, which the space does not draw" for key in chosen if key not in drawn]
-    problems += [f"MUTABLE names `{key}`: a nested parameter cannot be perturbed" for key in chosen if "/" in key]
-    if not chosen:
+    sampled = domains(space)
+    keys = mutable if mutable is not None else tuple(k for k, d in sampled.items() if isinstance(d, Float))
+    problems = [f"MUTABLE names `{key}`, which has no domain in the space" for key in keys if key not in sampled]
+    problems += [f"MUTABLE names `{key}`: a nested parameter cannot be perturbed" for key in keys if "/" in key]
+    if not keys:
         problems.append("the task has no parameter that may change in a running trial: name some in MUTABLE")
     if problems:
         raise BadInput(*problems)
-    return {key: drawn[key] for key in chosen}
+    return {key: sampled[key] for key in keys}
 
 
 def clip(space: dict[str, Any]) -> Any:
-    """`config -> config` with every float pulled back into its domain, onto its next step where it is quantized.
+    """A function `config -> config` that clips every float to its domain, and to the nearest step if it is quantized.
 
-    Ray's PBT multiplies by 0.8 or 1.2 whatever the domain says, so a momentum of 0.9 would become 1.08.
+    Ray's PBT multiplies by 0.8 or 1.2 regardless of the domain, so a momentum of 0.9 would become 1.08.
     """
     floats = {key: domain for key, domain in domains(space).items() if isinstance(domain, Float) and "/" not in key}
 
-    def kept(domain: Float, value: float) -> float:
+    def clip_value(domain: Float, value: float) -> float:
         inside, step = min(max(value, domain.lower), domain.upper), quantum(domain)
         return inside if step is None else round(inside / step) * step
 
-    def clipped(config: dict[str, Any]) -> dict[str, Any]:
-        return {**config, **{key: kept(domain, config[key]) for key, domain in floats.items() if key in config}}
+    def clip_config(config: dict[str, Any]) -> dict[str, Any]:
+        return {**config, **{key: clip_value(domain, config[key]) for key, domain in floats.items() if key in config}}
 
-    return clipped
+    return clip_config
 
 
 def bounds(space: dict[str, Any], mutable: tuple[str, ...] | None) -> dict[str, list[float]]:
-    """`[lowest, highest]` of what PB2 may change: it models the parameters as numbers in a box.
+    """`[lowest, highest]` of each parameter that PB2 may change: it models them as numbers in a box.
 
     Raises:
-        BadInput: a mutable parameter is not a float domain, by name.
+        BadInput: one line per mutable parameter that is not a float domain, with its name.
     """
-    chosen = mutations(space, mutable)
-    wrong = [key for key, domain in chosen.items() if not isinstance(domain, Float)]
+    mutable_domains = mutations(space, mutable)
+    wrong = [key for key, domain in mutable_domains.items() if not isinstance(domain, Float)]
     if wrong:
-        raise BadInput(*(f"`{key}` is not a float domain, and PB2 changes numbers only" for key in wrong))
-    return {key: [float(domain.lower), float(domain.upper)] for key, domain in chosen.items()}
+        raise BadInput(
+            *(f"`{key}` is not a float domain, but PB2 changes only numbers: leave it out of MUTABLE" for key in wrong)
+        )
+    return {key: [float(domain.lower), float(domain.upper)] for key, domain in mutable_domains.items()}
 
 
 def describe(space: dict[str, Any]) -> dict[str, str]:
-    """`a/b` -> a line that names the domain, the grid or the constant; the same text means the same space."""
+    """`a/b` -> a line that describes the domain, the grid or the constant; equal text means equal spaces."""
     lines = {key: _line(domain) for key, domain in domains(space).items()}
     lines |= {key: f"grid {values}" for key, values in grids(space).items()}
     lines |= {key: f"{CONSTANT} {value!r}" for key, value in _constants(space)}
-    # Functions show their address, which is another one in the next process.
+    # The repr of a function has its address, which differs between processes.
     return {key: re.sub(r" at 0x[0-9a-f]+", "", line) for key, line in sorted(lines.items())}
 
 

@@ -1,4 +1,4 @@
-"""A sweep: one run of one strategy on one task, as it was asked for."""
+"""A sweep: one run of one strategy on one task."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ DEFAULT_SAMPLES = 20
 
 @dataclass(frozen=True)
 class Strategy:
-    """A search algorithm and a scheduler: what a file of jobs/ holds.
+    """A search algorithm and a scheduler, defined by a file of jobs/.
 
     Attributes:
         name: the file's name.
         tune_config: `tune_config(sweep, knobs)` returns Ray's TuneConfig.
-        knobs: dataclass of the strategy's own knobs.
+        knobs: the dataclass of the strategy's own knobs.
         doc: the file's docstring.
     """
 
@@ -42,19 +42,19 @@ class Strategy:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a strategy may look at to build its TuneConfig; everything is settled here, flags over task.
+    """The input of a strategy's `tune_config`; a flag takes precedence over the task's own value.
 
     Attributes:
         name: the sweep's name in the storage.
         strategy: the strategy's name.
         task: what is tuned.
-        space: the search space, Ray's own domains.
+        space: the search space, of Ray's domains.
         metric: what is optimised.
         mode: "max" or "min".
-        samples: trials; for a grid, passes over it.
+        samples: number of trials; for a grid, passes over it.
         max_iterations: iterations of a complete trial.
         points: configurations to try first.
-        seed: seeds search and scheduler.
+        seed: of the search and the scheduler.
         storage: folder or s3:// url that holds all sweeps.
     """
 
@@ -71,15 +71,15 @@ class Sweep:
     storage: str
 
     def refuse_points(self, why: str, values_only: bool = False) -> None:
-        """For a strategy that cannot take `--points`, or no known values: says so by name.
+        """Called by a strategy that cannot use `--points`, or no known values.
 
         Raises:
             BadInput: there are points (with known values, if `values_only`).
         """
-        given = [point for point in self.points if point.value is not None or not values_only]
-        if given:
+        unusable = [point for point in self.points if point.value is not None or not values_only]
+        if unusable:
             what = "known values in `--points`" if values_only else "`--points`"
-            raise BadInput(f"`{self.strategy}` cannot use {what} ({len(given)} given): {why}")
+            raise BadInput(f"`{self.strategy}` cannot use {what} ({len(unusable)} given): {why}")
 
 
 def default_storage() -> str:
@@ -88,7 +88,7 @@ def default_storage() -> str:
 
 
 def settle(flags: Flags, strategy: str, task: Task, points: tuple[Point, ...]) -> Sweep:
-    """The sweep that the flags ask for; what is not given comes from the task."""
+    """The sweep of these flags; the task supplies what they leave out."""
     one_pass = strategy == "grid"
     return Sweep(
         name=flags.name or default_name(task.name, strategy),
@@ -115,15 +115,17 @@ def strategy(name: str) -> Strategy:
     """The strategy in jobs/<name>.py.
 
     Raises:
-        BadInput: there is none of that name, with the nearest match.
+        BadInput: there is no such strategy; names the nearest match.
     """
     if name not in strategies():
-        raise BadInput(f"`{name}` is not a strategy{nearest(name, strategies())}; there are: {', '.join(strategies())}")
+        raise BadInput(
+            f"`{name}` is not a strategy{nearest(name, strategies())}; choose one of: {', '.join(strategies())}"
+        )
     return strategy_of(importlib.import_module(f"jobs.{name}"), name)
 
 
 def strategy_of(module: ModuleType, name: str) -> Strategy:
-    """The strategy that a job's module holds; its knobs are the dataclass called Knobs, if it has one."""
+    """The strategy of a job's module; its knobs are the dataclass called Knobs, if it has one."""
     knobs = getattr(module, "Knobs", NoKnobs)
     return Strategy(name, module.tune_config, knobs, inspect.getdoc(module) or "")
 
@@ -137,7 +139,7 @@ def knobs_of(strategy: Strategy, values: dict[str, Any]) -> Any:
     """The strategy's knobs with some values changed.
 
     Raises:
-        BadInput: a name is not one of its knobs, with the nearest match.
+        BadInput: a name is not one of its knobs; names the nearest match.
     """
     known = [field.name for field in dataclasses.fields(strategy.knobs)]
     wrong = [f"`{key}` is not a knob of {strategy.name}{nearest(key, known)}" for key in values if key not in known]

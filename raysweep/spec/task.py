@@ -1,4 +1,4 @@
-"""A task: a training function with its search space and its metric, read from a module."""
+"""A task: a training function with its search space and its metric, loaded from a module."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Task:
         space: parameter -> one of Ray's domains (`tune.loguniform(…)`, `tune.choice([…])`, …) or a constant.
         metric: the key of `raysweep.report` that is optimised.
         mode: "max" or "min".
-        max_iterations: reports after which a trial is complete.
+        max_iterations: number of reports after which a trial is complete.
         mutable: parameters that population based training may change in a running trial.
-        load_data: `load_data(root)`, called once a sweep, in the driver; None for a task without data.
+        load_data: `load_data(root)`, called once per sweep, in the driver; None for a task without data.
         predict: `predict(config, state, inputs) -> probabilities` of shape (n, classes), for `raysweep predict`.
         prepare_image: `prepare_image(picture) -> inputs`, from a PIL image.
         input_shape: shape of one input of `predict`.
         reuse_actors: whether the next trial may run in the process of the last one; False for a task that leaves
-            something behind there, at the price of a new process for each trial.
+            state behind in its process: each trial then gets a new one, which takes longer.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Task:
 
     @property
     def takes_data(self) -> bool:
-        """Whether `train` wants the data as its second argument."""
+        """Whether `train` has the data as its second argument."""
         return takes_data(self.train)
 
 
@@ -64,14 +64,14 @@ def load(name: str) -> Task:
     """The task of that name.
 
     Raises:
-        BadInput: there is no such module (with the nearest match), it cannot be imported, or it lacks a part of the
-            protocol.
+        BadInput: there is no such module (names the nearest match), it cannot be imported, or it lacks a required
+            name.
     """
     return of_module(_module(name), name)
 
 
 def of_module(module: ModuleType, name: str) -> Task:
-    """The task that a module holds; every missing part is named at once."""
+    """The task of a module; the error lists all missing names."""
     missing = [part for part in ("SPACE", "METRIC", "MODE", "MAX_ITERATIONS", "train") if part not in vars(module)]
     if missing:
         raise BadInput(f"`--task {name}`: {module.__file__} defines no {', '.join(missing)}; see README, own task")
@@ -92,16 +92,16 @@ def of_module(module: ModuleType, name: str) -> Task:
 
 
 def _module(name: str) -> ModuleType:
-    # A user's own module lies where the job was started, which is not where the job's file lies.
+    # A user's own module is in the folder where the job was started, not in that of the job's file.
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     for path in [name] if "." in name else [f"tasks.{name}", name]:
         if _exists(path):
-            return _imported(path, name)
+            return _import(path, name)
     raise BadInput(f"`--task {name}`: there is no such module, in tasks/ or elsewhere{nearest(name, catalogue())}")
 
 
-def _imported(path: str, name: str) -> ModuleType:
+def _import(path: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(path)
     except Exception as error:
@@ -111,7 +111,7 @@ def _imported(path: str, name: str) -> ModuleType:
 
 
 def _exists(path: str) -> bool:
-    # A file's path, or a relative name, is no module's.
+    # A file's path or a relative name is not the name of a module.
     if not all(part.isidentifier() for part in path.split(".")):
         return False
     try:
@@ -121,7 +121,7 @@ def _exists(path: str) -> bool:
 
 
 def catalogue() -> list[str]:
-    """The names of the tasks that the project ships."""
+    """The names of the tasks in tasks/."""
     package = importlib.import_module("tasks")
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
 
@@ -140,7 +140,7 @@ class Reports:
 
 
 def reports(train: Callable[..., None]) -> Reports:
-    """Reads the `report` calls of a training function's source, so that a wrong metric starts nothing."""
+    """Reads the `report` calls in a training function's source, so that a wrong metric is refused before the start."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(train)))
     except (OSError, TypeError, SyntaxError):
@@ -150,7 +150,9 @@ def reports(train: Callable[..., None]) -> Reports:
         return Reports(None, None)
     keys = [key for call in calls for key in _literal_keys(call)]
     metrics = None if None in keys else tuple(dict.fromkeys(str(key) for key in keys))
-    return Reports(metrics, any(k.arg in ("state", None) for call in calls for k in call.keywords) or _second(calls))
+    return Reports(
+        metrics, any(k.arg in ("state", None) for call in calls for k in call.keywords) or _has_second(calls)
+    )
 
 
 def _is_report(call: ast.Call) -> bool:
@@ -158,7 +160,7 @@ def _is_report(call: ast.Call) -> bool:
     return name == "report" and bool(call.args or call.keywords)
 
 
-def _second(calls: list[ast.Call]) -> bool:
+def _has_second(calls: list[ast.Call]) -> bool:
     return any(len(call.args) > 1 for call in calls)
 
 

@@ -60,12 +60,12 @@ def test_an_empty_list_has_no_points(tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "line 1: a list of configurations is wanted, not a NoneType"),
-        ("0.1", "line 1: a list of configurations is wanted, not a float"),
-        ("lr", "line 1: a list of configurations is wanted, not a str"),
-        ("lr: 0.1\n", "line 1: a list of configurations is wanted, not a dict"),
-        ('{"lr": 0.1}', "line 1: a list of configurations is wanted, not a dict"),
-        ("- lr: 0.01\n- 3\n", "line 2: a configuration (key: value) is wanted, not 3"),
+        ("", "line 1: must be a list of configurations, not a NoneType"),
+        ("0.1", "line 1: must be a list of configurations, not a float"),
+        ("lr", "line 1: must be a list of configurations, not a str"),
+        ("lr: 0.1\n", "line 1: must be a list of configurations, not a dict"),
+        ('{"lr": 0.1}', "line 1: must be a list of configurations, not a dict"),
+        ("- lr: 0.01\n- 3\n", "line 2: must be a configuration (key: value), not 3"),
         ("- lr: 0.01\n\n# no\n- lrr: 0.01\n", "line 4: `lrr` is not in the search space (did you mean `lr`?)"),
         ("- epochs: 3\n", "line 1: `epochs` is not in the search space"),
         ("- lr: 1.0\n", "line 1: `lr` is 1.0, outside of (0.0001, 0.1)"),
@@ -91,10 +91,10 @@ def test_a_malformed_file_is_told_with_line_and_key(refused, text, told):
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ('"high"', "`value` is 'high': a number is wanted"),
-        ("true", "`value` is True: a number is wanted"),
-        ("NaN", "`value` is nan: a number is wanted"),
-        ("Infinity", "`value` is inf: a number is wanted"),
+        ('"high"', "`value` is 'high': must be a finite number"),
+        ("true", "`value` is True: must be a finite number"),
+        ("NaN", "`value` is nan: must be a finite number"),
+        ("Infinity", "`value` is inf: must be a finite number"),
     ],
 )
 def test_a_known_value_is_a_finite_number(value, told):
@@ -116,8 +116,8 @@ def test_every_key_beside_config_is_named():
     with pytest.raises(BadInput) as error:
         parse([{"config": WHOLE, "valeu": 0.9, "lr": 0.02}], SPACE)
     assert error.value.problems == (
-        "`points[0]`: `valeu` stands beside `config`, where only `value` may (did you mean `value`?)",
-        "`points[0]`: `lr` stands beside `config`, where only `value` may",
+        "`points[0]`: `valeu` is not allowed beside `config`, only `value` is (did you mean `value`?)",
+        "`points[0]`: `lr` is not allowed beside `config`, only `value` is",
     )
 
 
@@ -127,7 +127,7 @@ def test_everything_wrong_is_told_together_each_with_its_line(refused):
         "line 1: `lr` is 7",
         "line 1: `width` is 1",
         "line 3: `wdith` is not in the search space",
-        "line 4: a configuration",
+        "line 4: must be a configuration",
     ]
 
 

@@ -103,7 +103,7 @@ def test_a_searcher_takes_every_plain_domain():
     ],
 )
 def test_a_searcher_names_what_it_would_quantize_otherwise(domain):
-    with pytest.raises(BadInput, match="`n` is quantized, and TPE would draw other values"):
+    with pytest.raises(BadInput, match="`n` is quantized, and TPE would sample other values"):
         space.check_for_searcher({"n": domain}, "TPE")
 
 
@@ -123,7 +123,7 @@ def test_a_searcher_names_everything_that_it_cannot_draw():
 
 @pytest.mark.parametrize("nothing", [{}, {"epochs": 3}])
 def test_a_searcher_wants_something_to_draw(nothing):
-    with pytest.raises(BadInput, match="nothing to draw, so TPE has nothing to search"):
+    with pytest.raises(BadInput, match="nothing to sample, so TPE has nothing to search"):
         space.check_for_searcher(nothing, "TPE")
 
 
@@ -139,8 +139,8 @@ def test_mutations_are_the_floats_where_the_task_names_none():
 @pytest.mark.parametrize(
     ("mutable", "told"),
     [
-        (("lr", "lrr"), ["MUTABLE names `lrr`, which the space does not draw"]),
-        (("epochs",), ["MUTABLE names `epochs`, which the space does not draw"]),
+        (("lr", "lrr"), ["MUTABLE names `lrr`, which has no domain in the space"]),
+        (("epochs",), ["MUTABLE names `epochs`, which has no domain in the space"]),
         (("head/dropout",), ["MUTABLE names `head/dropout`: a nested parameter cannot be perturbed"]),
         ((), ["the task has no parameter that may change in a running trial: name some in MUTABLE"]),
     ],
