@@ -24,6 +24,7 @@ from raysweep.errors import BadInput, ClusterError
 
 OPTIONS = frozenset({"dashboard_port"})
 LASTING = True
+RESUBMITS = False
 DASHBOARD_SECONDS = 120
 
 

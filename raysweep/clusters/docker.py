@@ -1,4 +1,4 @@
-"""The target `docker`: head, workers, S3 store and keeper of jobs in containers of this machine; docker/compose.yaml.
+"""The target `docker`: head, workers, S3 store and resubmitter of jobs in containers of this machine; docker/compose.yaml.
 
 What it keeps is in `.raysweep/docker/`: `compose.env`, the settings that compose reads, and the secrets, which are
 mounted as files; `nodes/` tells drivers what workers there should be (see `raysweep.driver.capacity`). The
@@ -25,6 +25,7 @@ from raysweep.errors import BadInput, ClusterError
 
 OPTIONS = frozenset({"dashboard_port", "num_cpus", "workers", "memory", "gpus", "s3_port"})
 LASTING = True
+RESUBMITS = True
 WORKERS = 2
 START_SECONDS = 300
 LOG_LINES = 30
@@ -110,7 +111,7 @@ def parts(cluster: Cluster) -> list[str]:
     rows = [json.loads(row) for row in _compose(cluster, "ps", "--all", "--format=json").splitlines()]
     well = collections.Counter(row["Service"] for row in rows if row["Health"] == "healthy")
     workers = int(_read(Path(cluster.settings))[env.RAYSWEEP_WORKERS])
-    asked = {"head": 1, "worker": workers, "store": 1, "keeper": 1}
+    asked = {"head": 1, "worker": workers, "store": 1, "resubmitter": 1}
     return [f"{service:11} {well[service]} of {count} healthy" for service, count in asked.items()]
 
 

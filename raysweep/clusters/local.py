@@ -22,6 +22,7 @@ from raysweep.errors import BadInput, ClusterError
 
 OPTIONS = frozenset({"port", "dashboard_port", "num_cpus"})
 LASTING = False
+RESUBMITS = False
 PORT = 6379
 START_SECONDS = 120.0
 LOG_LINES = 20

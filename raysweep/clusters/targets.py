@@ -87,11 +87,13 @@ class Target(Protocol):
 
     Attributes:
         OPTIONS: the fields of Options that it takes.
+        RESUBMITS: whether a job that is lost with its head is submitted again by the cluster, see `submit.resubmitter`.
         LASTING: whether a cluster that does not answer may hold what is to be kept: only `down` removes it.
     """
 
     OPTIONS: frozenset[str]
     LASTING: bool
+    RESUBMITS: bool
 
     def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
         """Starts a cluster and waits until it answers.

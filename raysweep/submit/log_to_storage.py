@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from raysweep.errors import StorageError
 from raysweep.storage import Storage, open_storage
-from raysweep.storage.append_log import Parts
+from raysweep.storage.append_log import AppendLog
 
 SECONDS = 2.0  # between two versions of the newest object, if there is something new
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -30,7 +30,7 @@ class Log:
     """What was printed, and the objects that it goes to."""
 
     def __init__(self, place: Storage) -> None:
-        self._parts, self._run = Parts(place), time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        self._parts, self._run = AppendLog(place), time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         self._held, self._kept = bytearray(), 0  # what is still to be kept, and bytes that are
 
     def add(self, line: bytes) -> None:

@@ -1,8 +1,4 @@
-"""Jobs on the cluster: submit a strategy, follow it, list, stop. A thin use of Ray's own JobSubmissionClient.
-
-A job dies with the head that it runs on, and Ray does not know it afterwards. Who follows a sweep submits it again as
-soon as the cluster answers, and it goes on from its journal.
-"""
+"""Jobs on the cluster: submit a strategy, follow it, list, stop. A thin use of Ray's own JobSubmissionClient."""
 
 from __future__ import annotations
 
@@ -15,29 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_exponential,
-)
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from raysweep import env
 from raysweep.clusters import lifecycle
 from raysweep.errors import ClusterError
-from raysweep.history.resubmit_ticket import next_id
 from raysweep.spec.flags import Flags, default_name
 from raysweep.storage.code_upload import NEVER_PACKED
 from raysweep.submit.connection import connect
-from raysweep.submit.submit import TAKEN, Job, JobLost, exit_code, find, follow_job, jobs_of, listed, patiently, wait
+from raysweep.submit.submit import TAKEN, Job, exit_code, find, follow_job, jobs_of, listed, wait
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-SUBMISSIONS = 6
 AGENT_READY_S = 60.0  # a dashboard answers before it can start jobs
 UNREADY = (" 404:", " 500:", " 502:", " 503:", " 504:")  # in Ray's errors: status codes of what is not there yet
 
@@ -62,14 +48,14 @@ def submit(
         task: the job's --task.
         storage: the job's --storage; a relative folder is one of this machine's current folder.
         data: the job's --data; the same, if the cluster is on this machine: elsewhere it may lie in the project.
-        follow: print the job's log until its end; a job that is lost is submitted again, and resumes.
+        follow: print the job's log until its end, see `follow_job`.
 
     Returns:
         The driver's exit code; 0 without `follow`; DETACHED after Ctrl-C, which leaves the job running.
 
     Raises:
         BadInput, ClusterError: see `connect`.
-        JobLost: SUBMISSIONS times.
+        JobLost: the job was lost, and the cluster does not submit it again.
     """
     name = name or default_name(task or Flags.task, strategy)
     own = lifecycle.read(project)
@@ -80,19 +66,11 @@ def submit(
     about = {"strategy": strategy, "name": name, "task": task or ""}
     client, job = connect(project), _submission_id(strategy, name)
     _send(client, project, job, command, about)
-    if not follow:
-        return 0
-    for attempt in _again():
-        with attempt:
-            if attempt.retry_state.attempt_number > 1:
-                client, job = patiently()(connect, project), next_id(job)
-                _send(client, project, job, [*command, "--resume", "auto"], about)
-            code = follow_job(project, client, job)
-    return code
+    return follow_job(project, client, job) if follow else 0
 
 
 def _send(client: JobSubmissionClient, project: Path, job: str, command: Sequence[str], about: dict[str, str]) -> None:
-    """Submits once, however often it has to ask: an answer may be lost, and the job be there. So may a keeper's."""
+    """Submits once, however often it has to ask: an answer may be lost, and the job be there."""
     try:
         for attempt in _until_ready():
             with attempt:
@@ -125,20 +103,6 @@ def _unready(error: BaseException) -> bool:
     if isinstance(error, RuntimeError):
         return any(code in str(error) for code in UNREADY)
     return isinstance(error, OSError)
-
-
-def _again() -> Retrying:
-    return Retrying(
-        retry=retry_if_exception_type(JobLost),
-        stop=stop_after_attempt(SUBMISSIONS),
-        before_sleep=_tell,
-        reraise=True,
-    )
-
-
-def _tell(state: RetryCallState) -> None:
-    assert state.outcome is not None
-    print(f"{state.outcome.exception()}: it is submitted again, and resumes", file=sys.stderr, flush=True)
 
 
 def jobs(project: Path, name: str | None = None) -> list[Job]:

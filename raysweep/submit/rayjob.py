@@ -20,6 +20,7 @@ from typing import TypeVar
 import click
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from raysweep import env
 from raysweep.clusters.kubernetes import manifests, raycluster, waiting
 from raysweep.clusters.kubernetes.api import Kube, open_cluster
 from raysweep.clusters.kubernetes.manifests import NAMESPACE, Additions, Object, replace
@@ -136,9 +137,16 @@ def render(
     manifests.write(folder, project / FOLDER / "kubernetes", added, project / "k8s" / "components")
     found = manifests.find(manifests.render(folder), "RayJob", job)
     assert found is not None
+    _keep_from_resubmitter(found["spec"]["rayClusterSpec"])
     if queue is not None:
         _fix_size(found["spec"]["rayClusterSpec"])
     return found
+
+
+def _keep_from_resubmitter(cluster: Object) -> None:
+    """KubeRay itself tries the job again: it leaves no ticket."""
+    for container in cluster["headGroupSpec"]["template"]["spec"]["containers"]:
+        container.setdefault("env", []).append({"name": env.RAYSWEEP_JOBS, "value": ""})
 
 
 def _fix_size(cluster: Object) -> None:

@@ -1,7 +1,7 @@
 """A job on the cluster as Ray knows it, followed to its end.
 
 That a cluster does not answer says nothing about a job: it is lost when a cluster that answers does not know it, or
-knows that it was killed.
+knows that it was killed. Where the cluster submits such a job again (see `resubmitter`), its next life is followed.
 """
 
 from __future__ import annotations
@@ -13,9 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_exponential,
+    wait_fixed,
+)
 
+from raysweep.clusters import lifecycle, targets
 from raysweep.errors import BadInput, ClusterError
+from raysweep.history.resubmit_ticket import next_id
 from raysweep.spec.flags import nearest
 from raysweep.submit.connection import connect
 
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
 DETACHED = 130  # what a shell reports for Ctrl-C
 POLL_SECONDS = 0.2
 CLUSTER_BACK_S = 300.0  # for a head that starts again
+NEXT_LIFE_S = 240.0  # for the cluster to submit a lost job again; it waits up to a minute if the job was lost often
 # Of a job whose own process went with its node; Ray's other types of error would come again.
 NODE_LOST = "JOB_SUPERVISOR_ACTOR_DIED"
 TAKEN = "already exists"  # in Ray's refusal of a submission id
@@ -104,6 +114,49 @@ def find(client: JobSubmissionClient, job: str) -> Job:
 
 
 def follow_job(project: Path, client: JobSubmissionClient, job: str) -> int:
+    """Prints a job's log until its end, and that of its next life if it is lost and the cluster submits it again.
+
+    Returns:
+        The driver's exit code; DETACHED after Ctrl-C: the job keeps running.
+
+    Raises:
+        ClusterError: the cluster does not answer for CLUSTER_BACK_S.
+        JobLost: the job was lost, and nothing submits it again.
+    """
+    while True:
+        try:
+            return _follow_life(project, client, job)
+        except JobLost as error:
+            job, client = _next_life(project, job, error)
+
+
+def _next_life(project: Path, job: str, lost: JobLost) -> tuple[str, JobSubmissionClient]:
+    """The id under which the cluster has submitted a lost job again, and a client of that cluster."""
+    own, following = lifecycle.read(project), next_id(job)
+    if own is None or not targets.load(own.target).RESUBMITS:
+        raise JobLost(f"{lost}: to go on with its sweep, submit it again with --resume auto") from None
+    print(f"{lost}: waiting until the cluster submits it again, as {following}", file=sys.stderr, flush=True)
+
+    def look() -> JobSubmissionClient | None:
+        client = connect(project)
+        return client if listed(client, following) else None
+
+    again = Retrying(
+        retry=retry_if_exception_type((ClusterError, RuntimeError, OSError)) | retry_if_result(lambda got: got is None),
+        stop=stop_after_delay(NEXT_LIFE_S),
+        wait=wait_fixed(1.0),
+        retry_error_callback=lambda state: None,
+    )
+    client = again(look)
+    if client is None:
+        raise JobLost(
+            f"{lost}, and the cluster has not submitted it again within {NEXT_LIFE_S:g} s:"
+            " see `make cluster-status`; to go on with its sweep, submit it again with --resume auto"
+        )
+    return following, client
+
+
+def _follow_life(project: Path, client: JobSubmissionClient, job: str) -> int:
     shown, over = 0, False
     try:
         while not over:

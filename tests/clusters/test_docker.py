@@ -202,7 +202,7 @@ def test_the_parts_of_a_cluster_are_counted(project, monkeypatch):
     folder = project / ".raysweep"
     docker._write(folder / "compose.env", docker._settings(project, folder, Options(workers=3), cpus=3))
     containers = [("head", "healthy"), ("worker", "healthy"), ("worker", "starting"), ("store", "healthy")]
-    containers.append(("keeper", "healthy"))
+    containers.append(("resubmitter", "healthy"))
     rows = "".join(json.dumps({"Service": name, "Health": health}) + "\n" for name, health in containers)
     monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: rows)
     parts = targets.parts(cluster_of(folder))
@@ -210,7 +210,7 @@ def test_the_parts_of_a_cluster_are_counted(project, monkeypatch):
         ["head", "1", "of", "1", "healthy"],
         ["worker", "1", "of", "3", "healthy"],
         ["store", "1", "of", "1", "healthy"],
-        ["keeper", "1", "of", "1", "healthy"],
+        ["resubmitter", "1", "of", "1", "healthy"],
     ]
 
 
@@ -294,7 +294,7 @@ def test_commands_reach_the_clusters_own_store_and_no_other_with_its_keys(tmp_pa
 
 def test_compose_closes_and_limits_every_container():
     services = composed("compose.yaml")["services"]
-    assert set(services) == {"head", "worker", "store", "keeper"}
+    assert set(services) == {"head", "worker", "store", "resubmitter"}
     for service in services.values():
         assert service["read_only"] is service["init"] is True
         assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
@@ -310,7 +310,7 @@ def test_the_keeper_reads_the_notes_that_jobs_leave_and_each_new_cluster_has_its
     settings = docker._settings(project, project / ".raysweep", Options(), cpus=2)
     services = composed("compose.yaml", RAYSWEEP_JOBS=settings[env.RAYSWEEP_JOBS])["services"]
     assert (
-        services["keeper"]["command"][-1]
+        services["resubmitter"]["command"][-1]
         == services["head"]["environment"][env.RAYSWEEP_JOBS]
         == settings[env.RAYSWEEP_JOBS]
     )

@@ -19,6 +19,7 @@ import optuna
 import pytest
 import torch
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 
 import raysweep
 from jobs import tpe_asha
@@ -31,6 +32,7 @@ from raysweep.spec.sweep import Sweep, strategies, strategy
 from raysweep.spec.task import load
 from raysweep.storage import open_storage
 from tasks import digits
+from tests.strategy_kinds import KINDS
 from tests.tasks.session import Session
 
 # A continuous axis has no grid of its own: two points on each keep it small.
@@ -154,6 +156,15 @@ def test_a_finished_sweep_can_be_extended_or_says_why_not(name: str, place: str)
     assert len(found.state.trials) == (24 if grid else 5)
     assert {trial.status for trial in found.state.trials.values()} <= {"finished", "stopped"}
     assert {event["trial"] for event in added if "trial" in event} == set(found.state.trials) - set(first.state.trials)
+
+
+@every_strategy
+def test_its_scheduler_is_of_a_kind_that_runs_on_every_cluster(name: str) -> None:
+    config = strategy(name).tune_config(_asked(name), strategy(name).knobs(**KNOBS.get(name, {})))
+    scheduler = config.scheduler or FIFOScheduler()
+    assert isinstance(scheduler, tuple(KINDS.values()))
+    if name in KINDS:
+        assert type(scheduler) is KINDS[name]
 
 
 @every_strategy

@@ -19,10 +19,10 @@ import yaml
 
 from raysweep.clusters.kubernetes import manifests, plan
 from raysweep.history import checkpoint, journal
-from raysweep.spec.sweep import strategies
 from raysweep.storage import open_storage
 from raysweep.submit import rayjob
 from tests.k8s.kind_project import KindProject, eventually, slow_task
+from tests.strategy_kinds import ONE_OF_EACH
 
 full = pytest.mark.full
 SIDE_BY_SIDE = 3  # drivers that a head of 3 GB has room for
@@ -85,19 +85,14 @@ def all_ended(kind: KindProject, name: str, trials: int) -> bool:
     return len(found) == trials and all(trial.ended for trial in found)
 
 
-def plain_flags(strategy: str) -> list[str]:
-    sizes = ["--resolution", "2", "--concurrency", "3"] if strategy == "grid" else ["--samples", "4"]
-    return ["--task", "digits", "--max-iterations", "3", *sizes]
-
-
-def test_each_strategy_by_plain_ray_job_submit(kind: KindProject) -> None:
+def test_a_strategy_of_each_kind_by_plain_ray_job_submit(kind: KindProject) -> None:
     """As many side by side as the head has room for; the cluster grows for them."""
-    names = {strategy: f"plain-{strategy.replace('_', '-')}-{os.getpid()}" for strategy in strategies()}
+    names = {strategy: f"plain-{strategy.replace('_', '-')}-{os.getpid()}" for strategy in ONE_OF_EACH}
     waiting, running, took = list(names), {}, {}
     while waiting or running:
         while waiting and len(running) < SIDE_BY_SIDE:
             strategy = waiting.pop(0)
-            flags = [*plain_flags(strategy), "--name", names[strategy]]
+            flags = ["--task", "digits", "--max-iterations", "3", "--samples", "4", "--name", names[strategy]]
             done = kind.ray_job_submit(f"jobs/{strategy}.py", *flags, wait=False, job=names[strategy])
             assert done.returncode == 0, done.stdout + done.stderr
             running[strategy] = time.monotonic()
@@ -314,6 +309,29 @@ def test_a_deleted_head_ends_in_a_finished_sweep(kind: KindProject, strategy: st
     check_nothing_lost(kind, name, 4)
     print(f"{strategy}, head killed: epochs repeated by trial {repeated(kind, name)}")
     assert max(repeated(kind, name).values()) <= 1
+
+
+def test_jobs_that_are_lost_with_the_head_go_on_followed_or_not(kind: KindProject) -> None:
+    """One by plain `ray job submit`, which nobody follows; one by `raysweep submit`, which follows its next life."""
+    slow_task(kind.folder)
+    alone, followed = f"alone-{os.getpid()}", f"followed-{os.getpid()}"
+    flags = ["--task", "slow", "--samples", "4", "--cpus-per-trial", "0.5", "--concurrency", "2"]
+    done = kind.ray_job_submit("jobs/tpe_asha.py", *flags, "--name", alone, wait=False, job=alone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with kind.start("submit", "asha", "--name", followed, *flags) as job:
+        eventually("results of both", lambda: min(kind.results(alone), kind.results(followed)) >= 3, 300)
+        before = {name: sweep_of(kind, name) for name in (alone, followed)}
+        (head,) = kind.pods("ray.io/node-type=head", "ray.io/cluster=raysweep")
+        kind.kubectl("delete", "pod", head["metadata"]["name"], "--wait=false")
+        out, _ = job.communicate(timeout=900)
+    assert job.returncode == 0, out
+    assert "waiting until the cluster submits it again" in out
+    assert kind.run("cluster", "up").returncode == 0, "the forwarded port to the new head"
+    eventually("the end of the one that nobody follows", lambda: all_ended(kind, alone, 4), 600)
+    assert f"{alone}-life2" in kind.jobs()
+    for name, events in before.items():
+        assert sweep_of(kind, name)[: len(events)] == events
+        check_nothing_lost(kind, name, 4)
 
 
 @pytest.fixture

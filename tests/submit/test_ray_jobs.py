@@ -114,7 +114,7 @@ def test_interrupt_detaches_and_stop_stops(local_cluster):
     assert local_cluster.run("logs", "held", "--follow").returncode == 1
 
 
-def test_a_killed_job_is_submitted_again_and_told_to_resume(local_cluster):
+def test_a_killed_job_ends_its_follower_who_is_told_how_to_go_on(local_cluster):
     command = local_cluster.command("submit", "probe", "--name", "killed", "--hold")
     with subprocess.Popen(
         command,
@@ -128,14 +128,9 @@ def test_a_killed_job_is_submitted_again_and_told_to_resume(local_cluster):
         log = iter(follower.stdout.readline, "")
         first = seen(next(line for line in log if line.startswith("seen ")))
         os.kill(first["pid"], signal.SIGKILL)
-        assert any("was killed: it is submitted again, and resumes" in line for line in log)
-        second = seen(next(line for line in log if line.startswith("seen ")))
-        follower.send_signal(signal.SIGINT)
-        follower.stdout.read()
-    assert second["arguments"] == [*first["arguments"], "--resume", "auto"]
-    lives = [row.split()[0] for row in local_cluster.run("status", "killed").stdout.splitlines()[1:]]
-    assert lives[0] == f"{lives[1]}-life2"  # the next, for whoever brings it back
-    assert local_cluster.run("stop", "killed").returncode == 0
+        assert any("was killed: to go on with its sweep, submit it again with --resume auto" in line for line in log)
+    assert follower.returncode == 1
+    assert [row.split()[1] for row in local_cluster.run("status", "killed").stdout.splitlines()[1:]] == ["FAILED"]
 
 
 def test_plain_ray_job_submit(runs):

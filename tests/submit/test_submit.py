@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tenacity import wait_none
 
+from raysweep.clusters import lifecycle, targets
 from raysweep.errors import ClusterError
 from raysweep.submit import ray_jobs, submit
 
@@ -25,6 +26,7 @@ class Cluster:
     def __init__(self, answers, breaks=(), refusals=(), taken=False):
         self.answers, self.breaks, self.refusals, self.taken = list(answers), list(breaks), list(refusals), taken
         self.commands, self.ids, self.connects = [], [], 0
+        self.when_forgotten = lambda: None
 
     def connect(self, project):
         self.connects += 1
@@ -42,6 +44,8 @@ class Cluster:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
+        if answer is None:
+            self.when_forgotten()
         return [
             SimpleNamespace(
                 submission_id=each, status=SimpleNamespace(value=answer), metadata={}, start_time=1, end_time=None,
@@ -83,18 +87,35 @@ def test_a_cluster_that_is_silent_for_a_while_has_lost_nothing(follow, capsys):
     assert err.count("broke off") == 3
 
 
-def test_a_job_that_the_cluster_has_forgotten_is_submitted_again_and_resumes(follow, capsys):
-    cluster = Cluster(["RUNNING", OSError("away"), None, "SUCCEEDED"], breaks=[1])
+@pytest.fixture
+def resubmits(monkeypatch):
+    """The project's cluster is one of a target that submits lost jobs again."""
+    own = targets.Cluster("docker", "id", "http://127.0.0.1:8265", "", "s3://raysweep", "")
+    monkeypatch.setattr(lifecycle, "read", lambda project: own)
+    monkeypatch.setattr(submit, "wait_fixed", lambda _: wait_none())
+
+
+def test_a_job_that_the_cluster_submits_again_is_followed_in_its_next_life(follow, resubmits, capsys):
+    cluster = Cluster(["RUNNING", OSError("away"), None, OSError("away"), None, "SUCCEEDED"], breaks=[1])
+    cluster.when_forgotten = lambda: cluster.ids.append(f"{cluster.ids[0]}-life2")
     assert follow(cluster) == 0
-    assert [command.endswith("--resume auto") for command in cluster.commands] == [False, True]
-    assert "no longer knows asha-first-" in capsys.readouterr().err
+    assert len(cluster.commands) == 1, "the follower itself submits nothing again"
+    out, err = capsys.readouterr()
+    assert f"no longer knows {cluster.ids[0]}: waiting until the cluster submits it again, as {cluster.ids[1]}" in err
+    assert f"{cluster.ids[1]}: SUCCEEDED" in out
 
 
-def test_submissions_are_limited(follow):
+def test_a_job_that_the_cluster_does_not_submit_again_in_time_is_lost(follow, resubmits, monkeypatch):
+    monkeypatch.setattr(submit, "NEXT_LIFE_S", 0.1)
+    with pytest.raises(submit.JobLost, match=r"has not submitted it again within .* with --resume auto"):
+        follow(Cluster([None]))
+
+
+def test_without_a_resubmitter_a_lost_job_is_told_at_once(follow):
     cluster = Cluster([None])
-    with pytest.raises(submit.JobLost):
+    with pytest.raises(submit.JobLost, match="to go on with its sweep, submit it again with --resume auto"):
         follow(cluster)
-    assert len(cluster.commands) == ray_jobs.SUBMISSIONS
+    assert len(cluster.commands) == 1
 
 
 def test_a_cluster_that_stays_silent_is_told_as_such(follow, monkeypatch):

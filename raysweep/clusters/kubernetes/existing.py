@@ -20,6 +20,7 @@ __all__ = ["OPTIONS", "healthy", "logs", "remove_volumes", "revive", "scale", "s
 OPTIONS = BASIC | {"context", "overlay"}
 OVERLAY = "gpu"
 LASTING = True
+RESUBMITS = True
 
 
 def start(project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:

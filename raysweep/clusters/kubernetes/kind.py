@@ -27,6 +27,7 @@ from raysweep.errors import BadInput, ClusterError
 __all__ = ["OPTIONS", "healthy", "logs", "remove_volumes", "revive", "scale", "start", "stop"]
 
 LASTING = True
+RESUBMITS = True
 CREATE_SECONDS = 300
 
 

@@ -31,6 +31,7 @@ __all__ = ["OPTIONS", "healthy", "logs", "remove_volumes", "revive", "scale", "s
 
 OPTIONS = BASIC | {"gpus"}
 LASTING = True
+RESUBMITS = True
 CPUS, MEMORY, DISK = "max", "8g", "60g"  # the image takes 20 GB
 ADDONS = ("default-storageclass", "storage-provisioner")
 

@@ -15,6 +15,7 @@ from raysweep.clusters.shared import ports, s3_keys
 from raysweep.clusters.targets import DASHBOARD_PORT, Options, too_few
 
 NAME = "raysweep"
+SETTINGS = "raysweep-settings"
 AUTOSCALER, DASHBOARD = "autoscaler-to-api-server", "operator-to-dashboard"  # network policies
 OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}  # labels of its pods, by its own manifests and its chart
 OPTIONS = frozenset({"dashboard_port", "s3_port", "workers", "num_cpus", "memory"})
@@ -52,7 +53,7 @@ class Plan:
             added.patch("RayCluster", NAME, *operations)
         for name in (env.RAYSWEEP_STORAGE, env.AWS_ENDPOINT_URL, env.AWS_DEFAULT_REGION):
             if value := os.environ.get(name):
-                added.patch("ConfigMap", "raysweep-settings", replace(f"/data/{name}", value))
+                added.patch("ConfigMap", SETTINGS, replace(f"/data/{name}", value))
         return added
 
 
@@ -76,13 +77,14 @@ def folder_as_storage(storage: str | None) -> list[str]:
     return [f"`--storage {storage}`: a folder goes with the pod that it is in: use s3://bucket/prefix"]
 
 
-def objects(plan: Plan, kube: Kube, labels: dict[str, str]) -> list[Object]:
+def objects(plan: Plan, kube: Kube, labels: dict[str, str], cluster_id: str) -> list[Object]:
     """What is applied: the overlay, what was asked for, where the API server is, and what the groups may grow to.
 
     Args:
         plan: what is to run.
         kube: where.
         labels: of the namespace.
+        cluster_id: of the cluster: its jobs are not those of one that was taken down.
     """
     added = plan.additions
     for label, value in labels.items():
@@ -91,7 +93,17 @@ def objects(plan: Plan, kube: Kube, labels: dict[str, str]) -> list[Object]:
     if plan.options.workers is not None:
         resize(plan.folder, plan.options.workers)
     readdress(plan.folder, kube)
+    _place_tickets(plan.folder, cluster_id)
     return _tell_nodes(plan.folder)
+
+
+def _place_tickets(folder: Path, cluster_id: str) -> None:
+    """Gives the resubmitter of this cluster a folder of its own for the jobs' tickets, in the overlay's storage."""
+    settings, added = find(manifests.render(folder), "ConfigMap", SETTINGS), Additions()
+    if settings is not None:
+        tickets = f"{settings['data'][env.RAYSWEEP_STORAGE].rstrip('/')}/.jobs/{cluster_id}"
+        added.patch("ConfigMap", SETTINGS, replace(f"/data/{env.RAYSWEEP_JOBS}", tickets))
+        manifests.amend(folder, added)
 
 
 def readdress(folder: Path, kube: Kube) -> None:
@@ -144,7 +156,7 @@ def _tell_nodes(folder: Path) -> list[Object]:
     """Has drivers know what the groups may grow to; returns the objects."""
     if cluster := find(manifests.render(folder), "RayCluster"):
         added = Additions()
-        added.patch("ConfigMap", "raysweep-settings", replace(f"/data/{env.RAYSWEEP_NODES}", nodes(cluster)))
+        added.patch("ConfigMap", SETTINGS, replace(f"/data/{env.RAYSWEEP_NODES}", nodes(cluster)))
         manifests.amend(folder, added)
     return manifests.render(folder)
 

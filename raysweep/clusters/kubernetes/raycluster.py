@@ -21,6 +21,8 @@ from raysweep.clusters.kubernetes import kube_secrets, manifests, waiting
 from raysweep.clusters.kubernetes import plan as plans
 from raysweep.clusters.kubernetes.api import OURS, Kube, open_cluster
 from raysweep.clusters.kubernetes.manifests import NAMESPACE, Object, find
+from raysweep.clusters.kubernetes.package_map import NAME as PACKAGE
+from raysweep.clusters.kubernetes.package_map import package_map
 from raysweep.clusters.kubernetes.plan import NAME, Plan
 from raysweep.clusters.kubernetes.waiting import Trouble, step, wait
 from raysweep.clusters.shared import forward, s3_keys
@@ -63,7 +65,7 @@ def install(plan: Plan, cluster: Cluster, kube: Kube) -> Cluster:
     kube.echo()
     project = project_id(plan.folder)
     refuse_foreign(kube, project)
-    objects = plans.objects(plan, kube, {OWNER: project})
+    objects = [*plans.objects(plan, kube, {OWNER: project}, cluster.id), package_map(plan.project)]
     cluster = _with_storage(plan, cluster, objects)
     with step("KubeRay operator"):
         _operator(plan, kube)
@@ -183,6 +185,7 @@ def remove(cluster: Cluster, volumes: bool) -> str:
             count += 1
     for name in SECRETS:
         kube.delete("Secret", name, "v1")
+    kube.delete("ConfigMap", PACKAGE, "v1")
     return f"{count} objects"
 
 
