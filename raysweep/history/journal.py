@@ -34,7 +34,7 @@ from typing import IO, Any
 
 from raysweep.errors import StorageError
 from raysweep.storage import Storage
-from raysweep.storage.append_log import Parts
+from raysweep.storage.append_log import AppendLog
 
 log = logging.getLogger(__name__)
 Event = dict[str, Any]
@@ -207,7 +207,7 @@ class _ObjectSink:
     """Collects lines, and puts them from a thread of its own: once a second, or soon."""
 
     def __init__(self, storage: Storage, term: int) -> None:
-        self._segments, self._term = Parts(storage), term
+        self._segments, self._term = AppendLog(storage), term
         self._lines: list[tuple[int, str]] = []
         self._lock, self._soon, self._closing = threading.Condition(), False, False
         self._thread = threading.Thread(target=self._loop, name="journal", daemon=True)

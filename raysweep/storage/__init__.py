@@ -1,9 +1,9 @@
-"""Where bytes live: a folder, or `s3://bucket/prefix`, behind one small interface (`base`).
+"""Storage in a folder or in `s3://bucket/prefix`, behind one small interface (`base`).
 
-folder, s3      the two kinds
-append_log      a text that grows, where objects cannot be appended to
-code_upload     a job's code, in the storage
-dataset         a sweep's data, in the storage
+folder, s3      the two implementations
+append_log      appends to a log, although objects cannot be appended to
+code_upload     uploads a job's code
+dataset         uploads and downloads a sweep's data
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ __all__ = ["FolderStorage", "Storage", "open_storage"]
 
 
 def open_storage(url: str) -> Storage:
-    """The storage at `s3://bucket/prefix`, `file:///folder` or a folder; nothing is contacted yet.
+    """The storage at `s3://bucket/prefix`, `file:///folder` or a folder; does not connect yet.
 
     Raises:
         BadInput: the url is none of these.
     """
     if re.fullmatch(r"s3://[^/@:?]+(/[^?]*)?", url):
-        from raysweep.storage.s3 import S3Storage  # a folder needs none of it
+        from raysweep.storage.s3 import S3Storage  # not needed for a folder
 
         return S3Storage(url.rstrip("/"))
     path = unquote(urlsplit(url).path) if re.match("file:(///|/[^/])", url) else url
     if path and ":" not in path.partition("/")[0]:
-        return FolderStorage(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 (links stay as they are)
-    shown = re.sub("//[^/]*@", "//***@", url.partition("?")[0])
+        return FolderStorage(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 (links are not resolved)
+    redacted = re.sub("//[^/]*@", "//***@", url.partition("?")[0])
     raise BadInput(
-        f"`--storage {shown}`: it must be a folder or s3://bucket/prefix: write one of these;"
-        " an S3 store's endpoint and credentials go into AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and"
+        f"`--storage {redacted}`: must be a folder or s3://bucket/prefix; put"
+        " an S3 store's endpoint and credentials into AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and"
         " AWS_SECRET_ACCESS_KEY"
     )

@@ -1,31 +1,31 @@
-"""What is only appended to, in a store that cannot append: objects of which only the newest is written again.
+"""An append-only log in a storage without append: a series of objects, of which only the newest is rewritten.
 
-A long text has few of them to read, and what a store took and did not keep comes with the next bytes.
+A long log therefore has few objects. If the store loses the newest one, the next append writes it again.
 """
 
 from __future__ import annotations
 
 from raysweep.storage import Storage
 
-PART_BYTES = 256 * 1024  # from which an object is not written again: the next bytes begin another
+PART_BYTES = 256 * 1024  # an object of this size or more is not rewritten: the next bytes start a new one
 
 
-class Parts:
-    """Appends bytes.
+class AppendLog:
+    """Appends bytes to a series of objects.
 
     Args:
-        storage: where the objects go.
+        storage: where the objects are.
     """
 
     def __init__(self, storage: Storage) -> None:
-        self._storage, self._key, self._body = storage, "", b""  # of the newest object
+        self._storage, self._key, self._body = storage, "", b""  # key and content of the newest object
 
     def append(self, data: bytes, key: str) -> None:
-        """Returns when they are in the storage.
+        """Appends bytes, and returns when they are in the storage.
 
         Args:
             data: the bytes.
-            key: of the object that they begin, if the newest is full.
+            key: of the object that they start, if the newest one is full.
 
         Raises:
             StorageError: the storage refused; nothing was appended.

@@ -1,7 +1,7 @@
-"""What every storage does, and what its errors say.
+"""The interface of every storage, and its error messages.
 
-Objects are named by keys with slashes, relative to the storage's url. A prefix is a folder of keys; "" is all
-of them. Every failure is a StorageError that names the object, the cause and the fix, and no credential.
+Objects are named by keys with slashes, relative to the storage's url. A prefix is a folder of keys; "" means all of
+them. Every failure is a StorageError that names the object, the cause and the fix, and never a credential.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Self
 from raysweep.errors import BadInput, NotFound, StorageError, Unavailable
 
 Keys = list[str]
-Outcome = list[StorageError | None]  # of a probe
+Outcome = list[StorageError | None]  # of a probe; the last item counts
 
 PROBE_SECONDS = 3.0
 
 ELSEWHERE = "choose another --storage"
-CREDENTIALS = "correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or what they may do"
+CREDENTIALS = "correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or their permissions"
 ENDPOINT = "start the store, or correct AWS_ENDPOINT_URL, the network or the proxy"
-# Names of errno, of S3's error codes and of botocore's exceptions -> cause, fix.
+# Names of errno values, S3 error codes and botocore's exceptions -> cause, fix.
 REASONS = {
     "EACCES EPERM": ("no permission", f"change the folder's owner or mode, or {ELSEWHERE}"),
     "EROFS": ("no permission, the file system is read-only", ELSEWHERE),
@@ -36,14 +36,14 @@ REASONS = {
     "NoCredentialsError PartialCredentialsError": ("no credentials", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
     "NoSuchBucket": ("no such bucket", f"create it, or {ELSEWHERE}"),
     "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError": ("unreachable", ENDPOINT),
-    "ResponseStreamingError IncompleteReadError RetriesExceededError": ("the answer broke off", ENDPOINT),
+    "ResponseStreamingError IncompleteReadError RetriesExceededError": ("the response was incomplete", ENDPOINT),
     "ValueError ProxyConnectionError SSLError": ("unreachable", ENDPOINT),
     "500 502 503 504 InternalError ServiceUnavailable SlowDown": (
         "the store is not available",
         "try again later",
     ),
 }
-# Those that pass: a store that is started again, or has too much to do.
+# Temporary errors: the store is restarting, or overloaded.
 TRANSIENT = (
     *("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError"),
     *("ResponseStreamingError", "IncompleteReadError", "RetriesExceededError"),
@@ -54,7 +54,7 @@ MISSING = ("ENOENT", "EISDIR", "NoSuchKey", "404")
 
 @dataclass(frozen=True)
 class Storage(ABC):
-    """A place for objects. Cheap to make, and travels to Ray's workers by pickle.
+    """A place for objects. Cheap to create, and pickled to Ray's workers.
 
     Every method raises StorageError when the storage refuses or is not reachable.
     """
@@ -63,11 +63,11 @@ class Storage(ABC):
 
     @abstractmethod
     def put(self, key: str, data: bytes) -> None:
-        """Writes an object whole: a reader sees the old one or the new one, never a part of it."""
+        """Writes an object atomically: a reader sees the old one or the new one, never a part of it."""
 
     @abstractmethod
     def create(self, key: str, data: bytes) -> bool:
-        """Writes an object unless there is one; of several writers at the same time, one gets True."""
+        """Writes an object if there is none; of several simultaneous writers, exactly one gets True."""
 
     @abstractmethod
     def get(self, key: str) -> bytes:
@@ -83,11 +83,11 @@ class Storage(ABC):
 
     @abstractmethod
     def folders(self) -> Keys:
-        """The names of the folders directly in this one, sorted; what lies in them is not listed."""
+        """The names of the folders directly in this one, sorted; their contents are not listed."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Removes an object; that there is none is no error."""
+        """Removes an object, if there is one."""
 
     @abstractmethod
     def delete_tree(self, prefix: str) -> None:
@@ -95,10 +95,10 @@ class Storage(ABC):
 
     @abstractmethod
     def _name(self, error: Exception) -> str | None:
-        """The name in REASONS of an error from the library below; None when it is not one."""
+        """The name of an error of the underlying library, as in REASONS; None if the error is not from there."""
 
     def local_path(self, key: str) -> Path | None:
-        """Where the object is in the file system; None in an object store."""
+        """The object's path in the file system; None in an object store."""
         return None
 
     def exists(self, key: str) -> bool:
@@ -109,7 +109,7 @@ class Storage(ABC):
             return False
 
     def patient(self) -> Self:
-        """The same storage for a sweep, which waits for a store that is away for a while rather than fail."""
+        """The same storage, but its methods wait while the store is unavailable for a while, instead of failing."""
         return self
 
     def child(self, prefix: str) -> Self:
@@ -120,12 +120,12 @@ class Storage(ABC):
         """Writes an object, reads it back and deletes it, within PROBE_SECONDS.
 
         Raises:
-            StorageError: it cannot be used; one line with the url, the cause and the fix.
-            Unavailable: the same, and it may be usable later.
+            StorageError: the storage cannot be used; one line with the url, the cause and the fix.
+            Unavailable: the same, but it may be usable later.
         """
-        # A socket's time limit is per address and per read, a dead NFS mount has none: the thread is left.
-        late = Unavailable(f"{self.url}: unreachable, no answer in {PROBE_SECONDS:g} s: {ENDPOINT}")
-        outcome: Outcome = [late]
+        # A socket's timeout is per address and per read, and a dead NFS mount has none: the thread may never end.
+        timeout = Unavailable(f"{self.url}: unreachable, no answer in {PROBE_SECONDS:g} s: {ENDPOINT}")
+        outcome: Outcome = [timeout]
         thread = threading.Thread(target=self._round_trip, args=(outcome,), name="probe", daemon=True)
         thread.start()
         thread.join(PROBE_SECONDS)
@@ -136,16 +136,18 @@ class Storage(ABC):
         key, data = f".probe-{uuid.uuid4().hex}", os.urandom(64)
         try:
             self.put(key, data)
-            kept = self.exists(key) and self.get(key) == data
+            intact = self.exists(key) and self.get(key) == data
             self.delete(key)
-            wrong = StorageError(f"{self.url}: it does not give back what was written: {ELSEWHERE}")
-            outcome.append(None if kept else wrong)
+            damaged = StorageError(f"{self.url}: the storage does not give back what was written: {ELSEWHERE}")
+            outcome.append(None if intact else damaged)
         except StorageError as error:
-            outcome.append(type(error)(str(error).replace(f"/{key}", "")))  # the random name tells the reader nothing
+            outcome.append(
+                type(error)(str(error).replace(f"/{key}", ""))
+            )  # without the random key, which means nothing to the user
 
     def _at(self, key: str) -> str:
         if key.startswith("/") or ".." in key.split("/"):
-            raise BadInput(f"key `{key}`: it leaves {self.url}: drop the leading `/` and every `..`")
+            raise BadInput(f"key `{key}`: leaves {self.url}: remove the leading `/` and every `..`")
         return f"{self.url.rstrip('/')}/{key}" if key else self.url
 
     @contextlib.contextmanager
@@ -158,7 +160,7 @@ class Storage(ABC):
                 raise
             if name in MISSING and not writing:
                 raise NotFound(f"{where}: nothing is stored there") from error
-            known = (reason for names, reason in REASONS.items() if name in names.split())
-            cause, fix = next(known, ("refused", ELSEWHERE))
+            matches = (reason for names, reason in REASONS.items() if name in names.split())
+            cause, fix = next(matches, ("refused", ELSEWHERE))
             kind = Unavailable if name in TRANSIENT else StorageError
             raise kind(f"{where}: {cause} ({name}): {fix}") from error

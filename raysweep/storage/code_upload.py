@@ -1,4 +1,4 @@
-"""A project's code as one object of a storage, from which Ray gives it to a job and its trials."""
+"""Uploads a project's code as one object, which Ray downloads for a job and its trials."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from raysweep import ray_private
 from raysweep.storage import Storage
 
-NEVER_PACKED = ("/.raysweep/", "/runs/", "/.git/", "/.venv/")  # whatever .rayignore says
+NEVER_PACKED = ("/.raysweep/", "/runs/", "/.git/", "/.venv/")  # in addition to .rayignore
 
 
 def upload(project: Path, place: Storage) -> str:
-    """Packs a folder as `ray job submit --working-dir` would, into `code/`, named by its content; returns its URL."""
+    """Packs a folder as `ray job submit --working-dir` does, and stores it as `code/<hash>.zip`; returns its URL."""
     with tempfile.TemporaryDirectory(prefix="raysweep-code-") as folder:
         package = Path(folder) / "code.zip"
         ray_private.pack(project, package, list(NEVER_PACKED))

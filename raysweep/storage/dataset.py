@@ -1,6 +1,6 @@
-"""Where a task's data are read from: a folder of the driver's machine, or a prefix of an S3 store.
+"""A task's data: in a folder of the driver's machine, or under a prefix of an S3 store.
 
-The driver reads them once a sweep; trials get them from Ray's object store, on whatever node they run.
+The driver reads them once per sweep; trials get them from Ray's object store, whichever node they run on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from raysweep.storage.base import Keys
 
 @contextlib.contextmanager
 def folder(data: str | None) -> Iterator[Path | None]:
-    """The folder that `load_data` reads; what is in S3 is fetched into one that lasts as long as the context.
+    """The folder that `load_data` reads; data in S3 are downloaded to a temporary one, deleted when the context ends.
 
     Raises:
         BadInput: nothing is stored under that prefix.
@@ -29,7 +29,7 @@ def folder(data: str | None) -> Iterator[Path | None]:
     place = open_storage(data)
     keys = place.list()
     if not keys:
-        raise BadInput(f"`--data {data}`: nothing is stored there: `raysweep upload FOLDER` stores a data set")
+        raise BadInput(f"`--data {data}`: nothing is stored there: upload a data set with `raysweep upload FOLDER`")
     with tempfile.TemporaryDirectory(prefix="raysweep-data-") as scratch:
         for key in keys:
             path = Path(scratch) / key
@@ -39,15 +39,15 @@ def folder(data: str | None) -> Iterator[Path | None]:
 
 
 def upload(source: Path, destination: str) -> Keys:
-    """Copies the files of a folder and of those in it into a storage; returns their keys.
+    """Copies the files of a folder and its subfolders into a storage; returns their keys.
 
     Raises:
-        BadInput: it is no folder, or has no files.
+        BadInput: `source` is not a folder, or has no files.
         StorageError: the storage refused, or is not reachable.
     """
     files = sorted(path for path in source.rglob("*") if path.is_file())
     if not files:
-        raise BadInput(f"`{source}`: a folder with files is wanted")
+        raise BadInput(f"`{source}`: must be a folder with files")
     place = open_storage(destination)
     keys = [path.relative_to(source).as_posix() for path in files]
     for key, path in zip(keys, files, strict=True):

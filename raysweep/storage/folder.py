@@ -17,23 +17,23 @@ TEMPORARY = re.compile(r"\..*\.tmp")
 
 
 class FolderStorage(Storage):
-    """A folder: local, or of a file system that all nodes share."""
+    """A folder: local, or on a file system that all nodes share."""
 
     def put(self, key: str, data: bytes) -> None:
-        with self._errors(key, writing=True), self._written(key, data) as temporary:
+        with self._errors(key, writing=True), self._temporary_file(key, data) as temporary:
             temporary.replace(self.local_path(key))
 
     def create(self, key: str, data: bytes) -> bool:
-        with self._errors(key, writing=True), self._written(key, data) as temporary:
+        with self._errors(key, writing=True), self._temporary_file(key, data) as temporary:
             try:
-                self.local_path(key).hardlink_to(temporary)  # atomic on NFS too, which O_EXCL was not for long
+                self.local_path(key).hardlink_to(temporary)  # atomic on NFS too; O_EXCL is not on old versions
             except FileExistsError:
                 return False
             return True
 
     @contextlib.contextmanager
-    def _written(self, key: str, data: bytes) -> Iterator[Path]:
-        """The data in a temporary file beside its place, safe against a loss of power."""
+    def _temporary_file(self, key: str, data: bytes) -> Iterator[Path]:
+        """The data in a temporary file in the same folder, synced to the disk."""
         path = self.local_path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -51,18 +51,16 @@ class FolderStorage(Storage):
             return self.local_path(key).read_bytes()
 
     def size(self, key: str) -> int:
-        with (
-            self._errors(key),
-            self.local_path(key).open("rb") as file,
-        ):  # refuses a folder, which is not an object
+        # Opening it fails for a folder, which is not an object.
+        with self._errors(key), self.local_path(key).open("rb") as file:
             return os.fstat(file.fileno()).st_size
 
     def list(self, prefix: str = "") -> Keys:
         keys: Keys = []
         with self._errors(prefix), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for folder, _, names in os.walk(self.local_path(prefix), onerror=_raise):
-                inside = Path(folder).relative_to(self.url)
-                keys += [(inside / name).as_posix() for name in names if not TEMPORARY.fullmatch(name)]
+                relative = Path(folder).relative_to(self.url)
+                keys += [(relative / name).as_posix() for name in names if not TEMPORARY.fullmatch(name)]
         return sorted(keys)
 
     def folders(self) -> Keys:

@@ -1,4 +1,4 @@
-"""Storage in S3, or in a store that speaks its protocol."""
+"""Storage in S3, or in a store with its API."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from raysweep.storage.base import PROBE_SECONDS, Keys, Storage
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# By botocore, within seconds. It has a quota of retries for the whole process, which one outage would use up.
+# Retries of botocore, within seconds. Its quota of retries is per process, and one long outage would use it up.
 S3_TRIES = 5
-OUTAGE_SECONDS = 600.0  # what a sweep sits out, by retries of our own
-LONGEST_WAIT = 5.0  # between two of these
-S3_SECONDS = 20.0  # for the connection, and again for each answer
-TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")  # S3's answers when an object is there, or being written
-LARGE = 8 * 2**20  # bytes from which an object travels in parts, in parallel
+OUTAGE_SECONDS = 600.0  # how long a sweep waits for the storage, with retries of our own
+LONGEST_WAIT = 5.0  # seconds between two of our retries
+S3_SECONDS = 20.0  # timeout of connecting, and of each response
+TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")  # S3's errors if the object exists, or is being written
+LARGE = 8 * 2**20  # objects of at least so many bytes are transferred in parallel parts
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Method = Callable[Concatenate["S3Storage", P], T]
 
 
-def _patiently(method: Method[P, T]) -> Method[P, T]:
-    """Calls it again while the store is away, as long as the storage's patience lasts."""
+def _retrying(method: Method[P, T]) -> Method[P, T]:
+    """Retries a method while the store is unavailable, for up to `patience` seconds."""
 
     @functools.wraps(method)
     def call(self: S3Storage, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        again = Retrying(
+        retry = Retrying(
             retry=retry_if_exception_type(Unavailable),
             stop=stop_after_delay(self.patience),
             wait=wait_random_exponential(max=LONGEST_WAIT),
             reraise=True,
         )
-        return again(method, self, *args, **kwargs)
+        return retry(method, self, *args, **kwargs)
 
     return call
 
 
 @dataclass(frozen=True)
 class S3Storage(Storage):
-    """`s3://bucket/prefix` at AWS, or at AWS_ENDPOINT_URL; credentials are found as boto3 finds them.
+    """`s3://bucket/prefix` at AWS, or at AWS_ENDPOINT_URL; boto3 looks up the credentials.
 
     Attributes:
-        tries: of one request, by botocore.
-        seconds: for the connection, and again for each answer.
-        patience: seconds in which requests to a store that is away are repeated.
+        tries: attempts of botocore per request.
+        seconds: timeout of connecting, and of each response.
+        patience: seconds for which a request is retried while the store is unavailable.
     """
 
     tries: int = S3_TRIES
@@ -63,7 +63,7 @@ class S3Storage(Storage):
     def patient(self) -> Self:
         return replace(self, patience=OUTAGE_SECONDS)
 
-    @_patiently
+    @_retrying
     def put(self, key: str, data: bytes) -> None:
         with self._errors(key, writing=True):
             bucket, name = self._split(key)
@@ -72,7 +72,7 @@ class S3Storage(Storage):
             else:
                 self._s3.upload_fileobj(io.BytesIO(data), bucket, name)
 
-    @_patiently
+    @_retrying
     def create(self, key: str, data: bytes) -> bool:
         from botocore.exceptions import ClientError
 
@@ -83,48 +83,48 @@ class S3Storage(Storage):
             except ClientError as error:
                 if self._name(error) not in TAKEN:
                     raise
-                # Perhaps by a try of this very call whose answer was lost.
+                # The object may be from an earlier attempt of this call, whose response was lost.
                 return self.get(key) == data
             return True
 
-    @_patiently
+    @_retrying
     def get(self, key: str) -> bytes:
         with self._errors(key):
             bucket, name = self._split(key)
-            answer = self._s3.get_object(Bucket=bucket, Key=name)
-            with answer["Body"] as body:
-                if answer["ContentLength"] < LARGE:
+            response = self._s3.get_object(Bucket=bucket, Key=name)
+            with response["Body"] as body:
+                if response["ContentLength"] < LARGE:
                     return body.read()
             data = io.BytesIO()
             self._s3.download_fileobj(bucket, name, data)
             return data.getvalue()
 
-    @_patiently
+    @_retrying
     def size(self, key: str) -> int:
         with self._errors(key):
             bucket, name = self._split(key)
             return self._s3.head_object(Bucket=bucket, Key=name)["ContentLength"]
 
-    @_patiently
+    @_retrying
     def list(self, prefix: str = "") -> Keys:
         with self._errors(prefix):
             bucket, root = self._split("")
             _, folder = self._split(prefix.rstrip("/"))
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder and f"{folder}/")
             names = [item["Key"] for page in pages for item in page.get("Contents", [])]
-            # Names that end with a slash are folders that consoles draw.
+            # Names that end with a slash are placeholders for folders, made by web consoles.
             return sorted(name[len(root) :].lstrip("/") for name in names if not name.endswith("/"))
 
-    @_patiently
+    @_retrying
     def folders(self) -> Keys:
         with self._errors(""):
             bucket, root = self._split("")
             prefix = root and f"{root}/"
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
-            found = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
-            return sorted(name[len(prefix) :].rstrip("/") for name in found)
+            prefixes = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
+            return sorted(name[len(prefix) :].rstrip("/") for name in prefixes)
 
-    @_patiently
+    @_retrying
     def delete(self, key: str) -> None:
         with self._errors(key):
             bucket, name = self._split(key)
@@ -135,14 +135,14 @@ class S3Storage(Storage):
             self.delete(key)
 
     def probe(self) -> None:
-        hasty = replace(self, tries=1, seconds=PROBE_SECONDS / 2, patience=0.0)
+        impatient = replace(self, tries=1, seconds=PROBE_SECONDS / 2, patience=0.0)
         with self._errors(""):
-            _ = hasty._s3  # the first import of boto3 takes long, and says nothing about the store
-        Storage.probe(hasty)
+            _ = impatient._s3  # before the timeout starts: the first import of boto3 takes long
+        Storage.probe(impatient)
 
     @property
     def _s3(self) -> S3Client:
-        # What boto3 reads is part of the name, so that a probe never passes with credentials of before.
+        # The variables that boto3 reads are part of the cache key, so that no probe uses outdated credentials.
         settings = frozenset(item for item in os.environ.items() if item[0].startswith("AWS_"))
         return _s3_client(os.getpid(), settings, self.tries, self.seconds)
 
@@ -157,16 +157,16 @@ class S3Storage(Storage):
 
         if isinstance(error, ClientError):
             return error.response.get("Error", {}).get("Code", "ClientError")
-        known = (BotoCoreError, Boto3Error, RetriesExceededError, S3DownloadFailedError, ValueError)
-        return type(error).__name__ if isinstance(error, known) else None
+        library_errors = (BotoCoreError, Boto3Error, RetriesExceededError, S3DownloadFailedError, ValueError)
+        return type(error).__name__ if isinstance(error, library_errors) else None
 
 
 @functools.lru_cache(maxsize=4)
 def _s3_client(process: int, settings: frozenset[tuple[str, str]], tries: int, seconds: float) -> S3Client:
-    """One client a process, since a forked one may not share sockets.
+    """One client per process, since a forked process must not share sockets.
 
-    Checksums stay as botocore has them, `when_supported`: AWS and SeaweedFS verify each body's CRC32, and
-    SeaweedFS verifies nothing without it, not even the signed SHA256. A store that knows no checksums needs
+    Checksums keep botocore's default, `when_supported`: AWS and SeaweedFS verify the CRC32 of each body, and
+    SeaweedFS verifies nothing without it, not even the signed SHA256. A store without support for checksums needs
     AWS_REQUEST_CHECKSUM_CALCULATION=when_required. With an endpoint, botocore puts the bucket into the path.
     """
     import boto3
@@ -176,6 +176,6 @@ def _s3_client(process: int, settings: frozenset[tuple[str, str]], tries: int, s
         connect_timeout=seconds,
         read_timeout=seconds,
         retries={"mode": "standard", "total_max_attempts": tries},
-        max_pool_connections=20,  # the ten of one transfer, and the journal's thread
+        max_pool_connections=20,  # ten for one transfer, the journal's thread, and spare ones
     )
     return boto3.session.Session().client("s3", config=config)

@@ -298,7 +298,7 @@ def test_the_storage_is_tried_out(tmp_path):
     [problem] = preflight.probe(str(file))
     assert "a file stands where a folder should be" in problem
     [problem] = preflight.probe("ftp://host/runs")
-    assert "it must be a folder or s3://bucket/prefix" in problem
+    assert "must be a folder or s3://bucket/prefix" in problem
 
 
 @pytest.mark.parametrize("job", [True, False], ids=["in a job", "in no job"])

@@ -46,5 +46,5 @@ def test_an_empty_prefix_is_named(s3_server: S3Server, monkeypatch: pytest.Monke
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="a folder with files is wanted"):
+    with pytest.raises(BadInput, match="must be a folder with files"):
         dataset.upload(tmp_path / "missing", str(tmp_path / "there"))
