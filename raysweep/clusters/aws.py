@@ -9,7 +9,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from raysweep import env
 from raysweep.clusters import vm_config
 from raysweep.clusters.shared import forward, ports, processes
 from raysweep.clusters.shared.ports import HOST
+from raysweep.clusters.shared.until import until
 from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, answers
 from raysweep.errors import BadInput, ClusterError
 
@@ -113,8 +113,5 @@ def _tunnel(cluster: Cluster) -> None:
         port = cluster.dashboard.rpartition(":")[2]
         ray = shlex.join([*_command(), "dashboard", cluster.settings, f"--port={port}", "--no-config-cache"])
         forward.detach(ray, cluster.id, Path(cluster.token_path).with_name("tunnel.log"))
-    deadline = time.monotonic() + DASHBOARD_SECONDS
-    while not answers(cluster):
-        if time.monotonic() > deadline:
-            raise ClusterError(f"{cluster.dashboard} does not answer within {DASHBOARD_SECONDS} s: see `ray monitor`")
-        time.sleep(0.5)
+    if not until(lambda: answers(cluster), DASHBOARD_SECONDS, pause=0.5):
+        raise ClusterError(f"{cluster.dashboard} does not answer within {DASHBOARD_SECONDS} s: see `ray monitor`")

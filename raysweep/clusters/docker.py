@@ -1,4 +1,4 @@
-"""The target `docker`: head, workers, S3 store and resubmitter of jobs in containers of this machine; docker/compose.yaml.
+"""The target `docker`: head, workers, S3 store and resubmitter in containers of this machine; docker/compose.yaml.
 
 What it keeps is in `.raysweep/docker/`: `compose.env`, the settings that compose reads, and the secrets, which are
 mounted as files; `nodes/` tells drivers what workers there should be (see `raysweep.driver.capacity`). The

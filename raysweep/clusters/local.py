@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import Any
 from raysweep import env
 from raysweep.clusters.shared import ports, processes
 from raysweep.clusters.shared.ports import HOST
+from raysweep.clusters.shared.until import until
 from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, answers
 from raysweep.errors import BadInput, ClusterError
 
@@ -179,12 +179,9 @@ def _ray_start(cluster: Cluster, options: Options, project: Path) -> None:
 
 
 def _wait_for_dashboard(cluster: Cluster) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not answers(cluster):
-        if time.monotonic() > deadline:
-            log = _ray_folder(cluster) / "session_latest" / "logs" / "dashboard.log"
-            raise ClusterError(f"{cluster.dashboard} does not answer within {START_SECONDS:g} s:\n{_tail(log)}")
-        time.sleep(0.1)
+    if not until(lambda: answers(cluster), START_SECONDS):
+        log = _ray_folder(cluster) / "session_latest" / "logs" / "dashboard.log"
+        raise ClusterError(f"{cluster.dashboard} does not answer within {START_SECONDS:g} s:\n{_tail(log)}")
 
 
 def _tail(log: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import re
 import secrets
 import shlex
@@ -128,7 +129,7 @@ def render(
         "sweep",
         replace("/metadata/name", job),
         replace("/spec/entrypoint", entrypoint),
-        replace("/spec/runtimeEnvYAML", manifests.dump({"working_dir": code})),
+        replace("/spec/runtimeEnvYAML", json.dumps({"working_dir": code})),
         replace("/metadata/annotations", annotations or {}),
         *([] if queue is None else [replace("/metadata/labels/kueue.x-k8s.io~1queue-name", queue)]),
         *([] if deadline is None else [replace("/spec/activeDeadlineSeconds", deadline)]),

@@ -20,7 +20,7 @@ import click
 
 from raysweep.errors import RaysweepError
 from raysweep.history import resubmit_ticket
-from raysweep.history.resubmit_ticket import Note, life_of, next_id
+from raysweep.history.resubmit_ticket import Ticket, life_of, next_id
 from raysweep.storage import Storage, open_storage
 from raysweep.submit.connection import connect
 from raysweep.submit.submit import TAKEN, Job, jobs_of
@@ -60,15 +60,15 @@ def look(place: Storage, reach: Callable[[], JobSubmissionClient]) -> None:
             place.delete_tree(last.id)
 
 
-def _chains(notes: Iterable[Note]) -> dict[str, list[Note]]:
+def _chains(notes: Iterable[Ticket]) -> dict[str, list[Ticket]]:
     """The notes of each job's lives, in their order, by the id of the first."""
-    chains: dict[str, list[Note]] = {}
+    chains: dict[str, list[Ticket]] = {}
     for each in sorted(notes, key=lambda each: life_of(each.id)[1]):
         chains.setdefault(life_of(each.id)[0], []).append(each)
     return chains
 
 
-def _bring_back(left: Note, job: Job | None, place: Storage, client: JobSubmissionClient) -> None:
+def _bring_back(left: Ticket, job: Job | None, place: Storage, client: JobSubmissionClient) -> None:
     lost = job.id if job else left.id
     life = life_of(lost)[1]
     if life >= LIVES:
@@ -79,7 +79,7 @@ def _bring_back(left: Note, job: Job | None, place: Storage, client: JobSubmissi
         click.echo(f"{lost} was lost: {next_id(lost)} resumes")
 
 
-def _submit(client: JobSubmissionClient, left: Note, job: str) -> None:
+def _submit(client: JobSubmissionClient, left: Ticket, job: str) -> None:
     """Unless somebody has."""
     try:
         client.submit_job(

