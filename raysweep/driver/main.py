@@ -53,14 +53,14 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
 
         def driver(again: bool) -> int:
             if named.name and not again:
-                resubmit_ticket.leave(named.name)
+                resubmit_ticket.write(named.name)
             asked = _another_life(named, time.monotonic() - began) if again else named
             if again or _lived_before(asked):
                 preflight.sit_out(asked.storage or default_storage())
             return _exit_code(lambda: _from_flags(chosen, asked, values, problems))
 
         code = Supervisor(driver).run()
-        resubmit_ticket.take_away()
+        resubmit_ticket.remove()
         sys.exit(code)
 
     command(chosen.doc, knobs, body, f"python jobs/{name}.py")()

@@ -1,9 +1,9 @@
-"""What happened in a sweep, as its storage has it: this room writes it and reads it, and decides nothing.
+"""The stored history of a sweep: modules that write and read it, without making decisions.
 
-journal, sweep_state    every event, and what they add up to
-checkpoint              verified states of trials
-lease                   which driver may write
-results, predict        what came out: a table, the best trial, a prediction by it
-export, optuna_export   the files for other tools, an Optuna study among them
-resubmit_ticket         what a job leaves so that it can be submitted again, should it be lost
+journal, sweep_state    all events, and the state that they add up to
+checkpoint              verified checkpoints of trials
+lease                   lets one driver at a time write
+results, predict        the table of trials, the best trial, its predictions
+export, optuna_export   files for other tools, among them an Optuna study
+resubmit_ticket         what is needed to submit a lost job again
 """

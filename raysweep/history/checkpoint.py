@@ -1,12 +1,12 @@
-"""Verified checkpoints: one counts only when its marker, written last, agrees with its bytes.
+"""Verified checkpoints: a checkpoint is valid only if its marker, written last, matches its bytes.
 
-Ray's own copy to S3 returns normally when the store refuses a part, so checkpoints are written, read back and
-compared here before anyone hears of them. A checkpoint is a folder of two objects:
+Ray's own upload to S3 reports success even if the store refuses a part, so here a checkpoint is written, read back
+and compared before it is reported. A checkpoint is a folder of two objects:
 
     checkpoints/<trial>/<iteration>-<hash>/state.pkl        the pickled state
     checkpoints/<trial>/<iteration>-<hash>/complete.json    size, sha256, iteration and format of the state; a note
 
-Loading unpickles, which runs code: whoever may write to the storage may run code in the trials.
+Loading unpickles, which executes code: whoever can write to the storage can run code in the trials.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from raysweep.storage import Storage
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-WRITES = 5  # of a state that the storage took, and does not give back
+WRITES = 5  # attempts, if the storage accepts an object but does not give it back intact
 STATE, MARKER = "state.pkl", "complete.json"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Names a verified checkpoint.
+    """Identifies a verified checkpoint.
 
     Attributes:
-        key: its folder in the sweep's storage.
-        iteration: the trial's iteration after which it was saved, from 1.
+        key: the checkpoint's folder in the sweep's storage.
+        iteration: the trial's iteration after which the state was saved, from 1.
         size: of the pickled state, in bytes.
         sha256: of the pickled state, in hex.
     """
@@ -50,12 +50,12 @@ class Checkpoint:
     sha256: str
 
     def to_dict(self) -> dict[str, Any]:
-        """As the journal writes it."""
+        """The fields, as the journal stores them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Checkpoint:
-        """Back from `to_dict`; further keys are ignored."""
+        """The inverse of `to_dict`; ignores other keys."""
         return cls(fields["key"], int(fields["iteration"]), int(fields["size"]), fields["sha256"])
 
 
@@ -67,11 +67,11 @@ def save(storage: Storage, trial: str, iteration: int, state: object, note: dict
         trial: the trial's id.
         iteration: the trial's iteration, from 1.
         state: anything that can be pickled.
-        note: what else the marker says, for `notes`.
+        note: more fields for the marker; `notes` reads them.
 
     Raises:
-        StorageError: the storage refused; what was written is not a checkpoint.
-        Corrupt, NotFound: the storage took it, and does not give it back.
+        StorageError: the storage refused; there is no valid checkpoint.
+        Corrupt, NotFound: the storage accepted the state, but does not give it back intact.
     """
     data = cloudpickle.dumps(state, protocol=5)
     sha256 = hashlib.sha256(data).hexdigest()
@@ -88,40 +88,40 @@ def owner(key: str) -> str:
 
 
 def load(storage: Storage, checkpoint: Checkpoint | str) -> Any:
-    """The state of a checkpoint, given as such or by its key.
+    """The state of a checkpoint, or of the checkpoint with this key.
 
     Raises:
-        NotFound: it has no marker or no state: it was never completed, or was deleted.
-        Corrupt: its state is not what was saved.
+        NotFound: there is no marker or no state: the checkpoint was never completed, or was deleted.
+        Corrupt: the state is not what was saved.
     """
     key = checkpoint if isinstance(checkpoint, str) else checkpoint.key
-    found, data = _read(storage, key)
-    if not isinstance(checkpoint, str) and found != checkpoint:
-        raise Corrupt(f"{storage.url}/{key}: another checkpoint stands there than was reported: use an older one")
+    stored, data = _read(storage, key)
+    if not isinstance(checkpoint, str) and stored != checkpoint:
+        raise Corrupt(f"{storage.url}/{key}: another checkpoint is stored there than was reported: use an older one")
     return cloudpickle.loads(data)
 
 
-def load_newest(storage: Storage, wanted: Checkpoint) -> tuple[Checkpoint, Any] | tuple[None, None]:
-    """The state of a checkpoint; of the newest whole one of its trial before it, if it is damaged or gone.
+def load_newest(storage: Storage, newest: Checkpoint) -> tuple[Checkpoint, Any] | tuple[None, None]:
+    """Loads a checkpoint, or if it is damaged or missing, the newest intact one of its trial before it.
 
     Returns:
-        Which one it is, and its state; None twice if the trial has none.
+        The checkpoint that was loaded, and its state; None twice if there is none.
 
     Raises:
         StorageError: the storage refused, or is not reachable.
     """
     try:
-        return wanted, load(storage, wanted)
+        return newest, load(storage, newest)
     except (NotFound, Corrupt) as error:
         log.warning("%s", error)
-    for older in reversed(verified(storage, owner(wanted.key))):
-        if older.iteration < wanted.iteration:
+    for older in reversed(verified(storage, owner(newest.key))):
+        if older.iteration < newest.iteration:
             return older, load(storage, older)
     return None, None
 
 
 def looks_whole(storage: Storage, checkpoint: Checkpoint) -> bool:
-    """Whether all of a checkpoint's bytes are there, unread: what `load` refuses may look whole.
+    """Whether a checkpoint has its marker and the right size; the bytes are not read, so `load` may still refuse it.
 
     Raises:
         StorageError: the storage refused, or is not reachable.
@@ -134,7 +134,7 @@ def looks_whole(storage: Storage, checkpoint: Checkpoint) -> bool:
 
 
 def delete(storage: Storage, key: str) -> None:
-    """Removes a checkpoint, its marker first: an interrupted delete leaves nothing that looks complete.
+    """Deletes a checkpoint, its marker first, so that an interrupted deletion leaves no valid checkpoint.
 
     Raises:
         StorageError: the storage refused.
@@ -143,30 +143,30 @@ def delete(storage: Storage, key: str) -> None:
     storage.delete_tree(key)
 
 
-def notes(storage: Storage, trial: str, but: Container[str] = ()) -> list[tuple[Checkpoint, dict[str, Any]]]:
-    """The checkpoints of a trial that look whole, and their notes; those without a note are left out.
+def notes(storage: Storage, trial: str, exclude: Container[str] = ()) -> list[tuple[Checkpoint, dict[str, Any]]]:
+    """The checkpoints of a trial that look whole and have a note, with their notes.
 
     Args:
         storage: the sweep's own folder or prefix.
         trial: the trial's id.
-        but: keys of checkpoints that are left out unread.
+        exclude: keys of checkpoints to leave out; they are not read.
 
     Raises:
         StorageError: the storage refused, or is not reachable.
     """
-    found = []
+    checkpoints = []
     for marker in storage.list(f"checkpoints/{trial}"):
         key = marker.removesuffix(f"/{MARKER}")
-        if key != marker and key not in but:
+        if key != marker and key not in exclude:
             with contextlib.suppress(NotFound, Corrupt):
                 saved, note = _read_marker(storage, key)
                 if note and looks_whole(storage, saved):
-                    found.append((saved, note))
-    return found
+                    checkpoints.append((saved, note))
+    return checkpoints
 
 
 def verified(storage: Storage, trial: str) -> list[Checkpoint]:
-    """The complete checkpoints of a trial, oldest iteration first; reads every byte of them.
+    """The valid checkpoints of a trial, oldest iteration first; reads all of their bytes.
 
     Raises:
         StorageError: the storage refused, or is not reachable.
@@ -178,7 +178,7 @@ def verified(storage: Storage, trial: str) -> list[Checkpoint]:
                 complete.append(_read(storage, marker.removesuffix(f"/{MARKER}"))[0])
             except (NotFound, Corrupt):
                 continue
-    return sorted(complete, key=lambda found: found.iteration)
+    return sorted(complete, key=lambda checkpoint: checkpoint.iteration)
 
 
 @retry(
@@ -190,15 +190,19 @@ def verified(storage: Storage, trial: str) -> list[Checkpoint]:
 def _put_verified(storage: Storage, key: str, data: bytes) -> None:
     storage.put(key, data)
     if storage.get(key) != data:
-        raise Corrupt(f"{storage.url}/{key}: the storage changed what was written: check its disk and its log")
+        raise Corrupt(
+            f"{storage.url}/{key}: the storage does not give back what was written: check its disk and its log"
+        )
 
 
 def _read(storage: Storage, key: str) -> tuple[Checkpoint, bytes]:
-    found, _ = _read_marker(storage, key)
+    checkpoint, _ = _read_marker(storage, key)
     data = storage.get(f"{key}/{STATE}")
-    if (len(data), hashlib.sha256(data).hexdigest()) != (found.size, found.sha256):
-        raise Corrupt(f"{storage.url}/{key}: the {len(data)} bytes are not those that were saved: use an older one")
-    return found, data
+    if (len(data), hashlib.sha256(data).hexdigest()) != (checkpoint.size, checkpoint.sha256):
+        raise Corrupt(
+            f"{storage.url}/{key}: the {len(data)} stored bytes are not those that were saved: use an older checkpoint"
+        )
+    return checkpoint, data
 
 
 def _read_marker(storage: Storage, key: str) -> tuple[Checkpoint, dict[str, Any] | None]:
@@ -209,4 +213,4 @@ def _read_marker(storage: Storage, key: str) -> tuple[Checkpoint, dict[str, Any]
             return Checkpoint.from_dict({**marker, "key": key}), marker.get("note")
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"{where}: the marker cannot be read: use an older checkpoint") from error
-    raise Corrupt(f"{where}: format {marker['format']} is unknown: use the raysweep that wrote it")
+    raise Corrupt(f"{where}: format {marker['format']} is unknown: use the version of raysweep that wrote it")

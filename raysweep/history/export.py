@@ -1,4 +1,4 @@
-"""The files that a sweep leaves for other tools: trials.csv, best.json, and optuna.log for optuna-dashboard."""
+"""Writes the files of a sweep for other tools: trials.csv, best.json, and optuna.log for optuna-dashboard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raysweep.storage import Storage
 
 
 def export(place: Storage, results: SweepResults) -> None:
-    """Writes the files into the sweep's storage.
+    """Writes trials.csv, best.json and optuna.log into the sweep's storage.
 
     Raises:
         StorageError: the storage refused one of them.
@@ -19,12 +19,12 @@ def export(place: Storage, results: SweepResults) -> None:
     place.put("trials.csv", results.table.to_csv(index=False).encode())
     best = results.best if results.objective.single else {"front": results.front}
     place.put("best.json", _json(best))
-    from raysweep.history.optuna_export import study_log  # Optuna takes a second to import: after the trials
+    from raysweep.history.optuna_export import study_log  # Optuna takes a second to import: not before the trials ran
 
     place.put("optuna.log", study_log(results))
 
 
 def _json(value: Any) -> bytes:
-    """JSON that every reader takes: NaN and the infinities, which it lacks, become null."""
+    """Standard JSON: NaN and the infinities, which it does not have, become null."""
     plain = json.loads(journal.to_json(value), parse_constant=lambda _: None)
     return (json.dumps(plain, indent=2, allow_nan=False) + "\n").encode()

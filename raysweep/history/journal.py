@@ -1,21 +1,21 @@
-"""The journal of a sweep: an append-only list of events, and the only truth about it.
+"""The journal of a sweep: an append-only list of events, and the only record that a sweep is resumed from.
 
-Ray's own experiment state is a cache of at most ten seconds' age; a sweep is resumed from the journal alone.
-An event is one line of JSON with a sequence number. Lines are kept in segments, `journal/<term>-<first seq>.jsonl`:
-in a folder one file per driver, written line by line; in an object store, which cannot append, objects that are
-written again each second while they are small. The term is that of the driver's lease (see `lease`): where a later
-term begins, an earlier one ends, whatever a driver that lost its lease still writes.
+Ray's own experiment state is a cache that may be ten seconds old, so nothing is resumed from it. An event is one line
+of JSON with a sequence number. Lines are stored in segments, `journal/<term>-<first seq>.jsonl`: in a folder, one file
+per driver, written line by line; in an object store, which cannot append, objects that are rewritten every second while
+they are small. The term is that of the driver's lease (see `lease`): where a later term begins, an earlier one ends;
+whatever a driver writes after it has lost its lease is ignored.
 
 Events, by `type`:
-    start     a driver began or resumed the sweep                      term, resumed
-    suggest   the search gave a configuration                          trial, config, memory
+    start     a driver started or resumed the sweep                    term, resumed
+    suggest   the search proposed a configuration                      trial, config, memory
     result    a trial reported one iteration                           trial, iteration, metrics, checkpoint, node
-              (and config, where it differs from the last one; stop, where Tune answered it with a stop; adopted,
-              where a resume found it with its checkpoint: see unrecorded)
+              (and config, if it differs from the last one; stop, if the scheduler decided to stop the trial; adopted,
+              if a resumed sweep recovered the result from a checkpoint: see loop.adopt_results)
     exploit   a trial continues from another trial's checkpoint        trial, donor, checkpoint, before, after
-    damaged   a checkpoint of a trial's own is no longer whole         trial, checkpoint (its key)
-    failure   a trial failed; it may start again                       trial, error, kind: see loop.failures
-    complete  a trial ended                                            trial, status: see state.ENDED
+    damaged   one of a trial's own checkpoints is not intact           trial, checkpoint (its key)
+    failure   a trial failed; it may be restarted                      trial, error, kind: see loop.failures
+    complete  a trial ended                                            trial, status: see sweep_state.ENDED
     end       the driver left the sweep                                status
 """
 
@@ -39,29 +39,30 @@ from raysweep.storage.append_log import AppendLog
 log = logging.getLogger(__name__)
 Event = dict[str, Any]
 
-# A result is acknowledged when the driver has it. In an object store one without a checkpoint may be lost for so long.
+# A trial continues when the driver has its result. In an object store, a crash may lose results of the last second
+# that have no checkpoint.
 FLUSH_SECONDS = 1.0
-SOON = ("suggest",)  # stored at once: what a trial has saved is found again by its name
+IMMEDIATE = ("suggest",)  # stored at once, so that the checkpoints of a trial can always be found by its id
 READERS = 16
-MOST_NESTED = 100  # dictionaries and lists in each other
-DURABLE_SECONDS = 60.0  # how long somebody who needs an event stored waits for that
+MOST_NESTED = 100  # levels of dictionaries and lists
+DURABLE_SECONDS = 60.0  # longest wait until an event is stored
 
 
 def read(storage: Storage) -> list[Event]:
     """All events in order.
 
-    Left out are the torn last line of a writer that was killed, and what a driver wrote after another one had begun.
+    Leaves out the incomplete last line of a killed driver, and what a driver wrote after the next one had started.
     """
     terms: dict[int, list[Event]] = {}
     keys = storage.list("journal/")
-    with ThreadPoolExecutor(READERS) as readers:  # an object store answers slowly, and many at a time
+    with ThreadPoolExecutor(READERS) as readers:  # an object store is slow, but serves requests in parallel
         for key, segment in zip(keys, readers.map(storage.get, keys), strict=True):
             term = int(key.removeprefix("journal/").partition("-")[0])
             terms.setdefault(term, []).extend(_lines(segment))
     events: list[Event] = []
     for term in sorted(terms):
-        began = terms[term][0]["seq"] if terms[term] else math.inf
-        events = [event for event in events if event["seq"] < began] + terms[term]
+        first = terms[term][0]["seq"] if terms[term] else math.inf
+        events = [event for event in events if event["seq"] < first] + terms[term]
     return events
 
 
@@ -71,7 +72,7 @@ def _lines(segment: bytes) -> list[Event]:
         try:
             events.append(json.loads(line))
         except ValueError:
-            break  # only the last line of a segment can be torn
+            break  # only the last line of a segment can be incomplete
     return events
 
 
@@ -80,8 +81,8 @@ class Journal:
 
     Args:
         storage: the sweep's own folder or prefix.
-        term: of the driver's lease; no other journal has it.
-        after: the last sequence number that is there already.
+        term: of the driver's lease; unique to this driver.
+        after: the last sequence number already in the journal.
     """
 
     def __init__(self, storage: Storage, term: int, after: int = 0) -> None:
@@ -97,21 +98,21 @@ class Journal:
         """
         self.seq += 1
         event = {"seq": self.seq, "type": type, "time": round(time.time(), 3), **fields}
-        self._sink.write(self.seq, to_json(event), type in SOON)
+        self._sink.write(self.seq, to_json(event), type in IMMEDIATE)
         return event
 
     def stored(self, seq: int) -> bool:
         """Waits until the event with this number is in the storage; False if that takes too long.
 
-        What an event makes superfluous may be removed only then: after a crash the journal ends before it.
+        Delete what an event makes obsolete only after that: a crash may lose events that are not stored yet.
         """
         return self._sink.stored(seq)
 
     def close(self) -> None:
-        """Writes what is still held back.
+        """Writes the events that are still in memory.
 
         Raises:
-            StorageError: the storage still refuses; the events since the last segment are lost.
+            StorageError: the storage refused; the events that are not stored yet are lost.
         """
         self._sink.close()
 
@@ -121,10 +122,10 @@ def _segment(term: int, first: int) -> str:
 
 
 def plain(value: Any) -> Any:
-    """What stands in JSON for a value that it does not know: a number for one of numpy, else text."""
-    with contextlib.suppress(Exception):  # an array of several numbers has no item, a user's class may have another one
+    """The JSON representation of another type: a number for a numpy scalar, else text."""
+    with contextlib.suppress(Exception):  # `item` fails for arrays, and may mean something else in a user's class
         item = value.item()
-        if isinstance(item, bool | int | float | str):  # numpy's longdouble gives itself
+        if isinstance(item, bool | int | float | str):  # numpy's longdouble returns itself
             return item
     return _text(value)
 
@@ -132,32 +133,32 @@ def plain(value: Any) -> Any:
 def _text(value: Any) -> str:
     try:
         return repr(value)
-    except Exception:  # of a user's class, or nested too deep
+    except Exception:  # a user's class, or nested too deep
         return f"<{type(value).__name__}>"
 
 
 def to_json(value: Any) -> str:
-    """One line of JSON for whatever a configuration holds; what JSON does not know, keys included, becomes text."""
+    """One line of JSON for any value; keys and values of types that JSON does not have become text."""
     try:
         return json.dumps(value, separators=(",", ":"), default=plain)
     except (TypeError, ValueError, RecursionError):
         return json.dumps(_plain_tree(value, ()), separators=(",", ":"), default=plain)
 
 
-def _plain_tree(value: Any, around: tuple[int, ...]) -> Any:
-    """With keys that JSON knows, and without circles; `around` are the ids of what this is part of."""
-    if id(value) in around or len(around) >= MOST_NESTED:
+def _plain_tree(value: Any, parents: tuple[int, ...]) -> Any:
+    """A copy with string keys and without cycles; `parents` are the ids of the containers around the value."""
+    if id(value) in parents or len(parents) >= MOST_NESTED:
         return _text(value)
-    inside = (*around, id(value))
+    path = (*parents, id(value))
     if isinstance(value, dict):
-        return {k if isinstance(k, str) else _text(k): _plain_tree(v, inside) for k, v in value.items()}
+        return {k if isinstance(k, str) else _text(k): _plain_tree(v, path) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain_tree(each, inside) for each in value]
+        return [_plain_tree(each, path) for each in value]
     return value
 
 
 class _FileSink:
-    """One file, appended line by line: a killed process loses nothing that was appended."""
+    """One file, appended to line by line: a killed process loses no event."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -171,18 +172,18 @@ class _FileSink:
         self._file = path.open("a", encoding="utf-8", buffering=1)
         _sync_folder(path.parent)
 
-    def write(self, seq: int, line: str, soon: bool) -> None:
+    def write(self, seq: int, line: str, immediate: bool) -> None:
         try:
             self._file.write(line + "\n")
             self._written = seq
         except OSError as error:
             raise StorageError(
-                f"{self._storage.url}: the journal cannot be written: {error.strerror}: what it says already is safe:"
-                " mend that, then continue with --resume auto"
+                f"{self._storage.url}: the journal cannot be written: {error.strerror}: all earlier events are safe:"
+                " solve this problem, then continue with --resume auto"
             ) from error
 
     def stored(self, seq: int) -> bool:
-        if self._synced < seq:  # a killed process loses nothing, a machine without power what is in its memory
+        if self._synced < seq:  # a killed process loses nothing, but a power failure what is not synced
             written = self._written
             os.fsync(self._file.fileno())
             self._synced = written
@@ -195,7 +196,7 @@ class _FileSink:
 
 
 def _sync_folder(path: Path) -> None:
-    """Makes what it lists last, too."""
+    """Makes the folder's list of files durable, too."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -204,32 +205,32 @@ def _sync_folder(path: Path) -> None:
 
 
 class _ObjectSink:
-    """Collects lines, and puts them from a thread of its own: once a second, or soon."""
+    """Collects lines, and stores them from its own thread: every FLUSH_SECONDS, or immediately."""
 
     def __init__(self, storage: Storage, term: int) -> None:
         self._segments, self._term = AppendLog(storage), term
         self._lines: list[tuple[int, str]] = []
-        self._lock, self._soon, self._closing = threading.Condition(), False, False
+        self._lock, self._flush_now, self._closing = threading.Condition(), False, False
         self._thread = threading.Thread(target=self._loop, name="journal", daemon=True)
 
     def open(self, key: str) -> None:
         self._thread.start()
 
-    def write(self, seq: int, line: str, soon: bool) -> None:
+    def write(self, seq: int, line: str, immediate: bool) -> None:
         with self._lock:
             self._lines.append((seq, line))
-            if soon:
+            if immediate:
                 self._wake()
 
     def _wake(self) -> None:
-        self._soon = True
+        self._flush_now = True
         self._lock.notify_all()
 
     def _wait(self) -> bool:
-        """For the next time to put; False when there will be none."""
+        """Waits for the next time to store lines; False when the journal is being closed."""
         with self._lock:
-            self._lock.wait_for(lambda: self._soon, FLUSH_SECONDS)
-            self._soon = False
+            self._lock.wait_for(lambda: self._flush_now, FLUSH_SECONDS)
+            self._flush_now = False
             return not self._closing
 
     def _loop(self) -> None:
@@ -237,16 +238,16 @@ class _ObjectSink:
             try:
                 self._flush()
             except StorageError as error:
-                log.warning("the journal waits: %s", error)  # the lines are kept, the next second tries again
+                log.warning("the journal is not stored yet, trying again: %s", error)  # the lines stay in memory
 
     def _flush(self) -> None:
         with self._lock:
-            held = list(self._lines)
-        if held:
-            lines = "".join(line + "\n" for _, line in held)
-            self._segments.append(lines.encode(), _segment(self._term, held[0][0]))
+            pending = list(self._lines)
+        if pending:
+            text = "".join(line + "\n" for _, line in pending)
+            self._segments.append(text.encode(), _segment(self._term, pending[0][0]))
             with self._lock:
-                del self._lines[: len(held)]
+                del self._lines[: len(pending)]
                 self._lock.notify_all()
 
     def stored(self, seq: int) -> bool:

@@ -1,10 +1,10 @@
-"""The lease of a sweep: at any time one driver writes its journal.
+"""The lease of a sweep: only one driver at a time writes its journal.
 
-Terms are numbered. A driver takes the next term by creating `lease/<term>.json`, which a storage lets only one driver
-do, and from then on rewrites it every RENEW_SECONDS. A term whose file has not changed for LAPSE_SECONDS, by the clock
-of the one who looks, has lapsed: clocks of two machines are never compared. A holder that was suspended or cut off may
-wake up later; what it writes is fenced off by `journal.read`, since it bears an older term, and it finds out at its
-next renewal.
+Terms are numbered. A driver takes the next term by creating `lease/<term>.json`, which the storage allows only one
+driver to do, and then rewrites the file every RENEW_SECONDS. A term whose file has not changed for LAPSE_SECONDS has
+lapsed; the waiting driver measures this with its own clock, so clocks of two machines are never compared. A holder that
+was suspended or cut off may wake up later: `journal.read` ignores what it writes, since it has an older term, and it
+notices at its next renewal.
 
 M. Kleppmann, Designing Data-Intensive Applications, chapter 8: fencing tokens.
 """
@@ -39,17 +39,17 @@ LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Term:
-    """What `lease/<number>.json` says.
+    """The content of `lease/<number>.json`.
 
     Attributes:
         number: from 1; the fencing token.
-        holder: unique to a driver.
-        place: machine, boot and pid namespace of the driver: a pid means something there only.
-        host: the machine's name, for people.
+        holder: a unique id of the driver.
+        place: boot id and pid namespace of the driver: its pid is valid only there.
+        host: the machine's name, for messages.
         pid: the driver's process.
-        born: when that process began, in ticks since the boot, so that a pid used again is not mistaken for it.
-        beat: counts the renewals.
-        released: the driver has left the sweep.
+        born: start time of that process, in ticks since boot, which tells it from a later process with the same pid.
+        beat: number of renewals.
+        released: whether the driver has left the sweep.
     """
 
     number: int
@@ -63,21 +63,21 @@ class Term:
 
     @property
     def key(self) -> str:
-        """Where the term is in the sweep's storage."""
+        """The key of its file in the sweep's storage."""
         return _key(self.number)
 
     @property
     def free(self) -> bool:
-        """Whether nobody needs to wait for it: it was released, or its driver was on this machine and is gone."""
-        return self.released or (self.place == _place() and not _lives(self.pid, self.born))
+        """Whether the next term can begin at once: it was released, or its driver on this machine has ended."""
+        return self.released or (self.place == _place() and not _is_running(self.pid, self.born))
 
     def to_json(self) -> bytes:
-        """As it is stored."""
+        """The content of its file."""
         return json.dumps(asdict(self)).encode()
 
 
 class Lease:
-    """A term that this driver holds, renewed by a thread until `release`."""
+    """A term held by this driver; a thread renews it until `release`."""
 
     def __init__(self, storage: Storage, term: Term) -> None:
         self._storage, self._term = storage, term
@@ -95,30 +95,30 @@ class Lease:
 
     @property
     def term(self) -> int:
-        """The fencing token of everything that is written under this lease."""
+        """The fencing token of everything written under this lease."""
         return self._term.number
 
     def check(self) -> None:
-        """Raises SweepFailed if another driver has taken the sweep over, as far as this one has heard.
+        """Raises SweepFailed if another driver has taken the sweep over, as far as this one knows.
 
-        To be called all the time: one that was not heard of for long may have been suspended, and asks the storage
-        first, before its trials do a step more that is not its own.
+        To be called in every turn of the loop: after a long pause this process may have been suspended, so it asks the
+        storage first, before its trials continue with work that another driver is doing.
         """
         now = time.monotonic()
-        silent, self._checked = now - self._checked, now
-        if silent > LAPSE_SECONDS / 2:
-            with contextlib.suppress(StorageError):  # the thread asks again
-                self._look()
+        pause, self._checked = now - self._checked, now
+        if pause > LAPSE_SECONDS / 2:
+            with contextlib.suppress(StorageError):  # the thread tries again
+                self._check_newer_term()
         if self._lost_to:
-            raise SweepFailed(f"{self._lost_to} has taken the sweep over: this driver stops, and nothing is lost")
+            raise SweepFailed(f"{self._lost_to} has taken the sweep over: this driver stops, nothing is lost")
 
     def holds(self) -> bool:
-        """Whether no other driver has taken over, asked of the storage itself: for what cannot be undone."""
-        self._look()
+        """Whether no other driver has taken over, checked in the storage; ask before doing what cannot be undone."""
+        self._check_newer_term()
         return self._lost_to is None
 
     def release(self) -> None:
-        """Lets the next driver begin at once."""
+        """Ends the lease, so that the next driver can start at once."""
         self._closing.set()
         self._thread.join()
         if self._lost_to is None:
@@ -127,15 +127,15 @@ class Lease:
     def _renew(self) -> None:
         while not self._closing.wait(RENEW_SECONDS):
             try:
-                self._look()
+                self._check_newer_term()
                 if self._lost_to:
                     return
                 self._put(beat=self._term.beat + 1)
             except StorageError as error:
-                log.warning("the lease is not renewed: %s", error)  # the next second tries again
+                log.warning("the lease is not renewed yet, trying again: %s", error)
 
-    def _look(self) -> None:
-        # Terms have no gaps: one small request tells, and most looks find nothing.
+    def _check_newer_term(self) -> None:
+        # Terms have no gaps: usually one small request shows that there is no newer term.
         if self._storage.exists(_key(self._term.number + 1)) and (newest := _newest(self._storage)):
             self._lost_to = _who(newest)
 
@@ -144,12 +144,12 @@ class Lease:
         self._storage.put(self._term.key, self._term.to_json())
 
 
-def claim(storage: Storage, tell: Callable[[str], None] = log.warning) -> Lease:
-    """Takes the next term of a sweep, at once if nobody holds it, else when the holder has been silent for long enough.
+def claim(storage: Storage, notify: Callable[[str], None] = log.warning) -> Lease:
+    """Takes the next term of a sweep: at once if the last one is free, else after it has lapsed.
 
     Args:
         storage: the sweep's own folder or prefix.
-        tell: gets one line if there is something to wait for.
+        notify: called with one line if there is a wait.
 
     Raises:
         BadInput: another driver runs this sweep.
@@ -158,31 +158,31 @@ def claim(storage: Storage, tell: Callable[[str], None] = log.warning) -> Lease:
     while True:
         newest = _newest(storage)
         if newest and not newest.free:
-            _wait_for_lapse(storage, newest, tell)
-        mine = _next_term(newest)
-        if storage.create(mine.key, mine.to_json()):
-            return Lease(storage, mine)
+            _wait_for_lapse(storage, newest, notify)
+        term = _next_term(newest)
+        if storage.create(term.key, term.to_json()):
+            return Lease(storage, term)
 
 
-def _wait_for_lapse(storage: Storage, held: Term, tell: Callable[[str], None]) -> None:
+def _wait_for_lapse(storage: Storage, term: Term, notify: Callable[[str], None]) -> None:
     """Returns when the term has not changed for LAPSE_SECONDS.
 
     Raises:
         BadInput: it was renewed.
     """
-    tell(f"the sweep was run by {_who(held)}: waiting {LAPSE_SECONDS:g} s for a sign of life")
+    notify(f"the sweep was run by {_who(term)}: waiting {LAPSE_SECONDS:g} s to see whether it is still running")
     until = time.monotonic() + LAPSE_SECONDS
     while time.monotonic() < until:
         time.sleep(LOOK_SECONDS)
-        asked = time.monotonic()
-        now = _newest(storage)
-        if (waited := time.monotonic() - asked) > RENEW_SECONDS:
-            until += waited  # the storage was away, for the holder too
-        if now and now.released:
+        request_time = time.monotonic()
+        newest = _newest(storage)
+        if (delay := time.monotonic() - request_time) > RENEW_SECONDS:
+            until += delay  # the storage was unavailable, to the holder too
+        if newest and newest.released:
             return
-        if now != held:
+        if newest != term:
             raise BadInput(
-                f"the sweep in {storage.url} is being run by {_who(now or held)}: wait for its end, stop it with"
+                f"the sweep in {storage.url} is being run by {_who(newest or term)}: wait for its end, stop it with"
                 " `raysweep stop`, or choose another --name"
             )
 
@@ -199,7 +199,7 @@ def _newest(storage: Storage) -> Term | None:
 
 
 def _next_term(newest: Term | None) -> Term:
-    born = _born(os.getpid())
+    born = _start_time(os.getpid())
     number = newest.number + 1 if newest else 1
     return Term(number, uuid.uuid4().hex[:8], _place(), socket.gethostname(), os.getpid(), born)
 
@@ -209,7 +209,7 @@ def _who(term: Term) -> str:
 
 
 def _place() -> str:
-    """Names the pid namespace of this process among all machines and containers; unknown where there is no /proc."""
+    """Identifies the pid namespace of this process across machines and containers; the host name without /proc."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
@@ -217,15 +217,15 @@ def _place() -> str:
         return socket.gethostname()
 
 
-def _lives(pid: int, born: float) -> bool:
+def _is_running(pid: int, born: float) -> bool:
     try:
-        return _born(pid) == born and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return _start_time(pid) == born and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except (OSError, psutil.Error):
         return False
 
 
-def _born(pid: int) -> float:
-    """As the kernel counts it: a time of day would change when somebody sets the clock."""
+def _start_time(pid: int) -> float:
+    """Start time of a process in the kernel's ticks since boot: a time of day would change if the clock is set."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         return float(stat.read_text().rpartition(")")[2].split()[19])  # field 22, starttime, of proc(5)

@@ -1,4 +1,4 @@
-"""A sweep as an Optuna study, whatever the strategy, so that optuna-dashboard shows it."""
+"""Exports a sweep of any strategy as an Optuna study, for optuna-dashboard."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from raysweep.spec.space import CONSTANT
 from raysweep.values import flat, is_number
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
-# Characters of all choices of a parameter together. Each trial's line has them all: with one choice a trial, the file
-# would grow with the square of the trials.
+# Longest list of all choices of a parameter, in characters. The line of each trial repeats the list: if every trial has
+# a choice of its own, the file would grow with the square of the number of trials.
 LONGEST = 2000
-LARGEST = 2**53  # of the integers that Optuna keeps as they are: it makes a parameter a float
+LARGEST = 2**53  # largest exact integer in Optuna, which stores a parameter as a float
 
 
 class _Lines(BaseJournalBackend):
-    """The log of a study in memory, in the lines that Optuna's JournalFileBackend writes and reads.
+    """The log of a study, in memory, in the format of Optuna's JournalFileBackend.
 
-    That one takes a lock and waits for the disk with each trial.
+    That backend takes a lock and syncs the disk for each trial.
     """
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class _Lines(BaseJournalBackend):
         self.lines += [json.dumps(log, separators=(",", ":")) for log in logs]
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        """Called by Optuna, which reads what it has written before it believes it."""
+        """Called by Optuna, which reads back what it has written."""
         return map(json.loads, self.lines[log_number_from:])
 
 
 def study_log(results: SweepResults) -> bytes:
-    """The sweep as an Optuna study in the journal-file format, which optuna-dashboard opens."""
+    """The sweep as an Optuna study in the journal file format, which optuna-dashboard can open."""
     with silent(), experiments_allowed():
         log = _Lines()
         directions = [_DIRECTIONS[mode] for mode in results.objective.modes]
@@ -54,63 +54,63 @@ def study_log(results: SweepResults) -> bytes:
         study = optuna.create_study(storage=storage, study_name=results.spec["name"], directions=directions)
         study.set_metric_names(list(results.objective.metrics))
         axes = _axes(results)
-        study.add_trials(_frozen(trial, results, axes) for trial in results.state.trials.values() if trial.ended)
+        study.add_trials(_frozen_trial(trial, results, axes) for trial in results.state.trials.values() if trial.ended)
     return "".join(line + "\n" for line in log.lines).encode()
 
 
-def _frozen(trial: TrialRecord, results: SweepResults, axes: dict[str, BaseDistribution | None]) -> FrozenTrial:
+def _frozen_trial(trial: TrialRecord, results: SweepResults, axes: dict[str, BaseDistribution | None]) -> FrozenTrial:
     objective = results.objective
     last = trial.last_with(objective.metrics)
-    # As the searcher was told: what diverged or found no room is PRUNED, see optuna_search.
+    # As in loop.optuna_search: a trial that diverged, or that no node has room for, is PRUNED.
     complete = trial.status == "finished" and last is not None
     state = TrialState.FAIL if trial.status == "failed" else TrialState.COMPLETE if complete else TrialState.PRUNED
-    # Optuna's studies with several objectives know no pruned trials with values.
-    told = state == TrialState.COMPLETE or (state == TrialState.PRUNED and objective.single)
-    drawn = {key: _choice(value) for key, value in flat(trial.config).items() if key in axes}
-    distributions = {key: axis for key in drawn if (axis := axes[key]) is not None}
-    others = {f"config/{key}": value for key, value in drawn.items() if key not in distributions}
+    # In Optuna's studies with several objectives, pruned trials cannot have values.
+    has_values = state == TrialState.COMPLETE or (state == TrialState.PRUNED and objective.single)
+    values = {key: _choice(value) for key, value in flat(trial.config).items() if key in axes}
+    distributions = {key: axis for key in values if (axis := axes[key]) is not None}
+    attributes = {f"config/{key}": value for key, value in values.items() if key not in distributions}
     return optuna.trial.create_trial(
         state=state,
-        values=[float(last.metrics[metric]) for metric in objective.metrics] if told and last else None,
-        params={key: drawn[key] for key in distributions},
+        values=[float(last.metrics[metric]) for metric in objective.metrics] if has_values and last else None,
+        params={key: values[key] for key in distributions},
         distributions=distributions,
         intermediate_values=_steps(trial, objective.metrics[0]) if objective.single else {},
-        user_attrs={"trial": trial.id, "donors": trial.donors, "failed_by": trial.kinds, **others},
+        user_attrs={"trial": trial.id, "donors": trial.donors, "failed_by": trial.kinds, **attributes},
     )
 
 
 def _steps(trial: TrialRecord, metric: str) -> dict[int, float]:
-    told = (result for result in trial.results.values() if is_number(result.metrics.get(metric)))
-    return {result.iteration: float(result.metrics[metric]) for result in told}
+    reports = (result for result in trial.results.values() if is_number(result.metrics.get(metric)))
+    return {result.iteration: float(result.metrics[metric]) for result in reports}
 
 
 def _axes(results: SweepResults) -> dict[str, BaseDistribution | None]:
-    """Parameter -> a distribution that holds all values that were tried, for each that was drawn.
+    """Sampled parameter -> an Optuna distribution that contains all values of the trials.
 
-    None where Optuna has none: of too many choices. Such a parameter is an attribute of the trial.
+    None if there are too many choices for Optuna; then the parameter becomes an attribute of the trial.
     """
-    drawn = [key for key, line in results.spec["space"].items() if not line.startswith(CONSTANT)]
+    keys = [key for key, line in results.spec["space"].items() if not line.startswith(CONSTANT)]
     configs = [flat(trial.config) for trial in results.state.trials.values()]
-    tried = {key: [_choice(config[key]) for config in configs if key in config] for key in drawn}
-    return {key: _distribution(values) for key, values in tried.items() if values}
+    values = {key: [_choice(config[key]) for config in configs if key in config] for key in keys}
+    return {key: _distribution(choices) for key, choices in values.items() if choices}
 
 
 def _choice(value: Any) -> bool | int | float | str | None:
-    """What Optuna can choose from: plain values; a list and an object are shown as the journal writes them."""
+    """A value as an Optuna choice: a scalar as it is, a list or an object in the text of the journal."""
     if isinstance(value, list | tuple):
         return json.dumps(json.loads(to_json(value)))
-    known = value if value is None or isinstance(value, bool | int | float | str) else plain(value)
-    return known if known is None or isinstance(known, bool | int | float | str) else str(known)
+    scalar = value if value is None or isinstance(value, bool | int | float | str) else plain(value)
+    return scalar if scalar is None or isinstance(scalar, bool | int | float | str) else str(scalar)
 
 
-def _distribution(tried: list[Any]) -> BaseDistribution | None:
-    integers = [value for value in tried if _is_integer(value)]
-    numbers = integers + [value for value in tried if isinstance(value, float) and math.isfinite(value)]
-    if len(numbers) < len(tried):
-        choices = sorted(set(tried), key=str)
+def _distribution(values: list[Any]) -> BaseDistribution | None:
+    integers = [value for value in values if _is_integer(value)]
+    numbers = integers + [value for value in values if isinstance(value, float) and math.isfinite(value)]
+    if len(numbers) < len(values):
+        choices = sorted(set(values), key=str)
         return CategoricalDistribution(choices) if len(json.dumps(choices)) <= LONGEST else None
     low, high = min(numbers), max(numbers)
-    if len(integers) == len(tried):
+    if len(integers) == len(values):
         return IntDistribution(low, high)
     return FloatDistribution(low, high, log=low > 0 and high / low > 50)
 

@@ -1,4 +1,4 @@
-"""Predictions of a sweep's best trial: a picture or an array in, classes and probabilities out."""
+"""Predictions of a sweep's best trial: classes and probabilities for a picture or an array."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from raysweep.spec.task import Task
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest class of one input, and how likely it is (0 to 1)."""
+    """The most likely class of one input, and its probability (0 to 1)."""
 
     label: int
     probability: float
 
 
-def predict(found: SweepResults, image: Path | None, array: Path | None) -> list[Prediction]:
-    """What the best trial's checkpoint says of a picture, or of each input of an .npy file.
+def predict(results: SweepResults, image: Path | None, array: Path | None) -> list[Prediction]:
+    """Predictions from the best trial's checkpoint, for a picture or for each input in an .npy file.
 
     Raises:
-        BadInput: both or none are given, the file is unreadable or of the wrong shape, or the task cannot predict.
-        NotFound: the sweep has no checkpoint of a best trial.
+        BadInput: both or neither are given, the file is unreadable or has the wrong shape, or the task cannot predict.
+        NotFound: the sweep has no best trial with a checkpoint.
         Corrupt: the checkpoint is not what was saved.
     """
     if image is not None and array is not None:
-        raise BadInput(f"`--image {image}` and `--array {array}`: one at a time: leave one of them out")
-    task = tasks.load(found.spec["task"])
+        raise BadInput(f"`--image {image}` and `--array {array}`: one at a time is allowed: leave one of them out")
+    task = tasks.load(results.spec["task"])
     if task.predict is None:
         raise BadInput(f"task {task.name} has no predict(config, state, inputs): define it beside train")
     inputs = _picture(task, image) if image is not None else _array(task, array)
-    best, state = found.best, found.load()
+    best, state = results.best, results.load()
     assert best is not None
-    chances = task.predict(best["config"], state, inputs)
-    return [Prediction(int(row.argmax()), float(row.max())) for row in chances]
+    probabilities = task.predict(best["config"], state, inputs)
+    return [Prediction(int(row.argmax()), float(row.max())) for row in probabilities]
 
 
 def _picture(task: Task, path: Path) -> np.ndarray[Any, Any]:
@@ -52,9 +52,7 @@ def _picture(task: Task, path: Path) -> np.ndarray[Any, Any]:
         with Image.open(path) as picture:
             return task.prepare_image(picture)
     except (OSError, UnidentifiedImageError) as error:
-        raise BadInput(
-            f"`--image {path}`: not a picture that can be read ({error}): give a PNG or JPEG file"
-        ) from error
+        raise BadInput(f"`--image {path}`: must be a readable picture ({error}): give a PNG or JPEG file") from error
 
 
 def _array(task: Task, path: Path | None) -> np.ndarray[Any, Any]:
@@ -63,8 +61,10 @@ def _array(task: Task, path: Path | None) -> np.ndarray[Any, Any]:
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise BadInput(f"`--array {path}`: not an .npy file of numbers ({error}): write it with numpy.save") from error
+        raise BadInput(
+            f"`--array {path}`: must be an .npy file of numbers ({error}): write it with numpy.save"
+        ) from error
     shape = task.input_shape or values.shape[1:]
     if values.size == 0 or values.size % math.prod(shape):
-        raise BadInput(f"`--array {path}`: shape {values.shape}: task {task.name} wants inputs of shape {shape}")
+        raise BadInput(f"`--array {path}`: shape {values.shape}: must be inputs of shape {shape} for task {task.name}")
     return np.asarray(values.reshape(-1, *shape), np.float32)

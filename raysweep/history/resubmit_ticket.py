@@ -1,6 +1,6 @@
-"""What a job leaves in the storage so that it can be submitted again, should it be lost with its head.
+"""A ticket in the storage with which a job can be submitted again if it is lost with its head node.
 
-Only on clusters with a keeper, which set RAYSWEEP_JOBS (see `raysweep.submit.resubmitter`).
+Only on clusters with a resubmitter, which set RAYSWEEP_JOBS (see `raysweep.submit.resubmitter`).
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from raysweep import env
 from raysweep.errors import StorageError
 from raysweep.storage import Storage, code_upload, open_storage
 
-OWN = ("job_submission_id", "job_name")  # in Ray's metadata: what belongs to one submission alone
-NOTE = "note.json"
+OWN = ("job_submission_id", "job_name")  # keys of Ray's metadata that differ between submissions of a job
+FILE_NAME = "note.json"
 
 
 @dataclass(frozen=True)
-class Note:
-    """What a job is submitted again with.
+class Ticket:
+    """What is needed to submit a job again.
 
     Attributes:
-        id: of the submission that left it.
-        entrypoint: the command line that resumes its sweep.
-        runtime_env: Ray's; its working_dir is the code in the storage.
+        id: of the submission that wrote the ticket.
+        entrypoint: the command line that resumes the job's sweep.
+        runtime_env: of Ray; its working_dir is the code in the storage.
         metadata: name, strategy and task, for `raysweep status`.
-        time: when it was left, in Unix seconds.
+        time: when the ticket was written, in Unix seconds.
     """
 
     id: str
@@ -45,73 +45,73 @@ class Note:
 
 
 def next_id(job: str) -> str:
-    """The id under which a job is submitted again: after `asha-mnist-5f0c2e`, `asha-mnist-5f0c2e-life2`, `…-life3`."""
+    """The id for submitting a job again: after `asha-mnist-5f0c2e`, `asha-mnist-5f0c2e-life2`, then `…-life3`."""
     chain, life = life_of(job)
     return f"{chain}-life{life + 1}"
 
 
 def life_of(job: str) -> tuple[str, int]:
-    """The id of a job's first life, and which of its lives this is."""
-    found = re.fullmatch(r"(.+)-life(\d+)", job)
-    return (found[1], int(found[2])) if found else (job, 1)
+    """The id of a job's first submission (its first life), and the number of the life with this id."""
+    match = re.fullmatch(r"(.+)-life(\d+)", job)
+    return (match[1], int(match[2])) if match else (job, 1)
 
 
 def life() -> int:
-    """Which life of its job this process is in, from 1; also outside of a job."""
-    return life_of(_told().get("metadata", {}).get(OWN[0], ""))[1]
+    """Which life of its job this process belongs to, from 1; 1 outside of a job."""
+    return life_of(_job_info().get("metadata", {}).get(OWN[0], ""))[1]
 
 
-def leave(name: str) -> None:
-    """Notes how the job that this process is can be submitted again; does nothing outside of one, or without a keeper.
+def write(name: str) -> None:
+    """Writes the ticket of the job that this process runs; does nothing outside of a job, or without a resubmitter.
 
     Args:
-        name: of its sweep.
+        name: of the job's sweep.
     """
     if (job := _this_job()) is None:
         return
-    place, told = job
-    runtime_env = {key: value for key, value in told["runtime_env"].items() if not key.startswith("_")}
+    place, job_info = job
+    runtime_env = {key: value for key, value in job_info["runtime_env"].items() if not key.startswith("_")}
     resume = ["--name", name, "--resume", "auto"]
-    given = sys.argv if sys.argv[-len(resume) :] == resume else [*sys.argv, *resume]
+    arguments = sys.argv if sys.argv[-len(resume) :] == resume else [*sys.argv, *resume]
     try:
         if not str(runtime_env.get("working_dir", "")).startswith(place.url):
             runtime_env["working_dir"] = code_upload.upload(Path.cwd(), place)
         runtime_env.pop("excludes", None)
-        note = Note(
-            told["metadata"][OWN[0]],
-            shlex.join(["python", *given]),
+        ticket = Ticket(
+            job_info["metadata"][OWN[0]],
+            shlex.join(["python", *arguments]),
             runtime_env,
-            {key: value for key, value in told["metadata"].items() if key not in OWN},
+            {key: value for key, value in job_info["metadata"].items() if key not in OWN},
             time.time(),
         )
-        place.put(f"{note.id}/{NOTE}", json.dumps(asdict(note)).encode())
+        place.put(f"{ticket.id}/{FILE_NAME}", json.dumps(asdict(ticket)).encode())
     except StorageError as error:
-        click.echo(f"warning: nobody will submit this job again, should its head be lost: {error}", err=True)
+        click.echo(f"warning: this job will not be submitted again if its head node is lost: {error}", err=True)
 
 
-def take_away() -> None:
-    """Called by a job that has come to its end by itself."""
+def remove() -> None:
+    """Removes the ticket of the job that this process runs, at the job's end."""
     if (job := _this_job()) is None:
         return
-    place, told = job
+    place, job_info = job
     try:
-        place.delete_tree(told["metadata"][OWN[0]])
-    except StorageError as error:  # the keeper sees, too, that the job is over
+        place.delete_tree(job_info["metadata"][OWN[0]])
+    except StorageError as error:  # the resubmitter also notices that the job has ended
         click.echo(f"warning: {error}", err=True)
 
 
 def _this_job() -> tuple[Storage, dict[str, Any]] | None:
-    """Where its note goes, and what Ray told it."""
-    url, told = os.environ.get(env.RAYSWEEP_JOBS), _told()
-    return (open_storage(url), told) if url and OWN[0] in told.get("metadata", {}) else None
+    """The storage of the tickets, and Ray's information on the job; None without a job or a resubmitter."""
+    url, job_info = os.environ.get(env.RAYSWEEP_JOBS), _job_info()
+    return (open_storage(url), job_info) if url and OWN[0] in job_info.get("metadata", {}) else None
 
 
-def _told() -> dict[str, Any]:
-    """What Ray tells a job of itself; nothing outside of one."""
-    told: dict[str, Any] = json.loads(os.environ.get(env.RAY_JOB_CONFIG_JSON_ENV_VAR) or "{}")
-    return told
+def _job_info() -> dict[str, Any]:
+    """Ray's information on the job that this process runs; empty outside of a job."""
+    job_info: dict[str, Any] = json.loads(os.environ.get(env.RAY_JOB_CONFIG_JSON_ENV_VAR) or "{}")
+    return job_info
 
 
-def read(place: Storage) -> list[Note]:
-    """All that are there."""
-    return [Note(**json.loads(place.get(key))) for key in place.list() if key.endswith(f"/{NOTE}")]
+def read(place: Storage) -> list[Ticket]:
+    """All tickets in a storage."""
+    return [Ticket(**json.loads(place.get(key))) for key in place.list() if key.endswith(f"/{FILE_NAME}")]

@@ -1,4 +1,4 @@
-"""What a sweep's journal says, folded into one record per trial. Live and resumed sweeps fold the same events."""
+"""The state of a sweep: its journal, folded into one record per trial, in running and in resumed sweeps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raysweep.history.checkpoint import Checkpoint, owner
 from raysweep.history.journal import Event
 from raysweep.values import is_number
 
-# It did all its iterations or returned; a scheduler, a limit or nan ended it; it failed; it has no room anywhere.
+# finished: did all iterations, or returned; stopped: by a scheduler, a limit or nan; infeasible: fits on no node.
 ENDED = ("finished", "stopped", "failed", "infeasible")
 
 
@@ -29,13 +29,13 @@ class Result:
 
 @dataclass
 class TrialRecord:
-    """Everything that is known of one trial.
+    """Everything that the journal says about one trial.
 
-    `results` holds one entry per iteration: a trial that went back to a checkpoint overwrites what it repeats. `last`
-    is the newest; `saved` holds all results that have a checkpoint, oldest first; `abandoned` those that an exploit
-    left behind, since it goes on from an earlier iteration. `stop_decided` says that the newest result was answered
-    with a stop; the trial's end follows it in the journal, unless the driver was killed between the two. `kinds` says
-    of each failure what it was, see `loop.failures`.
+    `results` has one entry per iteration: a trial that went back to a checkpoint overwrites the iterations it repeats.
+    `last` is the newest result; `saved` are all results with a checkpoint, oldest first; `abandoned` are those after
+    the earlier iteration from which an exploit continued. `stop_decided` means that the scheduler stopped the trial at
+    its newest result; the trial's end follows in the journal, unless the driver was killed in between. `kinds` has the
+    kind of each failure, see `loop.failures`.
     """
 
     id: str
@@ -54,47 +54,47 @@ class TrialRecord:
 
     @property
     def ended(self) -> bool:
-        """Whether the trial will run no more."""
+        """Whether the trial has ended for good."""
         return self.status in ENDED
 
     @property
     def own_checkpoint(self) -> Checkpoint | None:
-        """What it goes on from, if that is its own and not a donor's."""
+        """The checkpoint that the trial continues from, if it is its own and not a donor's."""
         return self.checkpoint if self.checkpoint and owner(self.checkpoint.key) == self.id else None
 
     def forget_checkpoint(self, result: Result) -> None:
-        """A result's checkpoint is there no more, or is not whole."""
+        """Called if the checkpoint of a result was deleted, or is damaged."""
         result.checkpoint = None
         self.saved = [each for each in self.saved if each is not result]
 
     def counts(self, result: Result) -> bool:
-        """Whether a result is still one of the trial's: it was not done again, or an exploit left it behind."""
+        """Whether a result is still valid: its iteration was not repeated, or an exploit abandoned it."""
         return self.results.get(result.iteration) is result or any(each is result for each in self.abandoned)
 
     def last_with(self, metrics: Iterable[str]) -> Result | None:
-        """The newest result that has all of these metrics, which a task may report now and then only.
+        """The newest result that has all of these metrics, which a task need not report in every iteration.
 
-        None if one of them is no number there: the trial has diverged, whatever it has reported before.
+        None if one of them is not a number there: the trial has diverged, whatever it reported before.
         """
         names = tuple(metrics)
         newest = self.last
         if newest is None or not all(name in newest.metrics for name in names):
-            whole = (result for result in self.results.values() if all(name in result.metrics for name in names))
-            newest = max(whole, key=lambda result: result.seq, default=None)
+            complete = (result for result in self.results.values() if all(name in result.metrics for name in names))
+            newest = max(complete, key=lambda result: result.seq, default=None)
         return newest if newest and all(is_number(newest.metrics[name]) for name in names) else None
 
     def has_reported(self, metrics: Iterable[str]) -> bool:
-        """Whether each of these metrics was in some report, whatever its value."""
+        """Whether each of these metrics was in at least one report, with any value."""
         names = tuple(metrics)
         if self.last is not None and all(name in self.last.metrics for name in names):
             return True
         return all(any(name in result.metrics for result in self.results.values()) for name in names)
 
     def best(self, metric: str, mode: str) -> Result | None:
-        """The best result by a metric; one that is not a finite number never wins.
+        """The best result by a metric; only finite numbers count.
 
-        One that an exploit left behind may be the best: its checkpoint was kept for that, and those of the results that
-        would be next were not.
+        A result that an exploit abandoned may be the best: its checkpoint was kept for that, while those of the next
+        best results were not.
         """
         sign = 1 if mode == "max" else -1
         scored = [r for r in (*self.results.values(), *self.abandoned) if is_number(r.metrics.get(metric))]
@@ -102,7 +102,7 @@ class TrialRecord:
 
 
 class SweepState:
-    """The records of a sweep's trials, by id, in the order of their suggestion."""
+    """The records of a sweep's trials, by id, in the order in which they were suggested."""
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.trials: dict[str, TrialRecord] = {}
@@ -114,7 +114,7 @@ class SweepState:
 
     @property
     def unfinished(self) -> list[TrialRecord]:
-        """Trials that were suggested and have not ended."""
+        """The trials that have not ended."""
         return [trial for trial in self.trials.values() if not trial.ended]
 
     def count(self, *statuses: str) -> int:
@@ -122,12 +122,12 @@ class SweepState:
         return sum(self._by_status[status] for status in statuses)
 
     def take_events(self) -> list[Event]:
-        """What was folded in so far, for a replay; they are not kept from now on, as a long sweep has many."""
+        """The events so far, for a replay. From now on events are not kept, since a long sweep has many."""
         events, self.events = self.events or [], None
         return events
 
     def apply(self, event: Event) -> None:
-        """Folds one event in."""
+        """Updates the records with one event."""
         if self.events is not None:
             self.events.append(event)
         self.seq = max(self.seq, event["seq"])
@@ -145,12 +145,12 @@ class SweepState:
 
     def _result(self, trial: TrialRecord, event: Event) -> None:
         saved = Checkpoint.from_dict(event["checkpoint"]) if event["checkpoint"] else None
-        # The configuration is written only when it changed; PBT changes it.
+        # An event has the configuration only if it changed, as PBT does.
         trial.config = event.get("config", trial.config)
         result = Result(event["iteration"], event["metrics"], saved, trial.config, event["node"], event["seq"])
-        before = trial.results.get(result.iteration)
+        previous = trial.results.get(result.iteration)
         trial.results[result.iteration] = trial.last = result
-        if before is not None and saved:  # the same bytes have the same key: there is one checkpoint then
+        if previous is not None and saved:  # equal bytes have the same key, so the checkpoint is the same one
             trial.saved = [each for each in trial.saved if each.checkpoint and each.checkpoint.key != saved.key]
         if saved:
             trial.saved.append(result)
@@ -161,10 +161,10 @@ class SweepState:
     def _exploit(self, trial: TrialRecord, event: Event) -> None:
         trial.donors.append(event["donor"])
         trial.config = event["after"]
-        trial.checkpoint = given = Checkpoint.from_dict(event["checkpoint"])
-        known = {id(result) for result in trial.abandoned}
-        behind = [result for result in trial.results.values() if result.iteration > given.iteration]
-        trial.abandoned += [result for result in behind if id(result) not in known]
+        trial.checkpoint = donated = Checkpoint.from_dict(event["checkpoint"])
+        abandoned_ids = {id(result) for result in trial.abandoned}
+        later = [result for result in trial.results.values() if result.iteration > donated.iteration]
+        trial.abandoned += [result for result in later if id(result) not in abandoned_ids]
 
     def _damaged(self, trial: TrialRecord, event: Event) -> None:
         for result in list(trial.saved):

@@ -11,7 +11,7 @@ import pytest
 from raysweep import env
 from raysweep.errors import StorageError
 from raysweep.history import resubmit_ticket
-from raysweep.history.resubmit_ticket import Note
+from raysweep.history.resubmit_ticket import Ticket
 from raysweep.storage import FolderStorage, open_storage
 
 TOLD = {
@@ -34,7 +34,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_note_has_all_that_a_further_life_needs(job: str) -> None:
-    resubmit_ticket.leave("first")
+    resubmit_ticket.write("first")
     (left,) = resubmit_ticket.read(open_storage(job))
     assert left.entrypoint == "python jobs/asha.py --task 'it'\"'\"'s' --name first --resume auto"
     assert left.id == "asha-first-1"
@@ -44,17 +44,17 @@ def test_a_note_has_all_that_a_further_life_needs(job: str) -> None:
 
 
 def test_a_further_life_leaves_the_same(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    resubmit_ticket.leave("first")
+    resubmit_ticket.write("first")
     (first,) = resubmit_ticket.read(open_storage(job))
     again = {"runtime_env": first.runtime_env, "metadata": first.metadata | {"job_submission_id": "asha-first-1-life2"}}
     monkeypatch.setenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR, json.dumps(again))
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--name", "first", "--resume", "auto"])
-    resubmit_ticket.leave("first")
+    resubmit_ticket.write("first")
     lives = sorted(resubmit_ticket.read(open_storage(job)), key=lambda each: each.id)
     assert [each.id for each in lives] == ["asha-first-1", "asha-first-1-life2"]
     assert lives[1].entrypoint == lives[0].entrypoint
     assert lives[1].runtime_env == lives[0].runtime_env
-    resubmit_ticket.take_away()
+    resubmit_ticket.remove()
     assert [each.id for each in resubmit_ticket.read(open_storage(job))] == ["asha-first-1"]
 
 
@@ -69,12 +69,12 @@ def test_a_process_knows_which_life_of_its_job_it_is(job: str, monkeypatch: pyte
 
 def test_without_a_keeper_or_outside_of_a_job_there_is_no_note(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR)
-    resubmit_ticket.leave("first")
-    resubmit_ticket.take_away()
+    resubmit_ticket.write("first")
+    resubmit_ticket.remove()
     monkeypatch.setenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR, json.dumps(TOLD))
     monkeypatch.delenv(env.RAYSWEEP_JOBS)
-    resubmit_ticket.leave("first")
-    resubmit_ticket.take_away()
+    resubmit_ticket.write("first")
+    resubmit_ticket.remove()
     assert not Path(job).exists()
 
 
@@ -85,8 +85,8 @@ def test_a_store_that_is_away_is_no_reason_not_to_begin(
         raise StorageError("the store is away")
 
     monkeypatch.setattr(FolderStorage, "put", away)
-    resubmit_ticket.leave("first")
-    assert "nobody will submit this job again, should its head be lost: the store is away" in capsys.readouterr().err
+    resubmit_ticket.write("first")
+    assert "this job will not be submitted again if its head node is lost: the store is away" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_lives_are_counted_in_the_id(job_: str, expected: str) -> None:
 def test_a_note_is_read_as_it_was_written(tmp_path: Path) -> None:
     place, left = (
         open_storage(str(tmp_path)),
-        Note("a", "python x", {"working_dir": "s3://x/y.zip"}, {"name": "n"}, 1.0),
+        Ticket("a", "python x", {"working_dir": "s3://x/y.zip"}, {"name": "n"}, 1.0),
     )
     place.put("a/note.json", json.dumps(left.__dict__).encode())
     place.put("code/x.zip", b"")

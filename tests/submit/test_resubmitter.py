@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from raysweep.history import resubmit_ticket
-from raysweep.history.resubmit_ticket import Note
+from raysweep.history.resubmit_ticket import Ticket
 from raysweep.storage import Storage, open_storage
 from raysweep.submit import resubmitter
 
@@ -52,8 +52,8 @@ def place(tmp_path: Path) -> Storage:
 
 def leave(place: Storage, *jobs: str, when: float = LONG_AGO) -> None:
     for job in jobs:
-        left = Note(job, "python jobs/asha.py --resume auto", {"working_dir": "s3://x/1.zip"}, {"name": "n"}, when)
-        place.put(f"{job}/{resubmit_ticket.NOTE}", json.dumps(asdict(left)).encode())
+        left = Ticket(job, "python jobs/asha.py --resume auto", {"working_dir": "s3://x/1.zip"}, {"name": "n"}, when)
+        place.put(f"{job}/{resubmit_ticket.FILE_NAME}", json.dumps(asdict(left)).encode())
 
 
 def look(place: Storage, cluster: Any) -> tuple[list[str], list[str]]:
