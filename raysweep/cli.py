@@ -15,7 +15,7 @@ import click
 
 from raysweep.clusters import lifecycle
 from raysweep.clusters.shared.s3_keys import environment
-from raysweep.clusters.targets import TARGETS, Cluster, Options, load, parts
+from raysweep.clusters.targets import TARGETS, Cluster, Options, load
 from raysweep.errors import BadInput, ClusterError, RaysweepError
 from raysweep.spec.flags import nearest
 from raysweep.submit import ray_jobs
@@ -116,12 +116,12 @@ def cluster_status() -> None:
     if found is None:
         click.echo("there is no cluster: start one with `make cluster-up`")
     elif not found[1]:
-        restarts = "brings it up again" if load(found[0].target).LASTING else "replaces it"
+        restarts = "brings it up again" if load(found[0].target).lasting else "replaces it"
         click.echo(f"the {found[0].target} cluster has died: `make cluster-up TARGET={found[0].target}` {restarts}")
     else:
         click.echo(f"the {found[0].target} cluster is up\n{_addresses(found[0])}")
     if found:
-        click.echo("".join(f"  {line}\n" for line in parts(found[0])), nl=False)
+        click.echo("".join(f"  {line}\n" for line in load(found[0].target).parts(found[0])), nl=False)
     sys.exit(0 if found and found[1] else 1)
 
 

@@ -19,68 +19,63 @@ from raysweep.clusters import vm_config
 from raysweep.clusters.shared import forward, ports, processes
 from raysweep.clusters.shared.ports import HOST
 from raysweep.clusters.shared.until import until
-from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, answers
+from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, Target, answers
 from raysweep.errors import BadInput, ClusterError
 
-OPTIONS = frozenset({"dashboard_port"})
-LASTING = True
-RESUBMITS = False
 DASHBOARD_SECONDS = 120
 
 
-def start(project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
-    """Checks cluster.yaml, shows what it starts, asks, and runs `ray up`. See `Target.start`."""
-    path, port = project / vm_config.FILE, options.dashboard_port or DASHBOARD_PORT
-    config = _checked(path, ports.problems({"--dashboard-port": port}))
-    cluster = Cluster(
-        target="aws",
-        id=f"raysweep-{config['cluster_name']}",
-        dashboard=f"http://{HOST}:{port}",
-        address="",
-        storage=os.environ.get(env.RAYSWEEP_STORAGE) or vm_config.storage(config),
-        token_path=str(token),
-        settings=str(path),
-    )
-    record(cluster)
-    _up(cluster)
-    return cluster
+class Aws(Target):
+    """Machines of AWS, by `ray up cluster.yaml`; disks go with them, and the bucket is the user's own."""
 
+    options = frozenset({"dashboard_port"})
 
-def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster:
-    """`ray up` again, which keeps the machines that there are; shown and asked as at first. See `Target.revive`."""
-    _checked(Path(cluster.settings))
-    _up(cluster)
-    return cluster
+    def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
+        """Checks cluster.yaml, shows what it starts, asks, and runs `ray up`."""
+        path, port = project / vm_config.FILE, options.dashboard_port or DASHBOARD_PORT
+        config = _checked(path, ports.problems({"--dashboard-port": port}))
+        cluster = Cluster(
+            target="aws",
+            id=f"raysweep-{config['cluster_name']}",
+            dashboard=f"http://{HOST}:{port}",
+            address="",
+            storage=os.environ.get(env.RAYSWEEP_STORAGE) or vm_config.storage(config),
+            token_path=str(token),
+            settings=str(path),
+        )
+        record(cluster)
+        _up(cluster)
+        return cluster
 
+    def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster:
+        """`ray up` again, which keeps the machines that there are; shown and asked as at first."""
+        _checked(Path(cluster.settings))
+        _up(cluster)
+        return cluster
 
-def stop(cluster: Cluster, volumes: bool = False) -> str:
-    """`ray down`; what is in S3 stays. See `Target.stop`."""
-    processes.end(cluster.id)
-    _ray("down", "--yes", cluster.settings)
-    return "all machines"
+    def stop(self, cluster: Cluster, volumes: bool = False) -> str:
+        """`ray down`; what is in S3 stays."""
+        processes.end(cluster.id)
+        _ray("down", "--yes", cluster.settings)
+        return "all machines"
 
+    def healthy(self, cluster: Cluster) -> bool:
+        """Whether the dashboard answers; a tunnel that ended is begun again."""
+        try:
+            _tunnel(cluster)
+        except ClusterError:
+            return False
+        return True
 
-def healthy(cluster: Cluster) -> bool:
-    """Whether the dashboard answers; a tunnel that ended is begun again. See `Target.healthy`."""
-    try:
-        _tunnel(cluster)
-    except ClusterError:
-        return False
-    return True
+    def scale(self, cluster: Cluster, workers: int) -> None:
+        """Not here."""
+        raise BadInput(
+            f"the target aws grows by itself, to the max_workers of {vm_config.FILE}: change them, and up again"
+        )
 
-
-def scale(cluster: Cluster, workers: int) -> None:
-    """Not here. See `Target.scale`."""
-    raise BadInput(f"the target aws grows by itself, to the max_workers of {vm_config.FILE}: change them, and up again")
-
-
-def logs(cluster: Cluster, follow: bool) -> int:
-    """`ray monitor`: what the autoscaler does. See `Target.logs`."""
-    return subprocess.call([*_command(), "monitor", cluster.settings])
-
-
-def remove_volumes(project: Path) -> None:
-    """There are none: disks go with their machines, and the bucket is the user's own. See `Target.remove_volumes`."""
+    def logs(self, cluster: Cluster, follow: bool) -> int:
+        """`ray monitor`: what the autoscaler does."""
+        return subprocess.call([*_command(), "monitor", cluster.settings])
 
 
 def _checked(path: Path, problems: Sequence[str] = ()) -> vm_config.Config:

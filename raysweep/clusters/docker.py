@@ -20,12 +20,9 @@ from pathlib import Path
 from raysweep import env
 from raysweep.clusters.shared import ports, s3_keys
 from raysweep.clusters.shared.ports import HOST
-from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, answers, too_few
+from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, Target, too_few
 from raysweep.errors import BadInput, ClusterError
 
-OPTIONS = frozenset({"dashboard_port", "num_cpus", "workers", "memory", "gpus", "s3_port"})
-LASTING = True
-RESUBMITS = True
 WORKERS = 2
 START_SECONDS = 300
 LOG_LINES = 30
@@ -42,92 +39,89 @@ ONE_WORKER = (
 Settings = dict[str, str]
 
 
-def start(project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
-    """`docker compose up`, until every container is healthy and the store keeps objects. See `Target.start`."""
-    cpus = _check(project, options)
-    folder = project / token.parent.name / "docker"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    settings = _settings(project, folder, options, cpus)
-    cluster = Cluster(
-        target="docker",
-        id=settings[env.COMPOSE_PROJECT_NAME],
-        dashboard=f"http://{HOST}:{settings[env.RAYSWEEP_DASHBOARD_PORT]}",
-        address="",
-        storage=s3_keys.STORAGE,
-        token_path=str(token),
-        endpoint=f"http://{HOST}:{settings[env.RAYSWEEP_S3_PORT]}",
-        credentials_path=str(folder / s3_keys.CREDENTIALS),
-        settings=str(folder / "compose.env"),
-    )
-    _write_secrets(folder, token.read_text())
-    _write(Path(cluster.settings), settings)
-    _write_nodes(folder, settings)
-    record(cluster)
-    _up(cluster)
-    _create_bucket(cluster)
-    return cluster
+class Docker(Target):
+    """Containers of this machine, by docker/compose.yaml."""
 
+    options = frozenset({"dashboard_port", "num_cpus", "workers", "memory", "gpus", "s3_port"})
+    resubmits = True
 
-def stop(cluster: Cluster, volumes: bool = False) -> str:
-    """`docker compose down`. See `Target.stop`."""
-    count = len(_compose(cluster, "ps", "--all", "--quiet").split())
-    _compose(cluster, "down", "--remove-orphans", *(["--volumes"] if volumes else []))
-    return f"{count} containers"
+    def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
+        """`docker compose up`, until every container is healthy and the store keeps objects."""
+        cpus = _check(project, options)
+        folder = project / token.parent.name / "docker"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        settings = _settings(project, folder, options, cpus)
+        cluster = Cluster(
+            target="docker",
+            id=settings[env.COMPOSE_PROJECT_NAME],
+            dashboard=f"http://{HOST}:{settings[env.RAYSWEEP_DASHBOARD_PORT]}",
+            address="",
+            storage=s3_keys.STORAGE,
+            token_path=str(token),
+            endpoint=f"http://{HOST}:{settings[env.RAYSWEEP_S3_PORT]}",
+            credentials_path=str(folder / s3_keys.CREDENTIALS),
+            settings=str(folder / "compose.env"),
+        )
+        _write_secrets(folder, token.read_text())
+        _write(Path(cluster.settings), settings)
+        _write_nodes(folder, settings)
+        record(cluster)
+        _up(cluster)
+        _create_bucket(cluster)
+        return cluster
 
+    def stop(self, cluster: Cluster, volumes: bool = False) -> str:
+        """`docker compose down`."""
+        count = len(_compose(cluster, "ps", "--all", "--quiet").split())
+        _compose(cluster, "down", "--remove-orphans", *(["--volumes"] if volumes else []))
+        return f"{count} containers"
 
-def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
-    """Starts what is missing of it, and leaves alone what runs: sweeps may. See `Target.revive`."""
-    if not Path(cluster.settings).exists():
-        return None
-    try:
-        _up(cluster, "--no-recreate")
-    except ClusterError as error:
-        fix = "sweeps may run on it: it stays; `make cluster-down` and `make cluster-up` replace it and keep its store"
-        raise ClusterError(f"{error}\n{fix}") from error
-    _create_bucket(cluster)
-    return cluster
+    def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
+        """Starts what is missing of it, and leaves alone what runs: sweeps may."""
+        if not Path(cluster.settings).exists():
+            return None
+        try:
+            _up(cluster, "--no-recreate")
+        except ClusterError as error:
+            raise ClusterError(
+                f"{error}\nsweeps may run on it: it stays; `make cluster-down` and `make cluster-up` replace it"
+                " and keep its store"
+            ) from error
+        _create_bucket(cluster)
+        return cluster
 
+    def scale(self, cluster: Cluster, workers: int) -> None:
+        """More or fewer worker containers; the others go on undisturbed."""
+        if wrong := too_few({"--workers": workers}):
+            raise BadInput(*wrong)
+        path = Path(cluster.settings)
+        settings = _read(path) | {env.RAYSWEEP_WORKERS: str(workers)}
+        if workers > 1 and GPU_FILE in settings[env.COMPOSE_FILE]:
+            raise BadInput(f"`--workers {workers}` with `--gpus`: {ONE_WORKER}")
+        _write(path, settings)
+        _write_nodes(path.parent, settings)
+        _up(cluster, "--no-recreate", "--no-deps", "worker")
 
-def healthy(cluster: Cluster) -> bool:
-    """Whether the dashboard takes the token. See `Target.healthy`."""
-    return answers(cluster)
+    def parts(self, cluster: Cluster) -> list[str]:
+        """One line for each service: how many of its containers are healthy."""
+        rows = [json.loads(row) for row in _compose(cluster, "ps", "--all", "--format=json").splitlines()]
+        well = collections.Counter(row["Service"] for row in rows if row["Health"] == "healthy")
+        workers = int(_read(Path(cluster.settings))[env.RAYSWEEP_WORKERS])
+        asked = {"head": 1, "worker": workers, "store": 1, "resubmitter": 1}
+        return [f"{service:11} {well[service]} of {count} healthy" for service, count in asked.items()]
 
+    def logs(self, cluster: Cluster, follow: bool) -> int:
+        """`docker compose logs`."""
+        flags = [f"--tail={LOG_LINES}", *(["--follow"] if follow else [])]
+        return subprocess.call([*_command(cluster), "logs", *flags], env=_environment())
 
-def scale(cluster: Cluster, workers: int) -> None:
-    """More or fewer worker containers; the others go on undisturbed. See `Target.scale`."""
-    if wrong := too_few({"--workers": workers}):
-        raise BadInput(*wrong)
-    path = Path(cluster.settings)
-    settings = _read(path) | {env.RAYSWEEP_WORKERS: str(workers)}
-    if workers > 1 and GPU_FILE in settings[env.COMPOSE_FILE]:
-        raise BadInput(f"`--workers {workers}` with `--gpus`: {ONE_WORKER}")
-    _write(path, settings)
-    _write_nodes(path.parent, settings)
-    _up(cluster, "--no-recreate", "--no-deps", "worker")
+    def remove_volumes(self, project: Path) -> None:
+        """The store's volume, of a cluster that is down."""
+        from raysweep.clusters.lifecycle import FOLDER
 
-
-def parts(cluster: Cluster) -> list[str]:
-    """One line for each service: how many of its containers are healthy. See `raysweep.clusters.targets.parts`."""
-    rows = [json.loads(row) for row in _compose(cluster, "ps", "--all", "--format=json").splitlines()]
-    well = collections.Counter(row["Service"] for row in rows if row["Health"] == "healthy")
-    workers = int(_read(Path(cluster.settings))[env.RAYSWEEP_WORKERS])
-    asked = {"head": 1, "worker": workers, "store": 1, "resubmitter": 1}
-    return [f"{service:11} {well[service]} of {count} healthy" for service, count in asked.items()]
-
-
-def logs(cluster: Cluster, follow: bool) -> int:
-    """`docker compose logs`. See `Target.logs`."""
-    flags = [f"--tail={LOG_LINES}", *(["--follow"] if follow else [])]
-    return subprocess.call([*_command(cluster), "logs", *flags], env=_environment())
-
-
-def remove_volumes(project: Path) -> None:
-    """The store's volume, of a cluster that is down. See `Target.remove_volumes`."""
-    from raysweep.clusters.lifecycle import FOLDER
-
-    settings = project / FOLDER / "docker" / "compose.env"
-    if settings.exists():
-        stop(Cluster("docker", "", "", "", "", "", settings=str(settings)), volumes=True)
+        settings = project / FOLDER / "docker" / "compose.env"
+        if settings.exists():
+            self.stop(Cluster("docker", "", "", "", "", "", settings=str(settings)), volumes=True)
 
 
 def _check(project: Path, options: Options) -> int:

@@ -69,7 +69,7 @@ def _answers(cluster: Cluster) -> bool:
 
 def _revive(old: Cluster, target: str, record: Callable[[Cluster], None]) -> Cluster | None:
     """None if nothing of it is worth keeping. An error removes nothing: that is for `down`."""
-    if old.target != target and targets.load(old.target).LASTING:
+    if old.target != target and targets.load(old.target).lasting:
         _refuse_another(old, target, "does not answer, and may hold sweeps")
     return targets.load(old.target).revive(old, record) if old.target == target else None
 

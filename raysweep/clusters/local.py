@@ -17,12 +17,9 @@ from raysweep import env
 from raysweep.clusters.shared import ports, processes
 from raysweep.clusters.shared.ports import HOST
 from raysweep.clusters.shared.until import until
-from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, answers
+from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, Target, answers
 from raysweep.errors import BadInput, ClusterError
 
-OPTIONS = frozenset({"port", "dashboard_port", "num_cpus"})
-LASTING = False
-RESUBMITS = False
 PORT = 6379
 START_SECONDS = 120.0
 LOG_LINES = 20
@@ -30,50 +27,44 @@ LOG_LINES = 20
 FOREIGN = (env.RAY_ADDRESS, env.RAY_API_SERVER_ADDRESS, env.RAY_AUTH_TOKEN)
 
 
-def start(project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
-    """Starts `ray start --head` in the background and waits for its dashboard. See `Target.start`."""
-    _check_ports(options)
-    cluster = _plan(project, token, options)
-    record(cluster)
-    _ray_start(cluster, options, project)
-    _wait_for_dashboard(cluster)
-    cluster = replace(cluster, pids=tuple(processes.daemons(cluster.id)))
-    record(cluster)
-    return cluster
+class Local(Target):
+    """A Ray head on this machine; it holds nothing that is to outlive it."""
 
+    options = frozenset({"port", "dashboard_port", "num_cpus"})
+    lasting = False
 
-def stop(cluster: Cluster, volumes: bool = False) -> str:
-    """Ends the head and everything that descends from it. See `Target.stop`."""
-    count, left = processes.end(cluster.id)
-    if left:
-        raise ClusterError(f"processes {left} of the local cluster did not end: look at them with `ps`")
-    shutil.rmtree(cluster.temp_dir, ignore_errors=True)
-    return f"{count} processes"
+    def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
+        """Starts `ray start --head` in the background and waits for its dashboard."""
+        _check_ports(options)
+        cluster = _plan(project, token, options)
+        record(cluster)
+        _ray_start(cluster, options, project)
+        _wait_for_dashboard(cluster)
+        cluster = replace(cluster, pids=tuple(processes.daemons(cluster.id)))
+        record(cluster)
+        return cluster
 
+    def stop(self, cluster: Cluster, volumes: bool = False) -> str:
+        """Ends the head and everything that descends from it."""
+        count, left = processes.end(cluster.id)
+        if left:
+            raise ClusterError(f"processes {left} of the local cluster did not end: look at them with `ps`")
+        shutil.rmtree(cluster.temp_dir, ignore_errors=True)
+        return f"{count} processes"
 
-def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> None:
-    """It holds nothing: it is started anew. See `Target.revive`."""
+    def healthy(self, cluster: Cluster) -> bool:
+        """Whether the head's own processes live and its dashboard takes the token."""
+        alive = bool(cluster.pids) and all(processes.is_marked(pid, cluster.id) for pid in cluster.pids)
+        return alive and answers(cluster)
 
+    def scale(self, cluster: Cluster, workers: int) -> None:
+        """Not here."""
+        raise BadInput("the target local has no workers, it is one node: `make cluster-up TARGET=docker` has some")
 
-def healthy(cluster: Cluster) -> bool:
-    """Whether the head's own processes live and its dashboard takes the token. See `Target.healthy`."""
-    alive = bool(cluster.pids) and all(processes.is_marked(pid, cluster.id) for pid in cluster.pids)
-    return alive and answers(cluster)
-
-
-def scale(cluster: Cluster, workers: int) -> None:
-    """Not here. See `Target.scale`."""
-    raise BadInput("the target local has no workers, it is one node: `make cluster-up TARGET=docker` has some")
-
-
-def logs(cluster: Cluster, follow: bool) -> int:
-    """Prints the end of what Ray's own processes wrote. See `Target.logs`."""
-    found = sorted((_ray_folder(cluster) / "session_latest" / "logs").glob("*.*"))
-    return subprocess.call(["tail", "-n", str(LOG_LINES), *(["-f"] if follow else []), *map(str, found)])
-
-
-def remove_volumes(project: Path) -> None:
-    """There are none: `runs/` is the user's own. See `Target.remove_volumes`."""
+    def logs(self, cluster: Cluster, follow: bool) -> int:
+        """Prints the end of what Ray's own processes wrote."""
+        found = sorted((_ray_folder(cluster) / "session_latest" / "logs").glob("*.*"))
+        return subprocess.call(["tail", "-n", str(LOG_LINES), *(["-f"] if follow else []), *map(str, found)])
 
 
 def environment(cluster: Cluster) -> dict[str, str]:

@@ -1,26 +1,27 @@
-"""Where a cluster runs: one module per target, each with the same verbs. See `Target`."""
+"""Where a cluster runs: a class per target, each with the same verbs. See `Target`."""
 
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol, cast
+from typing import ClassVar, cast
 
 from raysweep.clusters.ping import Answer, ask
 from raysweep.errors import BadInput
 from raysweep.spec.flags import flag_name
 
-MODULES = {
-    "local": "raysweep.clusters.local",
-    "docker": "raysweep.clusters.docker",
-    "kind": "raysweep.clusters.kubernetes.kind",
-    "minikube": "raysweep.clusters.kubernetes.minikube",
-    "k8s": "raysweep.clusters.kubernetes.existing",
-    "aws": "raysweep.clusters.aws",
+CLASSES = {
+    "local": "raysweep.clusters.local:Local",
+    "docker": "raysweep.clusters.docker:Docker",
+    "kind": "raysweep.clusters.kubernetes.kind:Kind",
+    "minikube": "raysweep.clusters.kubernetes.minikube:Minikube",
+    "k8s": "raysweep.clusters.kubernetes.existing:Existing",
+    "aws": "raysweep.clusters.aws:Aws",
 }
-TARGETS = tuple(MODULES)
+TARGETS = tuple(CLASSES)
 DASHBOARD_PORT = 8265
 
 
@@ -82,19 +83,20 @@ class Cluster:
     settings: str = ""
 
 
-class Target(Protocol):
-    """What a module of this package offers.
+class Target(ABC):
+    """What a target offers; what it does not say is as most have it.
 
     Attributes:
-        OPTIONS: the fields of Options that it takes.
-        RESUBMITS: whether a job that is lost with its head is submitted again by the cluster, see `submit.resubmitter`.
-        LASTING: whether a cluster that does not answer may hold what is to be kept: only `down` removes it.
+        options: the fields of Options that it takes.
+        lasting: whether a cluster that does not answer may hold what is to be kept: only `down` removes it.
+        resubmits: whether a job that is lost with its head is submitted again by the cluster, see `submit.resubmitter`.
     """
 
-    OPTIONS: frozenset[str]
-    LASTING: bool
-    RESUBMITS: bool
+    options: ClassVar[frozenset[str]]
+    lasting: ClassVar[bool] = True
+    resubmits: ClassVar[bool] = False
 
+    @abstractmethod
     def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
         """Starts a cluster and waits until it answers.
 
@@ -105,11 +107,24 @@ class Target(Protocol):
             ClusterError: it did not start, with the end of the log that says why.
         """
 
+    @abstractmethod
     def stop(self, cluster: Cluster, volumes: bool = False) -> str:
         """Ends everything that belongs to the cluster, dead or alive, with `volumes` what it stored, too.
 
         Returns:
             What was ended, such as `18 processes`.
+        """
+
+    @abstractmethod
+    def logs(self, cluster: Cluster, follow: bool) -> int:
+        """Prints what the cluster's own processes wrote; returns an exit code."""
+
+    @abstractmethod
+    def scale(self, cluster: Cluster, workers: int) -> None:
+        """Changes the number of nodes that run trials, and waits until it is so.
+
+        Raises:
+            BadInput: the target cannot do it.
         """
 
     def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
@@ -121,6 +136,7 @@ class Target(Protocol):
         Raises:
             ClusterError: it did not come up; nothing of it was removed.
         """
+        return None
 
     def healthy(self, cluster: Cluster) -> bool:
         """Whether the cluster runs and answers.
@@ -128,24 +144,20 @@ class Target(Protocol):
         Raises:
             Unreachable: what it runs on does not answer, so that nobody knows.
         """
+        return answers(cluster)
 
-    def scale(self, cluster: Cluster, workers: int) -> None:
-        """Changes the number of nodes that run trials, and waits until it is so.
+    def parts(self, cluster: Cluster) -> list[str]:
+        """What a cluster consists of and how that does, a line each, as far as the target knows."""
+        return []
 
-        Raises:
-            BadInput: the target cannot do it.
-        """
-
-    def logs(self, cluster: Cluster, follow: bool) -> int:
-        """Prints what the cluster's own processes wrote; returns an exit code."""
-
-    def remove_volumes(self, project: Path) -> None:
+    def remove_volumes(self, project: Path) -> None:  # noqa: B027 (most have none)
         """Removes what a cluster stored that is down already."""
 
 
 def load(name: str) -> Target:
-    """The module of a target, imported on first use: no target pays for another one's imports."""
-    return cast(Target, importlib.import_module(MODULES[name]))
+    """A target; its module is imported on first use: no target pays for another one's imports."""
+    module, _, kind = CLASSES[name].partition(":")
+    return cast(Target, getattr(importlib.import_module(module), kind)())
 
 
 def refuse(name: str, target: Target, options: Options) -> None:
@@ -156,9 +168,9 @@ def refuse(name: str, target: Target, options: Options) -> None:
     """
     flags = {field.name: flag_name(field) for field in fields(options)}
     given = [field for field in flags if getattr(options, field) is not None]
-    takes = ", ".join(flags[field] for field in flags if field in target.OPTIONS)
+    takes = ", ".join(flags[field] for field in flags if field in target.options)
     if wrong := [
-        f"`{flags[field]}`: the target {name} takes {takes}" for field in given if field not in target.OPTIONS
+        f"`{flags[field]}`: the target {name} takes {takes}" for field in given if field not in target.options
     ]:
         raise BadInput(*wrong)
 
@@ -168,12 +180,6 @@ def too_few(wanted: dict[str, int | None]) -> list[str]:
     return [
         f"`{flag} {count}`: at least 1 is wanted" for flag, count in wanted.items() if count is not None and count < 1
     ]
-
-
-def parts(cluster: Cluster) -> list[str]:
-    """What a cluster consists of and how that does, a line each, as far as its target tells."""
-    tell = getattr(load(cluster.target), "parts", None)
-    return tell(cluster) if tell else []
 
 
 def answers(cluster: Cluster) -> bool:

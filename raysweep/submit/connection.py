@@ -121,7 +121,7 @@ def _may_pass(answer: Answer, project: Path) -> bool:
     if answer is not Answer.SILENT:
         return answer is Answer.BUSY
     own = lifecycle.read(project)
-    return own is not None and targets.load(own.target).LASTING
+    return own is not None and targets.load(own.target).lasting
 
 
 def storage(project: Path, asked: str | None = None) -> str:

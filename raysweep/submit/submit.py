@@ -133,7 +133,7 @@ def follow_job(project: Path, client: JobSubmissionClient, job: str) -> int:
 def _next_life(project: Path, job: str, lost: JobLost) -> tuple[str, JobSubmissionClient]:
     """The id under which the cluster has submitted a lost job again, and a client of that cluster."""
     own, following = lifecycle.read(project), next_id(job)
-    if own is None or not targets.load(own.target).RESUBMITS:
+    if own is None or not targets.load(own.target).resubmits:
         raise JobLost(f"{lost}: to go on with its sweep, submit it again with --resume auto") from None
     print(f"{lost}: waiting until the cluster submits it again, as {following}", file=sys.stderr, flush=True)
 

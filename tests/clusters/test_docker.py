@@ -143,7 +143,7 @@ def test_drivers_are_told_what_workers_there_should_be(project, engine, monkeypa
     docker._write_nodes(folder, settings)
     path = folder / "nodes" / capacity.FILE.name
     assert json.loads(path.read_text()) == [{"count": 2, "CPU": 2}]
-    docker.scale(cluster_of(folder), 5)
+    docker.Docker().scale(cluster_of(folder), 5)
     assert json.loads(path.read_text()) == [{"count": 5, "CPU": 2}]
     assert up == [("--no-recreate", "--no-deps", "worker")]
     mounted = composed("compose.yaml")["services"]["head"]["volumes"][0]
@@ -165,7 +165,7 @@ def test_gpus_are_for_one_worker_and_counted(project, engine, monkeypatch):
     docker._write_nodes(folder, settings)
     assert json.loads((folder / "nodes" / env.RAYSWEEP_NODES).read_text()) == [{"count": 1, "CPU": 8, "GPU": 4}]
     with pytest.raises(BadInput, match="`--workers 2` with `--gpus`"):
-        docker.scale(cluster_of(folder), 2)
+        docker.Docker().scale(cluster_of(folder), 2)
 
 
 def test_a_cluster_that_does_not_answer_is_revived_and_nothing_of_it_removed(project, monkeypatch):
@@ -175,7 +175,7 @@ def test_a_cluster_that_does_not_answer_is_revived_and_nothing_of_it_removed(pro
     monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: asked.append(arguments) or "")
     monkeypatch.setattr(docker, "_create_bucket", lambda cluster: None)
     lifecycle._write(folder / "cluster.json", cluster_of(folder))
-    monkeypatch.setattr(docker, "answers", lambda cluster: False)
+    monkeypatch.setattr(targets, "answers", lambda cluster: False)
     found, was_up = lifecycle.up(project, "docker")
     assert (found, was_up) == (cluster_of(folder), False)
     assert [arguments[0] for arguments in asked] == ["up"]
@@ -186,12 +186,12 @@ def test_one_that_cannot_be_revived_stays_and_the_fix_is_named(project, monkeypa
     folder = project / ".raysweep"
     docker._write(folder / "compose.env", docker._settings(project, folder, Options(), cpus=2))
 
-    def ill(cluster, *arguments):
+    def fails(cluster, *arguments):
         raise ClusterError("`docker compose up` failed: container head is unhealthy")
 
-    monkeypatch.setattr(docker, "_up", ill)
-    monkeypatch.setattr(docker, "answers", lambda cluster: False)
-    monkeypatch.setattr(docker, "stop", lambda *_: pytest.fail("it was removed"))
+    monkeypatch.setattr(docker, "_up", fails)
+    monkeypatch.setattr(targets, "answers", lambda cluster: False)
+    monkeypatch.setattr(docker.Docker, "stop", lambda *_: pytest.fail("it was removed"))
     lifecycle._write(folder / "cluster.json", cluster_of(folder))
     with pytest.raises(ClusterError, match=r"head is unhealthy\nsweeps may run on it: it stays; `make cluster-down`"):
         lifecycle.up(project, "docker")
@@ -205,7 +205,7 @@ def test_the_parts_of_a_cluster_are_counted(project, monkeypatch):
     containers.append(("resubmitter", "healthy"))
     rows = "".join(json.dumps({"Service": name, "Health": health}) + "\n" for name, health in containers)
     monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: rows)
-    parts = targets.parts(cluster_of(folder))
+    parts = docker.Docker().parts(cluster_of(folder))
     assert [part.split() for part in parts] == [
         ["head", "1", "of", "1", "healthy"],
         ["worker", "1", "of", "3", "healthy"],

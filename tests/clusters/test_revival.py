@@ -10,19 +10,18 @@ from pathlib import Path
 import pytest
 
 from raysweep.clusters import lifecycle, targets
-from raysweep.clusters.targets import Cluster, Options
+from raysweep.clusters.targets import Cluster, Options, Target
 from raysweep.errors import BadInput, ClusterError, Unreachable
 
 OLD = Cluster("kind", "old", "http://127.0.0.1:1", "", "s3://raysweep", "")
 
 
-class Fake:
+class Fake(Target):
     """A target that writes down what it is asked to do."""
 
-    OPTIONS: frozenset[str] = frozenset()
+    options = frozenset()
 
     def __init__(self, health: bool | ClusterError, revived: Cluster | ClusterError | None = None) -> None:
-        self.LASTING = True
         self.health, self.revived, self.calls = health, revived, []
 
     def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
@@ -38,6 +37,12 @@ class Fake:
     def healthy(self, cluster: Cluster) -> bool:
         self.calls.append("healthy")
         return _give(self.health)
+
+    def logs(self, cluster: Cluster, follow: bool) -> int:
+        raise AssertionError("nobody asks for them")
+
+    def scale(self, cluster: Cluster, workers: int) -> None:
+        raise AssertionError("nobody asks for it")
 
     def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
         self.calls.append("revive")

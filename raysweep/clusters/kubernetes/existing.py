@@ -9,57 +9,54 @@ from pathlib import Path
 from raysweep.clusters.kubernetes import manifests, raycluster
 from raysweep.clusters.kubernetes.api import Kube, open_cluster, write_settings
 from raysweep.clusters.kubernetes.manifests import NAMESPACE
-from raysweep.clusters.kubernetes.plan import OPTIONS as BASIC
-from raysweep.clusters.kubernetes.plan import Plan, check
-from raysweep.clusters.kubernetes.raycluster import healthy, logs, revive, scale
+from raysweep.clusters.kubernetes.plan import OPTIONS, Plan, check
+from raysweep.clusters.kubernetes.target import OnKubernetes
 from raysweep.clusters.targets import Cluster, Options
 from raysweep.errors import BadInput, ClusterError
 
-__all__ = ["OPTIONS", "healthy", "logs", "remove_volumes", "revive", "scale", "start", "stop"]
-
-OPTIONS = BASIC | {"context", "overlay"}
 OVERLAY = "gpu"
-LASTING = True
-RESUBMITS = True
 
 
-def start(project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
-    """Applies the overlay to the context, which is shown first. See `Target.start`."""
-    overlays = project / "k8s" / "overlays"
-    named = options.overlay or OVERLAY
-    overlay = Path(named).absolute() if "/" in named else overlays / named
-    plan = Plan(project, token.parent / "kubernetes", overlay, options, raycluster.GROWING_PATIENCE)
-    manifests.kubectl()
-    if problems := check(project, overlay, options):
-        raise BadInput(*problems)
-    kube = Kube(None, options.context)
-    if not kube.answers():
-        raise BadInput(f"the Kubernetes cluster of context {kube.context} does not answer at {kube.server}")
-    cluster = raycluster.record_of("k8s", uuid.uuid4().hex, token, plan)
-    raycluster.refuse_foreign(kube, raycluster.project_id(plan.folder))
-    write_settings(Path(cluster.settings), kubeconfig=None, context=kube.context)
-    record(cluster)
-    cluster = raycluster.install(plan, cluster, kube)
-    record(cluster)
-    return cluster
+class Existing(OnKubernetes):
+    """On a Kubernetes cluster of somebody's: of that, the kit makes and removes its own objects only."""
 
+    options = OPTIONS | {"context", "overlay"}
 
-def stop(cluster: Cluster, volumes: bool = False) -> str:
-    """Deletes what was applied; neither the Kubernetes cluster nor its operator. See `Target.stop`."""
-    return raycluster.remove(cluster, volumes)
+    def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
+        """Applies the overlay to the context, which is shown first."""
+        overlays = project / "k8s" / "overlays"
+        named = options.overlay or OVERLAY
+        overlay = Path(named).absolute() if "/" in named else overlays / named
+        plan = Plan(project, token.parent / "kubernetes", overlay, options, raycluster.GROWING_PATIENCE)
+        manifests.kubectl()
+        if problems := check(project, overlay, options):
+            raise BadInput(*problems)
+        kube = Kube(None, options.context)
+        if not kube.answers():
+            raise BadInput(f"the Kubernetes cluster of context {kube.context} does not answer at {kube.server}")
+        cluster = raycluster.record_of("k8s", uuid.uuid4().hex, token, plan)
+        raycluster.refuse_foreign(kube, raycluster.project_id(plan.folder))
+        write_settings(Path(cluster.settings), kubeconfig=None, context=kube.context)
+        record(cluster)
+        cluster = raycluster.install(plan, cluster, kube)
+        record(cluster)
+        return cluster
 
+    def stop(self, cluster: Cluster, volumes: bool = False) -> str:
+        """Deletes what was applied; neither the Kubernetes cluster nor its operator."""
+        return raycluster.remove(cluster, volumes)
 
-def remove_volumes(project: Path) -> None:
-    """Deletes the namespace that a cluster left behind. See `Target.remove_volumes`."""
-    from raysweep.clusters.lifecycle import FOLDER
+    def remove_volumes(self, project: Path) -> None:
+        """Deletes the namespace that a cluster left behind."""
+        from raysweep.clusters.lifecycle import FOLDER
 
-    settings = project / FOLDER / "kubernetes" / "settings.json"
-    if settings.exists():
-        try:
-            kube = open_cluster(str(settings))
-            kube.echo()
-            raycluster.refuse_foreign(kube, raycluster.project_id(settings.parent))
-            kube.delete("Namespace", NAMESPACE, "v1")
-        except BadInput as error:
-            raise ClusterError(f"what the store holds cannot be removed: {error}") from error
-        settings.unlink()
+        settings = project / FOLDER / "kubernetes" / "settings.json"
+        if settings.exists():
+            try:
+                kube = open_cluster(str(settings))
+                kube.echo()
+                raycluster.refuse_foreign(kube, raycluster.project_id(settings.parent))
+                kube.delete("Namespace", NAMESPACE, "v1")
+            except BadInput as error:
+                raise ClusterError(f"what the store holds cannot be removed: {error}") from error
+            settings.unlink()

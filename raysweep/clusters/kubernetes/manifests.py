@@ -133,6 +133,11 @@ def find(objects: list[Object], kind: str, name: str | None = None) -> Object | 
     return next(named, None)
 
 
+def own_images() -> list[str]:
+    """The kit's own, as this environment or `make image` names them."""
+    return [os.environ.get(variable) or f"{name}:local" for name, variable in IMAGES.items()]
+
+
 def images(objects: list[Object]) -> set[str]:
     """Every image that the pods of these objects run."""
     text = yaml.safe_dump_all(objects)

@@ -120,10 +120,7 @@ def own_role(objects: list[Object]) -> bool:
 
 
 def healthy(cluster: Cluster) -> bool:
-    """Whether it answers; a forward that ended is begun again, and a head that is being replaced waited for.
-
-    See `Target.healthy`.
-    """
+    """Whether it answers; a forward that ended is begun again, and a head that is being replaced waited for."""
     try:
         kube = open_cluster(cluster.settings)
         if kube.get("RayCluster", NAME) is None:

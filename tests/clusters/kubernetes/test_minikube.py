@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from raysweep.clusters.kubernetes import minikube, raycluster
+from raysweep.clusters.kubernetes import minikube, raycluster, target
 from raysweep.clusters.targets import Cluster, Options
 from raysweep.errors import BadInput, ClusterError
 from tests.s3 import free_ports
@@ -35,7 +35,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(FAKE)
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(minikube, "Kube", lambda *_: None)
+    monkeypatch.setattr(target, "Kube", lambda *_: None)
     monkeypatch.setattr(raycluster, "install", lambda plan, cluster, kube: replace(cluster, endpoint="http://there"))
     return program.parent / "calls"
 
@@ -44,12 +44,12 @@ def start(folder: Path, options: Options | None = None) -> tuple[Cluster, list[C
     records: list[Cluster] = []
     dashboard, s3 = free_ports(2)
     asked = replace(options or Options(), dashboard_port=dashboard, s3_port=s3)
-    return minikube.start(ROOT, folder / ".raysweep" / "token", asked, records.append), records
+    return minikube.Minikube().start(ROOT, folder / ".raysweep" / "token", asked, records.append), records
 
 
 def test_it_starts_loads_and_deletes_a_profile_of_its_own(tmp_path: Path, calls: Path) -> None:
     cluster, records = start(tmp_path)
-    minikube.stop(cluster)
+    minikube.Minikube().stop(cluster)
     said = [json.loads(line) for line in calls.read_text().splitlines()]
     profile = f"--profile={cluster.id}"
     assert [words[:3] for words, _ in said] == [
@@ -73,9 +73,9 @@ def test_a_machine_that_stopped_is_started_again_and_never_deleted(
     cluster, _ = start(tmp_path)
     monkeypatch.setattr(minikube, "open_cluster", lambda _: SimpleNamespace(answers=lambda: False))
     monkeypatch.setattr(raycluster, "revive", lambda cluster, record: cluster)
-    assert minikube.revive(cluster, lambda _: None) is None  # there is no such profile
+    assert minikube.Minikube().revive(cluster, lambda _: None) is None  # there is no such profile
     monkeypatch.setenv("profiles", cluster.id)
-    assert minikube.revive(cluster, lambda _: None) == cluster
+    assert minikube.Minikube().revive(cluster, lambda _: None) == cluster
     said = [json.loads(line)[0] for line in calls.read_text().splitlines()]
     assert said[-1] == [f"--profile={cluster.id}", "start", "--wait=all"]
     assert not [words for words in said if "delete" in words]
