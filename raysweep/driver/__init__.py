@@ -1,7 +1,8 @@
-"""A job's life, from its command line to its exit code: `main` for strategy files, `run` for notebooks.
+"""Runs a job from its command line to its exit code: `main` for strategy files, `run` for notebooks.
 
-preflight       everything that can be wrong, before anything starts
-runner          one sweep: the loop, put together and run
-supervisor      starts a driver that died again
-local_ray, capacity     the Ray that it runs on, and what that can ever give
+preflight       all checks before anything starts
+runner          assembles and runs the loop of one sweep
+supervisor      restarts a driver that died
+local_ray       connects to a cluster, or starts a private Ray on this machine
+capacity        the largest size that a cluster can grow to
 """

@@ -1,6 +1,6 @@
 """Ray for a job: the cluster that it runs in, or a private one on this machine.
 
-The private one is as closed as the clusters that the kit starts: token auth, ports on loopback only.
+The private one is protected like the clusters that this kit starts: token authentication, ports on loopback only.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def running() -> bool:
 
 
 def connect() -> list[str]:
-    """Joins the cluster of RAY_ADDRESS, unless this process has joined one; what is wrong if it cannot.
+    """Joins the cluster of RAY_ADDRESS, unless this process has joined one; returns the problems if it cannot.
 
-    Ray itself tries twenty times to get in with a wrong token, and waits without end where nothing listens.
+    Checks the address first, since Ray itself tries a wrong token twenty times, and waits forever if nothing listens.
     """
     if ray.is_initialized():
         return []
@@ -49,11 +49,11 @@ def connect() -> list[str]:
 
 
 def _refusal(address: str) -> list[str]:
-    """Why a cluster at host:port does not let this process in; other kinds of addresses are left to Ray."""
-    if not (place := re.fullmatch(r"([^:/]+):(\d+)", address)):
+    """Why a cluster at host:port does not accept this process; Ray checks other kinds of addresses itself."""
+    if not (endpoint := re.fullmatch(r"([^:/]+):(\d+)", address)):
         return []
     try:
-        socket.create_connection((place[1], int(place[2])), timeout=ANSWER_SECONDS).close()
+        socket.create_connection((endpoint[1], int(endpoint[2])), timeout=ANSWER_SECONDS).close()
     except OSError as error:
         return [f"`RAY_ADDRESS={address}`: no Ray cluster answers there ({error}): correct it, or unset it"]
     if ray_private.is_refused(address):
@@ -65,18 +65,18 @@ def _token_fix() -> str:
     if os.environ.get(env.RAY_AUTH_MODE) != "token":
         return "set RAY_AUTH_MODE to token, and RAY_AUTH_TOKEN_PATH to the cluster's token file"
     if os.environ.get(env.RAY_AUTH_TOKEN):
-        return "RAY_AUTH_TOKEN is another one; correct it, or unset it and set RAY_AUTH_TOKEN_PATH"
+        return "RAY_AUTH_TOKEN is a different token; correct it, or unset it and set RAY_AUTH_TOKEN_PATH"
     path = os.environ.get(env.RAY_AUTH_TOKEN_PATH) or "unset"
     return f"set RAY_AUTH_TOKEN_PATH, now {path}, to the cluster's token file"
 
 
 def start() -> None:
-    """Starts a private Ray on this machine for the time of this process."""
-    # A file, not RAY_AUTH_TOKEN: the environment of a trial must not hold the token.
-    # Ray opens its own folder, with logs and sockets, to everyone: it lies in one that is closed.
-    # Not in TMPDIR: the path of a socket in it may have 107 bytes at most.
+    """Starts a private Ray on this machine, which lasts as long as this process."""
+    # The token is in a file, not in RAY_AUTH_TOKEN: the environment of a trial must not contain it.
+    # Everyone may read Ray's own folder, with logs and sockets, so it is inside of a private one.
+    # That is not in TMPDIR: the path of a socket may have at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="raysweep-", dir="/tmp"))
-    atexit.register(_end, folder)
+    atexit.register(_stop, folder)
     (folder / "token").touch(mode=0o600)
     (folder / "token").write_text(secrets.token_hex(32))
     auth = {env.RAY_AUTH_MODE: "token", env.RAY_AUTH_TOKEN_PATH: str(folder / "token")}
@@ -91,36 +91,36 @@ def start() -> None:
         )
 
 
-def _end(folder: Path) -> None:
-    ray.shutdown()  # its own, at the end of the process, comes after this
+def _stop(folder: Path) -> None:
+    ray.shutdown()  # Ray's own exit handler would run only after this one
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def environment(settings: dict[str, str]) -> Iterator[None]:
-    """Variables that Ray reads when it starts, and that are not there afterwards: a notebook may have its own."""
-    before = {name: os.environ.get(name) for name in settings}
+    """Sets variables that Ray reads when it starts, and restores them: a notebook may have its own values."""
+    old_values = {name: os.environ.get(name) for name in settings}
     os.environ |= settings
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in old_values.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
 
 
 def cpus() -> int:
-    """The CPUs that a private Ray has: those that this process may use, by its affinity and its cgroup."""
+    """The CPUs of a private Ray: those that this process may use, by its affinity and its cgroup."""
     return int(joblib.cpu_count())
 
 
 def check_machine(flags: Flags) -> list[str]:
-    """What a private Ray on this machine can never give."""
-    have = {"CPU": cpus(), "GPU": ray_private.gpus_of_this_machine()}
-    wanted = {"CPU": flags.cpus_per_trial, "GPU": flags.gpus_per_trial}
+    """Problems with flags that ask for more than this machine has."""
+    available = {"CPU": cpus(), "GPU": ray_private.gpus_of_this_machine()}
+    share = {"CPU": flags.cpus_per_trial, "GPU": flags.gpus_per_trial}
     return [
-        f"`--{kind.lower()}s-per-trial {wanted[kind]:g}`: this machine has {have[kind]:g} {kind}: ask for at most that"
-        for kind in have
-        if wanted[kind] > have[kind]
+        f"`--{kind.lower()}s-per-trial {share[kind]:g}`: this machine has {amount:g} {kind}: ask for at most that"
+        for kind, amount in available.items()
+        if share[kind] > amount
     ]

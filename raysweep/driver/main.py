@@ -1,4 +1,4 @@
-"""A job's command line, and what it shares with `raysweep.run`: everything is checked, then the sweep runs."""
+"""A job's command line, and the code it shares with `raysweep.run`: checks everything, then runs the sweep."""
 
 from __future__ import annotations
 
@@ -39,49 +39,49 @@ from raysweep.storage import Storage, dataset, open_storage
 def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoKnobs) -> None:
     """The command line of a job: `raysweep.main(tune_config, Knobs)` is a strategy file's last line.
 
-    The sweep runs under a supervisor, which starts a driver that dies again. Exits with 0 when every trial is accounted
-    for, 1 when trials failed beyond what was allowed, 2 on bad input.
+    The sweep runs under a supervisor, which restarts a driver that died. Exits with 0 if every trial is accounted for,
+    1 if more trials failed than allowed, 2 on bad input.
     """
     module = sys.modules[tune_config.__module__]
     name = Path(inspect.getfile(tune_config)).stem
-    chosen = strategy_of(module, name)
+    strategy = strategy_of(module, name)
 
     def body(flags: Flags, values: Any, problems: list[str]) -> None:
-        # A second life must find the sweep of the first. Who resumes has to say which.
-        fresh = default_name(flags.task, name) if flags.resume == "never" else None
-        named, began = dataclasses.replace(flags, name=flags.name or fresh), time.monotonic()
+        # The name is fixed here, so that a restarted driver finds the sweep. With --resume the user has to give it.
+        new_name = default_name(flags.task, name) if flags.resume == "never" else None
+        named_flags, start = dataclasses.replace(flags, name=flags.name or new_name), time.monotonic()
 
-        def driver(again: bool) -> int:
-            if named.name and not again:
-                resubmit_ticket.write(named.name)
-            asked = _another_life(named, time.monotonic() - began) if again else named
-            if again or _lived_before(asked):
-                preflight.sit_out(asked.storage or default_storage())
-            return _exit_code(lambda: _from_flags(chosen, asked, values, problems))
+        def driver(restarted: bool) -> int:
+            if named_flags.name and not restarted:
+                resubmit_ticket.write(named_flags.name)
+            current = _restart_flags(named_flags, time.monotonic() - start) if restarted else named_flags
+            if restarted or _is_retry(current):
+                preflight.wait_for_storage(current.storage or default_storage())
+            return _exit_code(lambda: _from_flags(strategy, current, values, problems))
 
         code = Supervisor(driver).run()
         resubmit_ticket.remove()
         sys.exit(code)
 
-    command(chosen.doc, knobs, body, f"python jobs/{name}.py")()
+    command(strategy.doc, knobs, body, f"python jobs/{name}.py")()
 
 
-def _lived_before(flags: Flags) -> bool:
-    """Whether this is another try of a job; of a RayJob's tries no one knows which it is."""
+def _is_retry(flags: Flags) -> bool:
+    """Whether this may be a retry of a job; the retries of a RayJob cannot be told apart, so each may be one."""
     return resubmit_ticket.life() > 1 or (
-        flags.resume != "never" and preflight.is_own(flags.storage or default_storage())
+        flags.resume != "never" and preflight.is_cluster_storage(flags.storage or default_storage())
     )
 
 
-def _another_life(flags: Flags, seconds: float) -> Flags:
-    """What a driver is asked that goes on after so many seconds of the ones before."""
+def _restart_flags(flags: Flags, seconds: float) -> Flags:
+    """The flags of a driver that resumes after earlier ones have run for so many seconds."""
     budget = flags.time_budget and max(flags.time_budget - seconds, 1.0)
     return dataclasses.replace(flags, resume="auto", time_budget=budget)
 
 
-def _exit_code(work: Callable[[], Any]) -> int:
+def _exit_code(run: Callable[[], Any]) -> int:
     try:
-        work()
+        run()
     except RaysweepError as error:
         for line in str(error).splitlines():
             click.echo(f"error: {line}", err=True)
@@ -89,75 +89,77 @@ def _exit_code(work: Callable[[], Any]) -> int:
     return 0
 
 
-def _from_flags(chosen: Strategy, flags: Flags, knobs: Any, problems: list[str]) -> SweepResults | None:
+def _from_flags(strategy: Strategy, flags: Flags, knobs: Any, problems: list[str]) -> SweepResults | None:
     try:
         task = tasks.load(flags.task)
     except BadInput as error:
-        raise BadInput(*problems, *error.problems, *_without_task(chosen, flags)) from None
+        raise BadInput(*problems, *error.problems, *_without_task(strategy, flags)) from None
     points: tuple[Point, ...] = ()
     try:
         points = tuple(read_points(flags.points, task.space)) if flags.points else ()
     except BadInput as error:
         problems = [*problems, *error.problems]
-    return check_and_run(chosen, flags, knobs, task, points, problems)
+    return check_and_run(strategy, flags, knobs, task, points, problems)
 
 
-def _without_task(chosen: Strategy, flags: Flags) -> list[str]:
-    """What is wrong beside the task, which could not be loaded."""
-    nothing = Task(flags.task, lambda config: None, {}, flags.metric or "", flags.mode or "max", 1)
-    sweep = settle(flags, chosen.name, nothing, ())
+def _without_task(strategy: Strategy, flags: Flags) -> list[str]:
+    """All other problems, if the task could not be loaded."""
+    placeholder = Task(flags.task, lambda config: None, {}, flags.metric or "", flags.mode or "max", 1)
+    sweep = settle(flags, strategy.name, placeholder, ())
     problems = preflight.check_flags(flags, sweep)
-    found, unusable = _found(sweep, flags)
-    problems += unusable or preflight.check_name(sweep, flags, found.state if found else None)
-    return problems + _room(sweep, flags, usable=not unusable)
+    existing, storage_problems = _existing(sweep, flags)
+    problems += storage_problems or preflight.check_name(sweep, flags, existing.state if existing else None)
+    return problems + _capacity_problems(sweep, flags, storage_usable=not storage_problems)
 
 
 def check_and_run(
-    chosen: Strategy, flags: Flags, knobs: Any, task: Task, points: tuple[Point, ...], problems: list[str]
+    strategy: Strategy, flags: Flags, knobs: Any, task: Task, points: tuple[Point, ...], problems: list[str]
 ) -> SweepResults | None:
-    """Runs a sweep that has nothing wrong with it; None after a dry run.
+    """Checks and runs a sweep; returns None after a dry run.
 
     Args:
-        chosen: the strategy.
-        flags: what is asked for.
-        knobs: the strategy's own.
+        strategy: the search and the scheduler.
+        flags: the shared flags.
+        knobs: the strategy's own flags.
         task: what is tuned.
         points: configurations to try first.
-        problems: what is known to be wrong already.
+        problems: those found so far.
 
     Raises:
-        BadInput: everything that is wrong; nothing was started.
+        BadInput: all problems; nothing was started.
         SweepFailed: trials failed beyond `max_failures`, or none reported.
     """
-    sweep = settle(flags, chosen.name, task, points)
-    config, refused = _tune_config(chosen, sweep, knobs)
-    found, unusable = _found(sweep, flags)
-    problems = problems + refused + preflight.check_static(flags, sweep, config) + unusable
-    problems += [] if unusable else _mixed(sweep, flags, knobs, config, found)
-    problems += _room(sweep, flags, usable=not unusable)
+    sweep = settle(flags, strategy.name, task, points)
+    config, config_problems = _tune_config(strategy, sweep, knobs)
+    existing, storage_problems = _existing(sweep, flags)
+    problems = problems + config_problems + preflight.check_static(flags, sweep, config) + storage_problems
+    problems += [] if storage_problems else _resume_problems(sweep, flags, knobs, config, existing)
+    problems += _capacity_problems(sweep, flags, storage_usable=not storage_problems)
     if problems:
         raise BadInput(*problems)
     assert config is not None
     place = open_storage(sweep.storage).child(sweep.name).patient()
     if flags.dry_run:
-        click.echo(f"dry run: {chosen.name} on {task.name}, {sweep.samples} samples, to {place.url}: nothing started")
+        click.echo(f"dry run: {strategy.name} on {task.name}, {sweep.samples} samples, to {place.url}: nothing started")
         return None
-    runner = Runner(chosen, sweep, flags, knobs, config, place)
+    runner = Runner(strategy, sweep, flags, knobs, config, place)
     with ray_private.quiet(), _executor(runner, task, flags) as executor, claim(place, click.echo) as lease:
-        # Another driver may have been here since.
-        found = _read(place)
-        if problems := _mixed(sweep, flags, knobs, config, found):
+        # Another driver may have changed the sweep before this one got the lease.
+        existing = _read(place)
+        if problems := _resume_problems(sweep, flags, knobs, config, existing):
             raise BadInput(*problems)
-        if found and found.spec.get("code") != code_hash(task.train, chosen.tune_config):
-            click.echo(f"warning: the code of {task.name} or {chosen.name} has changed since {sweep.name} was begun")
-        return runner.run(executor, lease, found.state if found else None)
+        if existing and existing.spec.get("code") != code_hash(task.train, strategy.tune_config):
+            click.echo(
+                f"warning: the code of {task.name} or {strategy.name} has changed since {sweep.name} was started"
+            )
+        return runner.run(executor, lease, existing.state if existing else None)
 
 
 @contextlib.contextmanager
 def _executor(runner: Runner, task: Task, flags: Flags) -> Iterator[RayExecutor]:
-    """What runs the trials, with the task's data in the object store of a Ray that runs from here on.
+    """The executor of the trials, with the task's data in Ray's object store; starts Ray if necessary.
 
-    Both are there before the sweep begins: while something is wrong with the data, its name is free.
+    The data are loaded before the sweep is created: if that fails, the sweep's name stays free.
     """
     if not ray.is_initialized():
         local_ray.start()
@@ -171,8 +173,8 @@ def _executor(runner: Runner, task: Task, flags: Flags) -> Iterator[RayExecutor]
         executor.close()
 
 
-def _found(sweep: Sweep, flags: Flags) -> tuple[SweepResults | None, list[str]]:
-    """The sweep that bears the name already, and what is wrong with the storage itself."""
+def _existing(sweep: Sweep, flags: Flags) -> tuple[SweepResults | None, list[str]]:
+    """The stored sweep with this name, if there is one, and problems with the storage itself."""
     problems = preflight.probe(sweep.storage)
     if problems or preflight.name_problems(flags.name):
         return None, problems
@@ -184,32 +186,32 @@ def _read(place: Storage) -> SweepResults | None:
     return None if spec is None else SweepResults(place.url, spec, SweepState(journal.read(place)))
 
 
-def _mixed(sweep: Sweep, flags: Flags, knobs: Any, config: Any, found: SweepResults | None) -> list[str]:
-    """What would mix two sweeps under one name."""
-    if problems := preflight.check_name(sweep, flags, found.state if found else None):
+def _resume_problems(sweep: Sweep, flags: Flags, knobs: Any, config: Any, existing: SweepResults | None) -> list[str]:
+    """What would mix two different sweeps under one name."""
+    if problems := preflight.check_name(sweep, flags, existing.state if existing else None):
         return problems
-    return preflight.check_same(sweep, found.spec, knobs, config) if found else []
+    return preflight.check_same(sweep, existing.spec, knobs, config) if existing else []
 
 
-def _room(sweep: Sweep, flags: Flags, usable: bool) -> list[str]:
-    """What the cluster, or this machine, can never give; the cluster is joined."""
+def _capacity_problems(sweep: Sweep, flags: Flags, storage_usable: bool) -> list[str]:
+    """Joins the cluster, if there is one; what is asked for that neither it nor this machine can provide."""
     if not local_ray.running():
         return local_ray.check_machine(flags)
-    return local_ray.connect() or (preflight.check_cluster(flags, sweep) if usable else [])
+    return local_ray.connect() or (preflight.check_cluster(flags, sweep) if storage_usable else [])
 
 
-def _tune_config(chosen: Strategy, sweep: Sweep, knobs: Any) -> tuple[tune.TuneConfig | None, list[str]]:
-    """The strategy's TuneConfig, always with a searcher, or what is wrong with what it was given."""
+def _tune_config(strategy: Strategy, sweep: Sweep, knobs: Any) -> tuple[tune.TuneConfig | None, list[str]]:
+    """The strategy's TuneConfig, always with a searcher, or the problems with its arguments."""
     try:
         if not sweep.space:
-            raise BadInput(f"task {sweep.task.name} has an empty search space: give SPACE a domain")
-        config = chosen.tune_config(sweep, knobs)
+            raise BadInput(f"task {sweep.task.name} has an empty search space: add a domain to SPACE")
+        config = strategy.tune_config(sweep, knobs)
         if config.search_alg is None:
-            sweep.refuse_points("it draws at random and learns from no value", values_only=True)
+            sweep.refuse_points("it samples at random and learns from no value", values_only=True)
             config.search_alg = Variants(sweep.space, sweep.points, sweep.seed)
         return config, []
     except BadInput as error:
         return None, list(error.problems)
     except (AssertionError, ValueError, TypeError, TuneError) as error:
         # Ray's own checks of a scheduler's or searcher's arguments.
-        return None, [f"`{chosen.name}` with {knobs}: {error or 'refused by Ray'}: change the knob"]
+        return None, [f"`{strategy.name}` with {knobs}: {error or 'refused by Ray'}: change the knob"]

@@ -1,4 +1,4 @@
-"""`raysweep.run`: a sweep from Python or a notebook, checked and run as a job is."""
+"""`raysweep.run`: checks and runs a sweep from Python or a notebook, like a job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from raysweep.history.results import SweepResults
 from raysweep.spec import task as tasks
 from raysweep.spec.flags import Flags, nearest
 from raysweep.spec.initial_points import parse
-from raysweep.spec.sweep import knobs_of, strategy
+from raysweep.spec.sweep import knobs_of
+from raysweep.spec.sweep import strategy as load_strategy
 from raysweep.spec.task import Task
 
 
@@ -40,19 +41,19 @@ def run(
     knobs: dict[str, Any] | None = None,
     **flags: Any,
 ) -> SweepResults:
-    """Runs a sweep from Python or a notebook; the same as a job.
+    """Runs a sweep from Python or a notebook, like a job.
 
     Args:
         strategy_name: a file of jobs/, such as "asha".
         task: the name of a task, or a training function `train(config)` or `train(config, data)`.
         space: parameter -> Ray's domain; for a training function.
-        objective: another word for `task`, as Optuna has it.
-        config: another word for `space`, as Ray Tune has it.
+        objective: another name for `task`, as in Optuna.
+        config: another name for `space`, as in Ray Tune.
         metric: what to optimise.
         mode: "max" or "min".
         points: configurations to try first, or `{"config": …, "value": …}` with a known value.
-        points_to_evaluate: another word for `points`, as Ray Tune has it.
-        data: handed to each trial, through the object store; for a training function.
+        points_to_evaluate: another name for `points`, as in Ray Tune.
+        data: passed to each trial through the object store; for a training function.
         mutable: parameters that PBT may change; for a training function.
         reuse_actors: see `Task`; for a training function.
         storage: folder or s3://bucket/prefix.
@@ -63,25 +64,25 @@ def run(
         The results: `.best`, `.table` (a pandas DataFrame), `.load()` (the best trial's state).
 
     Raises:
-        BadInput: something is wrong; nothing was started.
+        BadInput: all problems; nothing was started.
         SweepFailed: trials failed beyond `max_failures`, or none reported.
     """
-    chosen = strategy(strategy_name)
+    strategy = load_strategy(strategy_name)
     task = _one("task", task, "objective", objective)
     space = _one("space", space, "config", config)
     points = _one("points", points, "points_to_evaluate", points_to_evaluate)
     known = [field.name for field in dataclasses.fields(Flags)]
     if wrong := [key for key in flags if key not in known]:
         raise BadInput(*(f"`{key}` is not an argument of run{nearest(key, known)}" for key in wrong))
-    given = _task_of(task, space, metric, mode, flags, data, mutable, reuse_actors)
+    loaded_task = _task_of(task, space, metric, mode, flags, data, mutable, reuse_actors)
     place = str(storage) if storage is not None else None
-    asked = Flags(task=given.name, metric=metric, mode=mode, storage=place, **flags)
-    parsed = tuple(parse(points, given.space)) if points else ()
-    with _as_before():
-        outcome = check_and_run(chosen, asked, knobs_of(chosen, knobs or {}), given, parsed, [])
-    if outcome is None:
-        raise BadInput("`dry_run`: everything is right, nothing was started")
-    return outcome
+    all_flags = Flags(task=loaded_task.name, metric=metric, mode=mode, storage=place, **flags)
+    parsed_points = tuple(parse(points, loaded_task.space)) if points else ()
+    with _restored_globals():
+        results = check_and_run(strategy, all_flags, knobs_of(strategy, knobs or {}), loaded_task, parsed_points, [])
+    if results is None:
+        raise BadInput("`dry_run`: no problems found, nothing was started")
+    return results
 
 
 def _one(name: str, value: Any, other: str, same: Any) -> Any:
@@ -92,8 +93,8 @@ def _one(name: str, value: Any, other: str, same: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _as_before() -> Iterator[None]:
-    """Searchers draw from the global generators, and a task's module is looked for where the notebook lies."""
+def _restored_globals() -> Iterator[None]:
+    """Restores what a sweep changes: the global random generators (searchers) and sys.path (loading a task)."""
     python, numpy, path = random.getstate(), np.random.get_state(), list(sys.path)
     try:
         yield
@@ -120,7 +121,9 @@ def _task_of(
     if isinstance(task, str):
         return tasks.load(task)
     needed = {"space": space, "metric": metric, "mode": mode, "max_iterations": flags.get("max_iterations")}
-    if missing := [f"`{name}` is wanted with a training function" for name, value in needed.items() if value is None]:
+    if missing := [
+        f"`{name}` must be given with a training function" for name, value in needed.items() if value is None
+    ]:
         raise BadInput(*missing)
     assert metric is not None
     assert mode is not None

@@ -1,4 +1,4 @@
-"""Runs a sweep that preflight has passed: loop -> journal -> results. All strategies share this path."""
+"""Runs a sweep that has passed preflight: loop -> journal -> results. All strategies share this code."""
 
 from __future__ import annotations
 
@@ -40,82 +40,82 @@ from raysweep.trial.actor import TrialSpec
 
 
 class Runner:
-    """One run of a sweep, from an empty or a found journal to its results."""
+    """One run of a new or resumed sweep, to its results."""
 
     def __init__(
         self, strategy: Strategy, sweep: Sweep, flags: Flags, knobs: Any, config: tune.TuneConfig, place: Storage
     ) -> None:
         self.sweep, self.flags, self.knobs, self.place = sweep, flags, knobs, place
-        self.strategy, self.parts = strategy, Assembly(config, sweep, flags)
+        self.strategy, self.assembly = strategy, Assembly(config, sweep, flags)
 
     @property
     def plan(self) -> Plan:
-        """What the loop is to do; the cluster is connected."""
+        """The plan for the loop; needs a connected cluster."""
         largest = {"cpus": capacity.largest_node("CPU"), "gpus": capacity.largest_node("GPU")}
-        return self.parts.plan(self._places(), largest)
+        return self.assembly.plan(self._max_trials(), largest)
 
-    def _places(self) -> int:
-        return max(1, capacity.places(self.flags.cpus_per_trial, self.flags.gpus_per_trial))
+    def _max_trials(self) -> int:
+        return max(1, capacity.max_trials(self.flags.cpus_per_trial, self.flags.gpus_per_trial))
 
     def executor(self) -> RayExecutor:
-        """What runs the trials. Its places are asked for at once: they start while data are loaded."""
+        """The executor of the trials. It requests workers at once, so that they start while the data are loaded."""
         flags, task = self.flags, self.sweep.task
         spec = TrialSpec(
             train=task.train,
             storage=self.place,
             max_iterations=self.sweep.max_iterations,
-            numeric=self.parts.metrics,
-            finite=self.parts.must_be_finite,
-            timeout=self.parts.hard_timeout,
+            numeric=self.assembly.metrics,
+            finite=self.assembly.must_be_finite,
+            timeout=self.assembly.hard_timeout,
         )
         log_name = task.name.rpartition(".")[2]
         executor = RayExecutor(
-            spec, self.sweep.name, self.parts.share, log_name, task.reuse_actors, flags.cleanup_timeout
+            spec, self.sweep.name, self.assembly.share, log_name, task.reuse_actors, flags.cleanup_timeout
         )
-        executor.want(min(self.parts.concurrency(self._places()), self.parts.total))
+        executor.want(min(self.assembly.concurrency(self._max_trials()), self.assembly.total))
         return executor
 
     def run(self, executor: RayExecutor, lease: Lease, state: SweepState | None) -> SweepResults:
-        """Runs the sweep to its end, and writes what it found.
+        """Runs the sweep to its end, and writes its results.
 
         Args:
-            executor: what runs the trials.
-            lease: of the sweep, held.
-            state: what its journal says, if there is one.
+            executor: runs the trials.
+            lease: of the sweep, held by this driver.
+            state: of a sweep to resume; None for a new one.
 
         Raises:
-            SweepFailed: trials failed beyond what was allowed, none reported, or the sweep was ended before its time.
+            SweepFailed: more trials failed than allowed, none reported, or the sweep was stopped early.
         """
         resumed, state = state is not None, state or SweepState()
         spec = self._write_spec()
-        log = Journal(self.place, lease.term, state.seq)
-        recorder = Recorder(self.place, log, state, self.sweep.metric, self.sweep.mode, lease)
-        self._greet(state, resumed)
+        journal = Journal(self.place, lease.term, state.seq)
+        recorder = Recorder(self.place, journal, state, self.sweep.metric, self.sweep.mode, lease)
+        self._print_start(state, resumed)
         recorder.begin(resumed)
         try:
-            limits = self.parts.run(self.plan, executor, recorder, self._observers(state))
+            limits = self.assembly.run(self.plan, executor, recorder, self._observers(state))
         finally:
-            log.close()
-            found = SweepResults(self.place.url, spec, state)
+            journal.close()
+            sweep_results = SweepResults(self.place.url, spec, state)
             if lease.holds():
-                export(self.place, found)
-        click.echo(results.summary(found))
-        self._judge(limits, state)
-        return found
+                export(self.place, sweep_results)
+        click.echo(results.summary(sweep_results))
+        self._raise_if_failed(limits, state)
+        return sweep_results
 
     def _observers(self, state: SweepState) -> Observers:
         metric, mode = self.sweep.metric, self.sweep.mode
-        progress = Progress(state, metric, mode, self.parts.total, self.sweep.max_iterations)
-        # The heart first: it rests while the others close, which a slow store may make last.
+        progress = Progress(state, metric, mode, self.assembly.total, self.sweep.max_iterations)
+        # Heart is closed first: the supervisor then waits while the others close, which a slow store may delay.
         return Observers([Heart(), progress, TensorBoard(self.place, metric, state)])
 
     def _write_spec(self) -> dict[str, Any]:
-        mode = getattr(self.parts.searcher, "mode", None)
+        mode = getattr(self.assembly.searcher, "mode", None)
         spec = {
             "name": self.sweep.name,
             "task": self.sweep.task.name,
             "strategy": self.sweep.strategy,
-            "metrics": list(self.parts.metrics),
+            "metrics": list(self.assembly.metrics),
             "modes": mode if isinstance(mode, list) else [self.sweep.mode],
             "seed": self.sweep.seed,
             "flags": {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self.flags).items()},
@@ -130,38 +130,41 @@ class Runner:
         self.place.put("sweep.json", (json.dumps(spec, indent=2) + "\n").encode())
         return spec
 
-    def _greet(self, state: SweepState, resumed: bool) -> None:
-        ended, total = state.count(*ENDED), self.parts.total
-        kept = f", {ended} of them done before" if resumed else ""
-        click.echo(f"sweep {self.sweep.name}: {self.sweep.strategy} on {self.sweep.task.name}, {total} trials{kept}")
+    def _print_start(self, state: SweepState, resumed: bool) -> None:
+        ended, total = state.count(*ENDED), self.assembly.total
+        progress = f", {ended} of them already done" if resumed else ""
+        click.echo(
+            f"sweep {self.sweep.name}: {self.sweep.strategy} on {self.sweep.task.name}, {total} trials{progress}"
+        )
         click.echo(f"storage {self.place.url}")
 
-    def _judge(self, limits: SweepLimits, state: SweepState) -> None:
-        """Whether the exit code may be 0.
+    def _raise_if_failed(self, limits: SweepLimits, state: SweepState) -> None:
+        """Checks whether the sweep succeeded.
 
         Raises:
-            SweepFailed: it may not, and why.
+            SweepFailed: it did not, with the reason.
         """
-        go_on = f"continue with --name {self.sweep.name} --resume auto"
-        left = self.parts.left(state)
+        fix = f"continue with --name {self.sweep.name} --resume auto"
+        remaining = self.assembly.left(state)
         if limits.refused:
             raise SweepFailed(
-                f"{limits.refused}\nthe sweep was ended, since its trials cannot save: what {state.count(*ENDED)}"
-                f" trials have done, and the last checkpoints of the others, are safe: mend the storage, then {go_on}"
+                f"{limits.refused}\nthe sweep was ended, since its trials cannot save: the results of"
+                f" {state.count(*ENDED)} trials and the last checkpoints of the others are safe: repair the storage,"
+                f" then {fix}"
             )
         failed = [trial for trial in state.trials.values() if trial.status == "failed"]
         if failed:
-            same = f"; all of them the same way, so {left} were not begun" if limits.hopeless and left else ""
+            rest = f"; all in the same way, so {remaining} were not started" if limits.hopeless and remaining else ""
             raise SweepFailed(
-                f"{len(failed)} trials failed{same}; the first, trial {failed[0].id}:\n{failed[0].failures[0]}"
+                f"{len(failed)} trials failed{rest}; the first, trial {failed[0].id}:\n{failed[0].failures[0]}"
             )
         reported = any(trial.results for trial in state.trials.values())
-        if left:
-            why = f"the time budget of {limits.budget:g} s is used up" if limits.out_of_time else "stopped"
-            told = f"{why} with {left} trials to do: {go_on}"
+        if remaining:
+            reason = f"the time budget of {limits.budget:g} s is used up" if limits.out_of_time else "stopped"
+            message = f"{reason} with {remaining} trials to do: {fix}"
             if not (limits.out_of_time and reported):
-                raise SweepFailed(told)
-            click.echo(told)
+                raise SweepFailed(message)
+            click.echo(message)
         elif not reported:
             raise SweepFailed("no trial reported a result")
 

@@ -27,14 +27,14 @@ def two_cpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPa
 
 def test_without_an_autoscaler_it_is_what_is_there(two_cpus: pytest.MonkeyPatch) -> None:
     assert (capacity.largest_node("CPU"), capacity.largest_node("GPU")) == (2, 0)
-    assert (capacity.places(1, 0), capacity.places(0.5, 0), capacity.places(1, 1)) == (2, 4, 0)
+    assert (capacity.max_trials(1, 0), capacity.max_trials(0.5, 0), capacity.max_trials(1, 1)) == (2, 4, 0)
     assert capacity.groups() == []
 
 
 def test_nodes_that_may_come_count_and_groups_without_any_do_not(two_cpus: pytest.MonkeyPatch) -> None:
     two_cpus.setenv(env.RAYSWEEP_NODES, MIXED)
     assert (capacity.largest_node("CPU"), capacity.largest_node("GPU")) == (4, 1)
-    assert capacity.described() == "CPU 2 | CPU 4 | CPU 2, GPU 1"
+    assert capacity.describe_nodes() == "CPU 2 | CPU 4 | CPU 2, GPU 1"
 
 
 @pytest.mark.parametrize(
@@ -45,29 +45,29 @@ def test_one_node_has_to_have_all_that_a_trial_asks_for(
     two_cpus: pytest.MonkeyPatch, cpus: float, gpus: float, there: bool
 ) -> None:
     two_cpus.setenv(env.RAYSWEEP_NODES, MIXED)
-    assert capacity.node_for(cpus, gpus) is there
+    assert capacity.fits_on_a_node(cpus, gpus) is there
 
 
 def test_trials_without_gpus_get_no_nodes_with_gpus_unless_there_are_no_others(two_cpus: pytest.MonkeyPatch) -> None:
     two_cpus.setenv(env.RAYSWEEP_NODES, MIXED)
-    assert capacity.places(1, 0) == 3 * 4
-    assert capacity.places(1, 0.5) == 2 * 2
-    assert capacity.places(0.2, 0.2) == 2 * 5
+    assert capacity.max_trials(1, 0) == 3 * 4
+    assert capacity.max_trials(1, 0.5) == 2 * 2
+    assert capacity.max_trials(0.2, 0.2) == 2 * 5
     two_cpus.setenv(env.RAYSWEEP_NODES, '[{"count": 2, "CPU": 8, "GPU": 1}]')
-    assert capacity.places(1, 0) == 16
+    assert capacity.max_trials(1, 0) == 16
 
 
 def test_shares_that_make_one_are_all_placed(two_cpus: pytest.MonkeyPatch) -> None:
     two_cpus.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": 0.6}}])
-    assert capacity.places(1, 0.2) == 3
+    assert capacity.max_trials(1, 0.2) == 3
 
 
 def test_what_is_there_counts_where_it_is_more(two_cpus: pytest.MonkeyPatch) -> None:
     two_cpus.setenv(env.RAYSWEEP_NODES, '[{"count": 1, "CPU": 1}]')
-    assert (capacity.largest_node("CPU"), capacity.places(1, 0)) == (2, 2)
+    assert (capacity.largest_node("CPU"), capacity.max_trials(1, 0)) == (2, 2)
 
 
 def test_the_file_follows_a_change_that_the_environment_does_not(two_cpus: pytest.MonkeyPatch) -> None:
     two_cpus.setenv(env.RAYSWEEP_NODES, '[{"count": 3, "CPU": 1}]')
     capacity.FILE.write_text('[{"count": 5, "CPU": 1}]')
-    assert capacity.places(1, 0) == 5
+    assert capacity.max_trials(1, 0) == 5

@@ -13,9 +13,9 @@ from raysweep.spec.flags import Flags
 
 def test_a_further_life_resumes_and_has_what_is_left_of_the_budget() -> None:
     flags = Flags(name="mine", time_budget=60.0)
-    assert main._another_life(flags, 20.0) == Flags(name="mine", time_budget=40.0, resume="auto")
-    assert main._another_life(flags, 90.0).time_budget == 1.0, "it may still say that the budget is used up"
-    assert main._another_life(Flags(), 90.0).time_budget is None
+    assert main._restart_flags(flags, 20.0) == Flags(name="mine", time_budget=40.0, resume="auto")
+    assert main._restart_flags(flags, 90.0).time_budget == 1.0, "it may still say that the budget is used up"
+    assert main._restart_flags(Flags(), 90.0).time_budget is None
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_a_store_is_waited_for_where_the_sweep_may_have_begun(
     monkeypatch.setenv("RAYSWEEP_STORAGE", "s3://raysweep")
     if job:
         monkeypatch.setenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR, json.dumps({"metadata": {"job_submission_id": job}}))
-    assert main._lived_before(Flags(storage=storage, resume=resume)) is another
+    assert main._is_retry(Flags(storage=storage, resume=resume)) is another

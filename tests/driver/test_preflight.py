@@ -61,19 +61,19 @@ def test_nothing_is_wrong_with_the_defaults():
 @pytest.mark.parametrize(
     ("flag", "value", "told"),
     [
-        ("samples", 0, "`--samples 0`: at least 1"),
-        ("samples", -3, "`--samples -3`: at least 1"),
-        ("max_iterations", 0, "`--max-iterations 0`: at least 1"),
-        ("concurrency", 0, "`--concurrency 0`: at least 1"),
-        ("max_failures", -1, "`--max-failures -1`: at least 0"),
-        ("cpus_per_trial", -1.0, "`--cpus-per-trial -1.0`: at least 0"),
-        ("gpus_per_trial", -0.5, "`--gpus-per-trial -0.5`: at least 0"),
-        ("trial_timeout", 0.0, "`--trial-timeout 0.0`: more than 0 seconds"),
-        ("time_budget", -5.0, "`--time-budget -5.0`: more than 0 seconds"),
+        ("samples", 0, "`--samples 0`: must be at least 1"),
+        ("samples", -3, "`--samples -3`: must be at least 1"),
+        ("max_iterations", 0, "`--max-iterations 0`: must be at least 1"),
+        ("concurrency", 0, "`--concurrency 0`: must be at least 1"),
+        ("max_failures", -1, "`--max-failures -1`: must be at least 0"),
+        ("cpus_per_trial", -1.0, "`--cpus-per-trial -1.0`: must be at least 0"),
+        ("gpus_per_trial", -0.5, "`--gpus-per-trial -0.5`: must be at least 0"),
+        ("trial_timeout", 0.0, "`--trial-timeout 0.0`: must be more than 0 seconds"),
+        ("time_budget", -5.0, "`--time-budget -5.0`: must be more than 0 seconds"),
         ("cpus_per_trial", 0.0, "`--cpus-per-trial 0`: a trial without CPU and GPU"),
-        ("cpus_per_trial", 1.5, "`--cpus-per-trial 1.5`: Ray gives a fraction of one, or whole ones: take 1 or 2"),
-        ("gpus_per_trial", 2.5, "`--gpus-per-trial 2.5`: Ray gives a fraction of one, or whole ones: take 2 or 3"),
-        ("mode", "best", "`--mode best`: max or min"),
+        ("cpus_per_trial", 1.5, "`--cpus-per-trial 1.5`: must be a fraction of one, or a whole number: use 1 or 2"),
+        ("gpus_per_trial", 2.5, "`--gpus-per-trial 2.5`: must be a fraction of one, or a whole number: use 2 or 3"),
+        ("mode", "best", "`--mode best`: must be max or min"),
         ("cpus_per_trial", math.inf, "`--cpus-per-trial inf`"),
         ("gpus_per_trial", math.nan, "`--gpus-per-trial nan`"),
         ("time_budget", math.nan, "`--time-budget nan`"),
@@ -138,7 +138,7 @@ def test_a_function_that_cannot_be_pickled_names_what_it_captured():
     [problem] = check(captures)
     assert problem.startswith("`train` of task mine cannot be sent to a worker: ")
     assert "`the_lock`" in problem
-    assert "make it inside `train`" in problem
+    assert "create it inside `train`" in problem
 
 
 @pytest.mark.parametrize("scheduler", [pbt(), HyperBandScheduler()], ids=lambda scheduler: type(scheduler).__name__)
@@ -168,13 +168,13 @@ def test_a_scheduler_that_asks_rays_own_controller_is_refused():
 
 def test_a_population_has_at_least_two():
     [problem] = check(config=tune.TuneConfig(scheduler=pbt()), samples=1)
-    assert problem == "`--samples 1`: a population has at least 2 trials"
+    assert problem == "`--samples 1`: must be at least 2, the smallest population"
 
 
 @pytest.mark.parametrize("scheduler", [pbt(), HyperBandScheduler()], ids=lambda scheduler: type(scheduler).__name__)
 def test_a_synchronous_scheduler_begins_all_trials(scheduler):
     [problem] = check(config=tune.TuneConfig(scheduler=scheduler), concurrency=2)
-    assert problem.startswith("`--concurrency 2`: asha decides over all 20 trials together")
+    assert problem.startswith("`--concurrency 2`: asha compares all 20 trials with each other")
 
 
 def test_everything_wrong_is_told_at_once():
@@ -250,12 +250,12 @@ def test_a_name_that_exists(resume, problems):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"seed": 1}, "begun with seed 0, not 1"),
-        ({"strategy": "tpe"}, "begun with strategy asha, not tpe"),
-        ({"metric": "accuracy"}, "begun with metrics ['loss'], not ['accuracy']"),
-        ({"mode": "max"}, "begun with modes ['min'], not ['max']"),
-        ({"max_iterations": 20}, "begun with max_iterations 10, not 20: a sweep keeps its max_iterations"),
-        ({"knobs": Knobs(eta=2.0)}, "begun with --eta 3.0, not 2.0: a sweep keeps its --eta"),
+        ({"seed": 1}, "started with seed 0, not 1"),
+        ({"strategy": "tpe"}, "started with strategy asha, not tpe"),
+        ({"metric": "accuracy"}, "started with metrics ['loss'], not ['accuracy']"),
+        ({"mode": "max"}, "started with modes ['min'], not ['max']"),
+        ({"max_iterations": 20}, "started with max_iterations 10, not 20: a sweep keeps its max_iterations"),
+        ({"knobs": Knobs(eta=2.0)}, "started with --eta 3.0, not 2.0: a sweep keeps its --eta"),
         ({"space": {"lr": tune.uniform(0.0, 2.0)}}, "space"),
     ],
 )
@@ -272,7 +272,7 @@ def test_trials_that_are_decided_over_together_stay_as_many(scheduler, samples):
     config = tune.TuneConfig(scheduler=scheduler)
     assert begun(config=config) == []
     [problem] = begun(config=config, samples=samples)
-    assert f"begun with samples 20, not {samples}: asha decides over all its trials together" in problem
+    assert f"started with samples 20, not {samples}: asha compares all its trials with each other" in problem
     assert begun(config=tune.TuneConfig(scheduler=ASHAScheduler()), samples=samples) == []
 
 
@@ -315,15 +315,15 @@ def test_a_job_waits_for_the_store_of_its_cluster(s3_proxy, monkeypatch, job, ow
     assert all("the store is not available" in problem for problem in problems)
 
 
-def test_a_driver_that_takes_a_sweep_up_sits_an_outage_out_and_says_so_once(s3_proxy, monkeypatch, capsys):
+def test_a_driver_that_resumes_a_sweep_waits_for_the_storage_and_says_so_once(s3_proxy, monkeypatch, capsys):
     s3.use(s3_proxy, monkeypatch)
     storage = s3_proxy.new_bucket()
     s3_proxy.unavailable(requests=3)
-    preflight.sit_out(storage)
+    preflight.wait_for_storage(storage)
     assert preflight.probe(storage) == []
-    assert capsys.readouterr().out == f"the storage {storage} is away: waiting 600 s for it\n"
+    assert capsys.readouterr().out == f"the storage {storage} is unavailable: waiting up to 600 s for it\n"
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    preflight.sit_out(storage)  # at once: that will not pass, and the checks tell
+    preflight.wait_for_storage(storage)  # at once: that will not pass, and the checks tell
     assert "no permission" in preflight.probe(storage)[0]
 
 
@@ -357,7 +357,7 @@ def test_what_one_node_may_have_is_not_refused(monkeypatch, tmp_path, cpus, gpus
 def test_cpus_and_gpus_have_to_be_on_one_node(monkeypatch, tmp_path):
     [problem] = on_cluster(monkeypatch, tmp_path, cpus_per_trial=4.0, gpus_per_trial=1.0)
     assert problem == (
-        "`--cpus-per-trial 4 --gpus-per-trial 1`: no node of the cluster has both: there are, or may be, nodes with"
+        "`--cpus-per-trial 4 --gpus-per-trial 1`: no node of the cluster has both: it has, or may add, nodes with"
         " CPU 4 | CPU 2, GPU 1: ask for what one of them has"
     )
 
@@ -369,4 +369,4 @@ def test_more_than_any_node_has_is_told_by_its_flag(monkeypatch, tmp_path):
 
 def test_a_folder_is_refused_where_nodes_come_that_do_not_see_it(monkeypatch, tmp_path):
     [problem] = on_cluster(monkeypatch, tmp_path, storage=str(tmp_path))
-    assert problem.startswith(f"`--storage {tmp_path}`: a folder of this node, which the nodes that the cluster grows")
+    assert problem.startswith(f"`--storage {tmp_path}`: a folder of this node, which the nodes that the cluster adds")

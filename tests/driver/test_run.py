@@ -47,7 +47,7 @@ def test_it_takes_the_tutorials_names(private_ray, storage):
         ({"task": train, "space": SPACE, "config": SPACE}, "`space` and `config` are the same argument"),
         ({"task": train, "space": SPACE, "points": [], "points_to_evaluate": []}, "`points` and `points_to_evaluate`"),
         ({"space": SPACE}, "`task` is missing"),
-        ({"task": train}, "`space` is wanted with a training function"),
+        ({"task": train}, "`space` must be given with a training function"),
         (
             {"task": train, "space": SPACE, "sampels": 3},
             "`sampels` is not an argument of run (did you mean `samples`?)",

@@ -110,7 +110,7 @@ def test_a_killed_driver_is_started_again_and_told_so(job):
         "life 1 True",
         "life 2 True",
     ]
-    assert "SIGKILL ended the driver: it starts again in" in log
+    assert "SIGKILL ended the driver: it is restarted in" in log
     assert "(2 of 5)" in log
 
 
@@ -158,13 +158,13 @@ def test_a_driver_that_does_not_handle_the_request_to_stop_is_not_started_again(
     assert code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
     # The first one's traceback may be there, and quotes this test's script.
     assert not re.search("^life ", log, re.MULTILINE), log
-    assert "starts again" not in log
+    assert "is restarted" not in log
 
 
 def test_a_request_to_stop_ends_the_wait_before_the_next_life(job):
     process = job("os.kill(os.getpid(), signal.SIGKILL)", wait=60)
     for _ in range(3):  # the waits are 1, 2 and 4 s
-        read_until(process, "it starts again in")
+        read_until(process, "it is restarted in")
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     code, log = end(process)
@@ -195,7 +195,7 @@ def test_lives_in_which_a_trial_ended_do_not_count(job):
     ends = "heart.ended(None) if number % 3 == 0 else None"
     code, log = end(job(f"{ends}; os.kill(os.getpid(), 9 if number < 14 else 0); return 5"))
     assert (code, log.count("life ")) == (5, 15)
-    assert "its sweep has come on" in log
+    assert "its sweep has made progress" in log
 
 
 def test_a_driver_that_is_suspended_is_ended_for_good(job):

@@ -37,7 +37,7 @@ def test_the_same_name_is_never_silently_mixed_and_a_finished_sweep_can_be_exten
         ((), 0, "8 finished"),
         ((), 2, "exists in"),
         (("--resume", "must", "--samples", "10"), 0, "10 finished"),
-        (("--resume", "must", "--seed", "5"), 2, "was begun with seed 0, not 5"),
+        (("--resume", "must", "--seed", "5"), 2, "was started with seed 0, not 5"),
     ]:
         job = submit(local_cluster, "random_search", *flags, *extra)
         log, _ = job.communicate(timeout=DEADLINE_S)

@@ -147,7 +147,8 @@ def test_a_finished_sweep_can_be_extended_or_says_why_not(name: str, place: str)
     before = journal.read(open_storage(first.url))
     more = {"samples": 2 if grid else 5, "resume": "must", **asked}
     if name in TOGETHER:
-        with pytest.raises(raysweep.BadInput, match=f"samples 3, not 5: {name} decides over all its trials together"):
+        refusal = f"samples 3, not 5: {name} compares all its trials with each other"
+        with pytest.raises(raysweep.BadInput, match=refusal):
             raysweep.run(name, "quadratic", **more)
         assert journal.read(open_storage(first.url)) == before
         return
