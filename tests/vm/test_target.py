@@ -22,7 +22,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def start(project: Path, records: list) -> None:
-    aws.start(project, project / "token", Options(dashboard_port=23456), records.append)
+    aws.Aws().start(project, project / "token", Options(dashboard_port=23456), records.append)
 
 
 def test_it_shows_what_it_will_start_and_a_no_starts_nothing(
