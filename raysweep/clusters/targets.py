@@ -178,7 +178,7 @@ def refuse(name: str, target: Target, options: Options) -> None:
 def too_few(wanted: dict[str, int | None]) -> list[str]:
     """What is wrong with counts, by flag, that are given and less than one."""
     return [
-        f"`{flag} {count}`: at least 1 is wanted" for flag, count in wanted.items() if count is not None and count < 1
+        f"`{flag} {count}`: must be at least 1" for flag, count in wanted.items() if count is not None and count < 1
     ]
 
 

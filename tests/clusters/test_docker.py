@@ -88,7 +88,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path, engine):
     with pytest.raises(BadInput) as refused:
         docker._check(tmp_path, Options(workers=0, num_cpus=9))
     assert refused.value.problems == (
-        "`--workers 0`: at least 1 is wanted",
+        "`--workers 0`: must be at least 1",
         "`--num-cpus 9`: the Docker engine has 4 CPUs: ask for at most that",
         "docker/compose.yaml is not in this folder: run the command in the project's folder",
         "there is no image raysweep:local and raysweep-store:local: build them with `make image`",

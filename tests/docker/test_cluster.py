@@ -346,7 +346,7 @@ def test_bad_options_are_named_at_once(docker_project: DockerProject, tmp_path: 
     port = docker_project.ports[0]
     for arguments, problem in [
         (("--port", "6379"), "error: `--port`: the target docker takes"),
-        (("--workers", "0", "--dashboard-port", port), "error: `--workers 0`: at least 1 is wanted"),
+        (("--workers", "0", "--dashboard-port", port), "error: `--workers 0`: must be at least 1"),
         (("--num-cpus", "1000"), "error: `--num-cpus 1000`: the Docker engine has"),
         (("--s3-port", "80"), "error: `--s3-port` 80 is not a port"),
     ]:
