@@ -326,7 +326,7 @@ def test_jobs_that_are_lost_with_the_head_go_on_followed_or_not(kind: KindProjec
         out, _ = job.communicate(timeout=900)
     assert job.returncode == 0, out
     assert "waiting until the cluster submits it again" in out
-    assert kind.run("cluster", "up").returncode == 0, "the forwarded port to the new head"
+    assert kind.run("cluster", "status").returncode == 0  # forwards the port of the new head
     eventually("the end of the one that nobody follows", lambda: all_ended(kind, alone, 4), 600)
     assert f"{alone}-life2" in kind.jobs()
     for name, events in before.items():
