@@ -186,7 +186,7 @@ def test_the_private_ray_of_run_is_closed_too(local_cluster: Project, tmp_path: 
         ({}, "set RAY_AUTH_MODE to token, and RAY_AUTH_TOKEN_PATH to the cluster's token file"),
         ({"RAY_AUTH_MODE": "token"}, "set RAY_AUTH_TOKEN_PATH, now unset, to the cluster's token file"),
         ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "wrong"}, "set RAY_AUTH_TOKEN_PATH, now wrong, to"),
-        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}, "RAY_AUTH_TOKEN is another one"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}, "RAY_AUTH_TOKEN is a different token"),
     ],
 )
 def test_a_job_outside_of_the_cluster_is_refused_at_once(
