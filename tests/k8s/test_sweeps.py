@@ -180,9 +180,7 @@ def check_rayjob(kind: KindProject, name: str, code: int | None, said: str) -> N
 
 def check_nothing_of_it_runs(kind: KindProject) -> None:
     assert not kind.get("rayjobs")
-    eventually(
-        "its pods are gone", lambda: not kind.get("pods", "--selector=ray.io/cluster!=raysweep,raysweep/role=ray")
-    )
+    eventually("its pods are gone", lambda: not kind.get("pods", "--selector=ray.io/cluster,ray.io/cluster!=raysweep"))
     eventually("its cluster is gone", lambda: kind.kube.names("RayCluster") == ["raysweep"])
 
 
@@ -285,7 +283,7 @@ def search(kind: KindProject, secrets: list[str]) -> list[str]:
     """The files that were searched in every pod of Ray; none has a secret, and no container has printed one."""
     looked = []
     for pod in kind.pods("raysweep/role=ray"):
-        where = ("--stdin", pod["metadata"]["name"], "--container=ray")
+        where = ("--stdin", pod["metadata"]["name"], f"--container={pod['spec']['containers'][0]['name']}")
         done = kind.kubectl("exec", *where, "--", "python", "-c", SECRET_IN, stdin="\n".join(secrets))
         assert done.returncode == 0, done.stderr
         assert "SECRET" not in done.stdout, done.stdout
