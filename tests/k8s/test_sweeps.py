@@ -283,6 +283,8 @@ def search(kind: KindProject, secrets: list[str]) -> list[str]:
     """The files that were searched in every pod of Ray; none has a secret, and no container has printed one."""
     looked = []
     for pod in kind.pods("raysweep/role=ray"):
+        if pod["status"]["phase"] != "Running":  # a worker that is about to come
+            continue
         where = ("--stdin", pod["metadata"]["name"], f"--container={pod['spec']['containers'][0]['name']}")
         done = kind.kubectl("exec", *where, "--", "python", "-c", SECRET_IN, stdin="\n".join(secrets))
         assert done.returncode == 0, done.stderr
