@@ -36,10 +36,10 @@ BEAT = Path("/tmp/beat")
 
 
 def look(place: Storage, reach: Callable[[], JobSubmissionClient]) -> None:
-    """Submits again what is lost, and throws the notes away of what is over.
+    """Submits again what is lost, and removes the tickets of what is over.
 
     Args:
-        place: where the notes are.
+        place: where the tickets are.
         reach: gets at the cluster, if there are any.
 
     Raises:
@@ -52,7 +52,7 @@ def look(place: Storage, reach: Callable[[], JobSubmissionClient]) -> None:
     for chain, (*older, last) in chains.items():
         for each in older:
             place.delete_tree(each.id)
-        # The last life may be one that left no note yet.
+        # The last life may be one that left no ticket yet.
         job = next((job for job in reversed(jobs) if life_of(job.id)[0] == chain), None)
         if job is None or job.lost:
             _bring_back(last, job, place, client)
@@ -60,10 +60,10 @@ def look(place: Storage, reach: Callable[[], JobSubmissionClient]) -> None:
             place.delete_tree(last.id)
 
 
-def _chains(notes: Iterable[Ticket]) -> dict[str, list[Ticket]]:
-    """The notes of each job's lives, in their order, by the id of the first."""
+def _chains(tickets: Iterable[Ticket]) -> dict[str, list[Ticket]]:
+    """The tickets of each job's lives, in their order, by the id of the first."""
     chains: dict[str, list[Ticket]] = {}
-    for each in sorted(notes, key=lambda each: life_of(each.id)[1]):
+    for each in sorted(tickets, key=lambda each: life_of(each.id)[1]):
         chains.setdefault(life_of(each.id)[0], []).append(each)
     return chains
 

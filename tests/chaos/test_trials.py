@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import psutil
 import pytest
 
@@ -11,9 +9,14 @@ from raysweep.history.sweep_state import SweepState
 from tests.chaos import task
 from tests.chaos.cell import TOGETHER, Cell, Verdict, until
 from tests.chaos.conftest import Make
-from tests.chaos.test_processes import BEFORE, armed, side_by_side
+from tests.chaos.test_processes import BEFORE, Judge, armed, side_by_side
 
-Judge = Callable[[Sequence[Verdict]], None]
+
+def unfailed(verdict: Verdict) -> Verdict:
+    """The same, with a problem if any trial failed, even if it went on."""
+    if verdict.failures:
+        verdict.problems.append(f"{verdict.failures} failures")
+    return verdict
 
 
 @pytest.mark.tenth("hyperband")
@@ -58,10 +61,8 @@ def test_a_save_fails_and_the_trial_reports_again(make: Make, strategies: tuple[
     """No iteration is skipped, and nothing has failed."""
 
     def fault(cell: Cell) -> Verdict:
-        verdict = cell.finish().verdict()
+        verdict = unfailed(cell.finish().verdict())
         verdict.met = not (cell.folder / "save-refused").exists()
-        if verdict.failures:
-            verdict.problems.append(f"{verdict.failures} failures")
         for trial in SweepState(cell.events).trials.values():
             if not trial.donors and list(trial.results) != list(range(1, len(trial.results) + 1)):
                 verdict.problems.append(f"trial {trial.id} reported {list(trial.results)}")
@@ -73,10 +74,7 @@ def test_a_save_fails_and_the_trial_reports_again(make: Make, strategies: tuple[
 @pytest.mark.fault("slow-clean-up")
 def test_each_trial_cleans_up_for_long(make: Make, strategies: tuple[str, ...], judge: Judge) -> None:
     def fault(cell: Cell) -> Verdict:
-        verdict = cell.finish().verdict()
-        if verdict.failures:
-            verdict.problems.append(f"{verdict.failures} failures")
-        return verdict
+        return unfailed(cell.finish().verdict())
 
     judge(side_by_side([make(strategy, habit="slow-clean-up") for strategy in strategies], fault))
 
@@ -94,10 +92,7 @@ def killed_once(cell: Cell) -> Cell:
 @pytest.mark.fault("metric-sparse")
 def test_only_every_second_report_has_the_metric(make: Make, strategies: tuple[str, ...], judge: Judge) -> None:
     def fault(cell: Cell) -> Verdict:
-        verdict = killed_once(cell).verdict()
-        if verdict.failures:
-            verdict.problems.append(f"{verdict.failures} failures")
-        return verdict
+        return unfailed(killed_once(cell).verdict())
 
     judge(side_by_side([make(strategy, habit="sparse") for strategy in strategies], fault))
 

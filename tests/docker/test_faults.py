@@ -53,7 +53,7 @@ def check_continued(before: SweepState, after: list[dict[str, Any]], trial: str)
 
 
 def wait_until_no_job_is_left(project: DockerProject) -> None:
-    """Returns when no note is there of a job that would be brought back, and all jobs ended well."""
+    """Returns when no ticket is there of a job that would be brought back, and all jobs ended well."""
     notes = open_storage(project.execute("resubmitter", "printenv", env.RAYSWEEP_JOBS))
     limit = time.monotonic() + DEADLINE_S
     while left := resubmit_ticket.read(notes):

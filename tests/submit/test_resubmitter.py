@@ -20,7 +20,7 @@ LONG_AGO = 1000.0
 
 
 class Cluster:
-    """Ray's client, as far as a keeper uses it."""
+    """Ray's client, as far as the resubmitter uses it."""
 
     def __init__(self, **jobs: str) -> None:
         self.jobs, self.submitted = [], []
