@@ -17,9 +17,10 @@ from raysweep.clusters import lifecycle
 from raysweep.clusters.shared.s3_keys import environment
 from raysweep.clusters.targets import TARGETS, Cluster, Options, load
 from raysweep.errors import BadInput, ClusterError, RaysweepError
-from raysweep.spec.flags import nearest
+from raysweep.spec.flags import Flags, default_name, nearest
 from raysweep.submit import ray_jobs
 from raysweep.submit.connection import storage as place
+from raysweep.submit.request import JobRequest
 
 
 class Group(click.Group):
@@ -140,7 +141,8 @@ def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str
     job goes on.
     """
     _refuse_unknown(strategy)
-    sys.exit(ray_jobs.submit(Path.cwd(), strategy, arguments, follow=follow, **flags))
+    name = flags.pop("name") or default_name(flags["task"] or Flags.task, strategy)
+    sys.exit(ray_jobs.submit(Path.cwd(), JobRequest(strategy, name, arguments, **flags), follow))
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})
@@ -152,7 +154,7 @@ def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str
 @click.option("--deadline", type=click.IntRange(min=60), help="Seconds after which it is ended. Default: a week.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
 def rayjob(
-    strategy: str, name: str, storage: str | None, arguments: tuple[str, ...], follow: bool, **asked: Any
+    strategy: str, name: str, storage: str | None, arguments: tuple[str, ...], follow: bool, **limits: Any
 ) -> None:
     """Run a strategy as a RayJob, on a Kubernetes cluster of its own that goes with it.
 
@@ -162,8 +164,8 @@ def rayjob(
 
     _refuse_unknown(strategy)
     here = Path.cwd()
-    found, where = lifecycle.existing(here), place(here, storage)
-    sys.exit(rayjobs.run(here, found, strategy, name, arguments, where, follow, **asked))
+    request = JobRequest(strategy, name, arguments, storage=place(here, storage))
+    sys.exit(rayjobs.run(here, lifecycle.existing(here), request, rayjobs.Limits(**limits), follow))
 
 
 @cli.command()

@@ -36,7 +36,7 @@ from raysweep.spec import space
 from raysweep.spec.flags import Flags
 from raysweep.spec.sweep import Strategy, Sweep
 from raysweep.storage import Storage
-from raysweep.trial.actor import TrialSpec
+from raysweep.trial.run import TrialSpec
 
 
 class Runner:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from raysweep.trial.actor import Run
+from raysweep.trial.run import Run
 from raysweep.trial.session import Report
 
 

@@ -28,7 +28,7 @@ from raysweep.loop.observers import Observer
 from raysweep.loop.recorder import Recorder
 from raysweep.loop.searcher import STOPPED, Remembering, Resumable
 from raysweep.loop.stopping import SweepLimits
-from raysweep.trial.actor import Run
+from raysweep.trial.run import Run
 from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION
 
 LOOK_S = 1.0  # between two looks at what no event tells: hung trials, a place that does not come

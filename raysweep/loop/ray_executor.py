@@ -16,7 +16,8 @@ import ray
 from raysweep.loop.executor import Event, Failed, Reported, Returned, Share
 from raysweep.loop.failures import Kind, kind_of
 from raysweep.loop.places import YIELD_S, Neighbours, Place, Stage, reserve
-from raysweep.trial.actor import Over, Run, TrialActor, TrialSpec
+from raysweep.trial.actor import Over, TrialActor
+from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Report
 
 QUICK_END_S = 1.0  # a function that needs longer to clean up does so while its next trial gets another place

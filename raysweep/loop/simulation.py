@@ -40,8 +40,9 @@ from raysweep.loop.recorder import Recorder
 from raysweep.spec.flags import Flags
 from raysweep.spec.sweep import Sweep
 from raysweep.storage import Storage
-from raysweep.trial.actor import NotFinite, Run, Unreported
+from raysweep.trial.actor import NotFinite, Unreported
 from raysweep.trial.metrics import plain_metrics
+from raysweep.trial.run import Run
 from raysweep.trial.session import HOST, Report
 from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S, TRAINING_ITERATION, finite
 

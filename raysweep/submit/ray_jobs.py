@@ -7,7 +7,6 @@ import re
 import secrets
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,9 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 from raysweep import env
 from raysweep.clusters import lifecycle
 from raysweep.errors import ClusterError
-from raysweep.spec.flags import Flags, default_name
 from raysweep.storage.code_upload import NEVER_PACKED
 from raysweep.submit.connection import connect
+from raysweep.submit.request import JobRequest, absolute
 from raysweep.submit.submit import TAKEN, Job, exit_code, find, follow_job, jobs_of, listed, wait
 
 if TYPE_CHECKING:
@@ -28,26 +27,13 @@ AGENT_READY_S = 60.0  # a dashboard answers before it can start jobs
 UNREADY = (" 404:", " 500:", " 502:", " 503:", " 504:")  # in Ray's errors: status codes of what is not there yet
 
 
-def submit(
-    project: Path,
-    strategy: str,
-    arguments: Sequence[str] = (),
-    name: str | None = None,
-    task: str | None = None,
-    storage: str | None = None,
-    data: str | None = None,
-    follow: bool = True,
-) -> int:
-    """Runs `python jobs/<strategy>.py` with these arguments as a job, with the project folder as its working_dir.
+def submit(project: Path, request: JobRequest, follow: bool = True) -> int:
+    """Runs a strategy as a job, with the project folder as its working_dir.
 
     Args:
         project: folder with jobs/, tasks/ and raysweep/; what .rayignore and .gitignore name stays at home.
-        strategy: a file of jobs/, without .py.
-        arguments: the job's own flags, passed on as they are.
-        name: the sweep's --name, also part of the submission id.
-        task: the job's --task.
-        storage: the job's --storage; a relative folder is one of this machine's current folder.
-        data: the job's --data; the same, if the cluster is on this machine: elsewhere it may lie in the project.
+        request: its relative storage is a folder of this machine's current folder, and so are its data, if the
+            cluster is on this machine: elsewhere they may lie in the project.
         follow: print the job's log until its end, see `follow_job`.
 
     Returns:
@@ -57,27 +43,23 @@ def submit(
         BadInput, ClusterError: see `connect`.
         JobLost: the job was lost, and the cluster does not submit it again.
     """
-    name = name or default_name(task or Flags.task, strategy)
     own = lifecycle.read(project)
-    here = absolute(data) if own and own.target == "local" else data
-    flags = {"--task": task, "--name": name, "--storage": absolute(storage), "--data": here}
-    given = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
-    command = ["python", f"jobs/{strategy}.py", *given, *arguments]
-    about = {"strategy": strategy, "name": name, "task": task or ""}
-    client, job = connect(project), _submission_id(strategy, name)
-    _send(client, project, job, command, about)
+    request = request.from_here(with_data=own is not None and own.target == "local")
+    client, job = connect(project), _submission_id(request.strategy, request.name)
+    _send(client, project, job, request)
     return follow_job(project, client, job) if follow else 0
 
 
-def _send(client: JobSubmissionClient, project: Path, job: str, command: Sequence[str], about: dict[str, str]) -> None:
+def _send(client: JobSubmissionClient, project: Path, job: str, request: JobRequest) -> None:
     """Submits once, however often it has to ask: an answer may be lost, and the job be there."""
+    about = {"strategy": request.strategy, "name": request.name, "task": request.task or ""}
     try:
         for attempt in _until_ready():
             with attempt:
                 if attempt.retry_state.attempt_number > 1 and listed(client, job):
                     break
                 client.submit_job(
-                    entrypoint=shlex.join(command),
+                    entrypoint=shlex.join(request.command),
                     submission_id=job,
                     runtime_env=_runtime_env(project),
                     metadata=about,
@@ -136,11 +118,6 @@ def stop(project: Path, job: str) -> tuple[Job, bool]:
     return wait(project, client, found.id), was_running
 
 
-def absolute(storage: str | None) -> str | None:
-    """A relative folder as an absolute one: in a job the current folder is a temporary copy. URLs stay."""
-    return storage if storage is None or "://" in storage else str(Path(storage).expanduser().absolute())
-
-
 def _runtime_env(project: Path) -> dict[str, Any]:
     runtime_env: dict[str, Any] = {"working_dir": str(project), "excludes": list(NEVER_PACKED)}
     if storage := absolute(os.environ.get(env.RAYSWEEP_STORAGE)):
@@ -148,6 +125,6 @@ def _runtime_env(project: Path) -> dict[str, Any]:
     return runtime_env
 
 
-def _submission_id(strategy: str, name: str | None) -> str:
-    words = "-".join(filter(None, (strategy, name, secrets.token_hex(3))))
+def _submission_id(strategy: str, sweep: str) -> str:
+    words = f"{strategy}-{sweep}-{secrets.token_hex(3)}"
     return re.sub(r"[^A-Za-z0-9_.-]", "-", words)

@@ -7,13 +7,14 @@ The code goes to the storage, beside the sweep; the job's log is kept there too 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import re
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +32,7 @@ from raysweep.clusters.targets import Cluster
 from raysweep.errors import BadInput, ClusterError, StorageError, Unreachable
 from raysweep.storage import Storage, code_upload, open_storage
 from raysweep.submit.log_to_storage import exit_code
+from raysweep.submit.request import JobRequest
 from raysweep.submit.submit import DETACHED
 
 T = TypeVar("T")
@@ -44,29 +46,45 @@ AWAY_SECONDS = 300.0  # for which the API server may not answer
 LOGS = "raysweep/logs"  # annotation: where in the sweep's storage this job's logs are
 
 
-def run(
-    project: Path,
-    cluster: Cluster,
-    strategy: str,
-    name: str,
-    arguments: Sequence[str],
-    storage: str,
-    follow: bool,
-    deadline: int | None = None,
-    queue: str | None = None,
-) -> int:
+@dataclass(frozen=True)
+class Limits:
+    """When it may run.
+
+    Attributes:
+        deadline: seconds after which Kubernetes ends it, tries and queueing included; None for that of the manifests.
+        queue: of Kueue, in which the job waits until there is room for all of its cluster.
+    """
+
+    deadline: int | None = None
+    queue: str | None = None
+
+
+@dataclass(frozen=True)
+class RayJob:
+    """What is its own in its manifest.
+
+    Attributes:
+        name: of the object.
+        entrypoint: the command.
+        code: URL of the project's code.
+        logs: where in the sweep's storage its logs are.
+    """
+
+    name: str
+    entrypoint: str
+    code: str
+    logs: str
+
+
+def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, follow: bool) -> int:
     """Submits a strategy as a RayJob, follows it, and takes it away with its cluster; a running one is followed.
 
     Args:
         project: folder with jobs/, tasks/ and raysweep/.
         cluster: the project's, of a Kubernetes target.
-        strategy: a file of jobs/.
-        name: of the sweep, which is continued if it exists.
-        arguments: the job's own flags.
-        storage: where the sweep is kept; this process and the job both reach it.
+        request: with a storage that this process and the job both reach; a sweep that exists is continued.
+        limits: when it may run.
         follow: print the job's log until its end.
-        deadline: seconds after which Kubernetes ends it, tries and queueing included; None for that of the manifests.
-        queue: of Kueue, in which the job waits until there is room for all of its cluster.
 
     Returns:
         The driver's exit code; 0 without `follow`; DETACHED after Ctrl-C, which leaves the job running.
@@ -75,23 +93,21 @@ def run(
         BadInput: the target has no RayJobs, or the storage is a folder.
         ClusterError: it cannot run, in one line, and was taken away again.
     """
+    assert request.storage is not None
     if cluster.target not in TARGETS:
         raise BadInput(f"the target {cluster.target} has no RayJobs, only {', '.join(TARGETS)}: use `make submit`")
-    if problems := folder_as_storage(storage):
+    if problems := folder_as_storage(request.storage):
         raise BadInput(*problems)
-    kube, place, job = open_cluster(cluster.settings), open_storage(storage).child(name), job_name(strategy, name)
+    kube, place = open_cluster(cluster.settings), open_storage(request.storage).child(request.name)
     kube.echo()
     raycluster.healthy(cluster)  # its store is reached through it
     trouble = Trouble(kube, NAMESPACE, HEAD_PATIENCE, grows=cluster.target == "k8s")
-    if (found := kube.get("RayJob", job)) is None:
-        code, logs = code_upload.upload(project, place), f"logs/{secrets.token_hex(4)}"
-        kept = ["python", "-m", "raysweep.submit.log_to_storage", place.child(logs).url]
-        sweep = ["python", f"jobs/{strategy}.py", "--name", name, "--storage", storage, "--resume", "auto"]
-        kube.apply([render(project, job, shlex.join([*kept, *sweep, *arguments]), code, {LOGS: logs}, deadline, queue)])
-        click.echo(f"submitted rayjob {job}: storage {place.url}")
+    job = job_name(request.strategy, request.name)
+    if (there := kube.get("RayJob", job)) is None:
+        logs = _submit(kube, project, request, limits, place)
     else:
         click.echo(f"rayjob {job} is there already: following it")
-        logs = (found["metadata"].get("annotations") or {}).get(LOGS, "logs")
+        logs = (there["metadata"].get("annotations") or {}).get(LOGS, "logs")
     if not follow:
         return 0
     stop = shlex.join([*kube.command, "delete", "rayjob", job])
@@ -100,6 +116,18 @@ def run(
     except KeyboardInterrupt:
         click.echo(f"\ndetached, {job} goes on; the same command follows it; stop: {stop}")
         return DETACHED
+
+
+def _submit(kube: Kube, project: Path, request: JobRequest, limits: Limits, place: Storage) -> str:
+    """Uploads the code and applies the RayJob; returns where in the sweep's storage its logs are."""
+    code, logs = code_upload.upload(project, place), f"logs/{secrets.token_hex(4)}"
+    kept = ["python", "-m", "raysweep.submit.log_to_storage", place.child(logs).url]
+    continued = dataclasses.replace(request, arguments=("--resume", "auto", *request.arguments))
+    entrypoint = shlex.join([*kept, *continued.command])
+    job = RayJob(job_name(request.strategy, request.name), entrypoint, code, logs)
+    kube.apply([render(project, job, limits)])
+    click.echo(f"submitted rayjob {job.name}: storage {place.url}")
+    return logs
 
 
 def job_name(strategy: str, name: str) -> str:
@@ -111,37 +139,33 @@ def job_name(strategy: str, name: str) -> str:
     return f"{plain[: MOST_LETTERS - 7].rstrip('-')}-{digest}"
 
 
-def render(
-    project: Path,
-    job: str,
-    entrypoint: str,
-    code: str,
-    annotations: dict[str, str] | None = None,
-    deadline: int | None = None,
-    queue: str | None = None,
-) -> Object:
+def render(project: Path, job: RayJob, limits: Limits) -> Object:
     """The RayJob of the cluster that is applied: same images, same workers. In a queue, all of these from the start."""
     from raysweep.clusters.lifecycle import FOLDER
 
-    added = Additions(components=("rayjob",) if queue is None else ("rayjob", "kueue"))
+    added = Additions(components=("rayjob",) if limits.queue is None else ("rayjob", "kueue"))
     added.patch(
         "RayJob",
         "sweep",
-        replace("/metadata/name", job),
-        replace("/spec/entrypoint", entrypoint),
-        replace("/spec/runtimeEnvYAML", json.dumps({"working_dir": code})),
-        replace("/metadata/annotations", annotations or {}),
-        *([] if queue is None else [replace("/metadata/labels/kueue.x-k8s.io~1queue-name", queue)]),
-        *([] if deadline is None else [replace("/spec/activeDeadlineSeconds", deadline)]),
+        replace("/metadata/name", job.name),
+        replace("/spec/entrypoint", job.entrypoint),
+        replace("/spec/runtimeEnvYAML", json.dumps({"working_dir": job.code})),
+        replace("/metadata/annotations", {LOGS: job.logs}),
+        *_where(limits.queue, "/metadata/labels/kueue.x-k8s.io~1queue-name"),
+        *_where(limits.deadline, "/spec/activeDeadlineSeconds"),
     )
-    folder = project / FOLDER / "rayjob" / job  # two may be submitted at the same time
+    folder = project / FOLDER / "rayjob" / job.name  # two may be submitted at the same time
     manifests.write(folder, project / FOLDER / "kubernetes", added, project / "k8s" / "components")
-    found = manifests.find(manifests.render(folder), "RayJob", job)
+    found = manifests.find(manifests.render(folder), "RayJob", job.name)
     assert found is not None
     _keep_from_resubmitter(found["spec"]["rayClusterSpec"])
-    if queue is not None:
+    if limits.queue is not None:
         _fix_size(found["spec"]["rayClusterSpec"])
     return found
+
+
+def _where(value: object, path: str) -> list[Object]:
+    return [] if value is None else [replace(path, value)]
 
 
 def _keep_from_resubmitter(cluster: Object) -> None:

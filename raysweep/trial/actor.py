@@ -6,14 +6,13 @@ import faulthandler
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
 from raysweep.history import checkpoint as checkpoints
-from raysweep.history.checkpoint import Checkpoint
-from raysweep.storage import Storage
+from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Report, Session, enter
 from raysweep.values import finite, takes_data
 
@@ -26,44 +25,6 @@ class NotFinite(ValueError):
 
 class Unreported(RuntimeError):
     """The training function returned, and what it had to report was in none of its reports."""
-
-
-@dataclass(frozen=True)
-class TrialSpec:
-    """What all trials of a sweep share; travels to each process once.
-
-    Attributes:
-        train: the task's training function.
-        storage: the sweep's own folder or prefix.
-        max_iterations: reports after which a trial is complete.
-        numeric: metrics that must be numbers where they are reported: what is optimised.
-        finite: metrics that must be finite numbers; a trial that reports another value of one fails.
-        timeout: seconds that a trial may run; the process is ended even if it hangs outside of Python.
-    """
-
-    train: Callable[..., None]
-    storage: Storage
-    max_iterations: int
-    numeric: tuple[str, ...] = ()
-    finite: tuple[str, ...] = ()
-    timeout: float | None = None
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a trial: from its beginning or a checkpoint.
-
-    Attributes:
-        trial: its id.
-        config: its configuration.
-        start: what it goes on from.
-        spent: seconds that it has run before.
-    """
-
-    trial: str
-    config: dict[str, Any]
-    start: Checkpoint | None = None
-    spent: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -136,13 +97,11 @@ class TrialActor:
         return Over(clean)
 
     def _open(self, run: Run) -> Session:
-        spec, start, state = self._spec, None, None
+        spec, state = self._spec, None
         if run.start:
             start, state = checkpoints.load_newest(spec.storage, run.start)
-        session = Session(
-            run.trial, spec.storage, spec.max_iterations, start, state,
-            config=run.config, numeric=spec.numeric, finite=spec.finite, spent=run.spent,
-        )  # fmt: skip
+            run = replace(run, start=start)
+        session = Session(spec, run, state)
         enter(session)
         if spec.timeout:
             # Written in C, with a thread that needs no interpreter lock: it ends calls that hang outside of Python.

@@ -19,8 +19,8 @@ from typing import Any
 from raysweep.history import checkpoint as checkpoints
 from raysweep.history import journal
 from raysweep.history.checkpoint import Checkpoint
-from raysweep.storage import Storage
 from raysweep.trial.metrics import Metric, plain_metrics
+from raysweep.trial.run import Run, TrialSpec
 from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S, TRAINING_ITERATION, finite
 
 NOTED_REPORTS = 1000  # at most, in a checkpoint: those since the one before it
@@ -55,40 +55,20 @@ class Session:
     """One run of a training function: from its start or a checkpoint to its end or a stop.
 
     Args:
-        trial: its id.
-        storage: the sweep's own folder or prefix.
-        max_iterations: of a complete trial.
-        start: what it goes on from.
-        state: of that, if it was loaded already.
-        config: the trial's.
-        numeric: metrics that must be numbers where they are reported: what is optimised.
-        finite: metrics whose reports are no good if they are not finite numbers.
-        spent: seconds that the trial has run before.
+        spec: what all trials share; its function is given to `next`, with the trial's data.
+        run: this one.
+        state: of the checkpoint that it goes on from, if it was loaded already.
     """
 
-    def __init__(
-        self,
-        trial: str,
-        storage: Storage,
-        max_iterations: int,
-        start: Checkpoint | None = None,
-        state: Any = None,
-        *,
-        config: dict[str, Any] | None = None,
-        numeric: tuple[str, ...] = (),
-        finite: tuple[str, ...] = (),
-        spent: float = 0.0,
-    ) -> None:
-        self.trial, self.storage, self.max_iterations = trial, storage, max_iterations
-        self.start, self._state = start, state
-        self._config, self._finite, self._spent = config or {}, finite, spent
+    def __init__(self, spec: TrialSpec, run: Run, state: Any = None) -> None:
+        self.spec, self.run, self._state = spec, run, state
         # What is noted is the configuration as it was asked for, whatever the function does to its own.
-        self._noted_config = json.loads(journal.to_json(self._config))
-        self._numeric, self._restored = numeric, start
-        self._after = start  # the newest checkpoint, and what was reported since
+        self._noted_config = json.loads(journal.to_json(run.config))
+        self._spent, self._restored = run.spent, run.start
+        self._after = run.start  # the newest checkpoint, and what was reported since
         self._noted: deque[dict[str, Any]] = deque(maxlen=NOTED_REPORTS)
         self._mark = time.monotonic()  # since when the iteration runs
-        self.iteration = start.iteration if start else 0
+        self.iteration = run.start.iteration if run.start else 0
         self.outbox: queue.SimpleQueue[Report | BaseException | None] = queue.SimpleQueue()
         self._go = threading.Semaphore(0)
         self._ending, self._refused = False, 0
@@ -98,24 +78,25 @@ class Session:
     def resume(self) -> Any:
         """The state of the checkpoint that this run starts from, or None."""
         state, self._state = self._state, None  # it is the caller's now, and may be large
-        return checkpoints.load(self.storage, self.start) if state is None and self.start else state
+        start = self.run.start
+        return checkpoints.load(self.spec.storage, start) if state is None and start else state
 
     def iterations(self) -> Iterator[int]:
         """The numbers of the iterations still to do."""
-        return iter(range(self.iteration + 1, self.max_iterations + 1))
+        return iter(range(self.iteration + 1, self.spec.max_iterations + 1))
 
     def report(self, metrics: dict[str, Any], state: Any) -> None:
         """Saves the state, hands the metrics to the sweep and waits for its decision.
 
         A function that is being ended, or reports beyond its last iteration, is ended here once more and saves nothing.
         """
-        if self._ending or self.iteration >= self.max_iterations:
+        if self._ending or self.iteration >= self.spec.max_iterations:
             self._refuse()
-        plain, number = plain_metrics(metrics, self._numeric), self.iteration + 1
+        plain, number = plain_metrics(metrics, self.spec.numeric), self.iteration + 1
         now = time.monotonic()
         took = now - self._mark
         measured = {**plain, TIME_THIS_ITER_S: round(took, 4), TIME_TOTAL_S: round(self._spent + took, 4)}
-        if TRAINING_ITERATION in self._numeric:  # it is what is optimised
+        if TRAINING_ITERATION in self.spec.numeric:  # it is what is optimised
             measured[TRAINING_ITERATION] = number
         saved = None if state is None else self._save(number, state, measured)
         if saved is None:
@@ -144,11 +125,11 @@ class Session:
     def _save(self, number: int, state: Any, measured: dict[str, Metric]) -> Checkpoint:
         reports = [*self._noted, {**measured, TRAINING_ITERATION: number}]
         note = None
-        if all(finite(report.get(name)) for report in reports for name in self._finite):
+        if all(finite(report.get(name)) for report in reports for name in self.spec.finite):
             # A driver that dies may lose the reports: the next one finds them here, see `unrecorded`.
             after = self._after.to_dict() if self._after else None
             note = {"after": after, "reports": reports, "config": self._noted_config, HOST: platform.node()}
-        saved = checkpoints.save(self.storage, self.trial, number, state, note)
+        saved = checkpoints.save(self.spec.storage, self.run.trial, number, state, note)
         self._after = saved
         self._noted.clear()
         return saved
@@ -157,7 +138,8 @@ class Session:
         """Runs the function up to its next report; None when it returned or was ended, its exception when it raised."""
         if self._thread is None:
             self._mark = time.monotonic()
-            self._thread = threading.Thread(target=self._run, args=(function,), name=f"trial-{self.trial}", daemon=True)
+            name = f"trial-{self.run.trial}"
+            self._thread = threading.Thread(target=self._call, args=(function,), name=name, daemon=True)
             self._thread.start()
         else:
             self._go.release()
@@ -173,10 +155,10 @@ class Session:
             self.outbox.put(outcome)  # for `next`
         return outcome is None
 
-    def _run(self, function: Callable[[dict[str, Any]], None]) -> None:
+    def _call(self, function: Callable[[dict[str, Any]], None]) -> None:
         outcome: BaseException | None = None
         try:
-            function(self._config)
+            function(self.run.config)
         except Ended:
             pass
         except BaseException as error:

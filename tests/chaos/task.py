@@ -93,7 +93,7 @@ class _Unsaveable:
 def _trial() -> str:
     session = trials._session
     assert session is not None
-    return session.trial
+    return session.run.trial
 
 
 def _note_last(what: str) -> None:

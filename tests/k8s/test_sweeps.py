@@ -315,23 +315,26 @@ def test_jobs_that_are_lost_with_the_head_go_on_followed_or_not(kind: KindProjec
     """One by plain `ray job submit`, which nobody follows; one by `raysweep submit`, which follows its next life."""
     slow_task(kind.folder)
     alone, followed = f"alone-{os.getpid()}", f"followed-{os.getpid()}"
-    flags = ["--task", "slow", "--samples", "4", "--cpus-per-trial", "0.5", "--concurrency", "2"]
-    done = kind.ray_job_submit("jobs/tpe_asha.py", *flags, "--name", alone, wait=False, job=alone)
+    samples_of = {alone: 8, followed: 4}
+    flags = ["--task", "slow", "--cpus-per-trial", "0.5", "--concurrency", "2", "--samples"]
+    # It begins earlier, and must not be over when the other one has begun.
+    done = kind.ray_job_submit("jobs/random_search.py", *flags, "8", "--name", alone, wait=False, job=alone)
     assert done.returncode == 0, done.stdout + done.stderr
-    with kind.start("submit", "asha", "--name", followed, *flags) as job:
+    with kind.start("submit", "asha", *flags, "4", "--name", followed) as job:
         eventually("results of both", lambda: min(kind.results(alone), kind.results(followed)) >= 3, 300)
         before = {name: sweep_of(kind, name) for name in (alone, followed)}
+        assert not any(all_ended(kind, name, samples) for name, samples in samples_of.items())
         (head,) = kind.pods("ray.io/node-type=head", "ray.io/cluster=raysweep")
         kind.kubectl("delete", "pod", head["metadata"]["name"], "--wait=false")
         out, _ = job.communicate(timeout=900)
     assert job.returncode == 0, out
     assert "waiting until the cluster submits it again" in out
     assert kind.run("cluster", "status").returncode == 0  # forwards the port of the new head
-    eventually("the end of the one that nobody follows", lambda: all_ended(kind, alone, 4), 600)
+    eventually("the end of the one that nobody follows", lambda: all_ended(kind, alone, 8), 600)
     assert f"{alone}-life2" in kind.jobs()
     for name, events in before.items():
         assert sweep_of(kind, name)[: len(events)] == events
-        check_nothing_lost(kind, name, 4)
+        check_nothing_lost(kind, name, samples_of[name])
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from raysweep.loop.recorder import Recorder
 from raysweep.loop.scheduler import Scheduler
 from raysweep.loop.stopping import TrialLimits
 from raysweep.storage import Storage
-from raysweep.trial.actor import Run
+from raysweep.trial.run import Run
 from raysweep.trial.session import Report
 
 Step = Event | float | Callable[[], Any]

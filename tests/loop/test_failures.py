@@ -24,7 +24,8 @@ from raysweep.errors import Corrupt, StorageError, Unavailable
 from raysweep.loop.executor import Share
 from raysweep.loop.failures import MOST_LOSSES, MOST_REFUSALS, Kind, Tries, kind_of
 from raysweep.storage import FolderStorage
-from raysweep.trial.actor import NotFinite, Run, TrialActor, TrialSpec, Unreported
+from raysweep.trial.actor import NotFinite, TrialActor, Unreported
+from raysweep.trial.run import Run, TrialSpec
 from tests.loop.scripted import Driver, failed
 
 LOST = [ActorDiedError(), ActorUnavailableError("connection reset", None)]

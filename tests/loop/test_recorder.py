@@ -19,6 +19,7 @@ from raysweep.history.sweep_state import SweepState
 from raysweep.loop.recorder import KEEP_LAST, Recorder
 from raysweep.storage import FolderStorage, Storage
 from raysweep.trial import session as sessions
+from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Report, Session
 
 
@@ -119,7 +120,7 @@ def test_a_trial_that_is_taken_up_does_not_go_on_from_half_a_checkpoint(begin: A
 
 def test_what_a_trial_saved_and_no_driver_heard_of_is_taken_up(begin: Any, monkeypatch: Any) -> None:
     life = begin().suggest("a", lr=0.5)
-    session = Session("a", life.place, 9, config={"lr": 0.5})
+    session = Session(TrialSpec(len, life.place, 9), Run("a", {"lr": 0.5}))
     monkeypatch.setattr(sessions, "_session", session)
 
     def train(config: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from raysweep.history.checkpoint import owner
 from raysweep.loop.executor import Returned
 from raysweep.storage import FolderStorage
 from raysweep.trial import session as sessions
+from raysweep.trial.run import Run, TrialSpec
 from tests.loop.scripted import LAST, Driver, failed
 
 
@@ -117,7 +118,7 @@ def test_what_was_adopted_is_decided_on(driver, monkeypatch):
     """The driver that would have decided was killed; its trial has the result that stops it."""
     first = driver(median_rule(), total=5, concurrency=4)
     first.run(*(first.reported(f"{n:05d}", 1, loss) for n, loss in enumerate((0.1, 0.2, 0.3))))
-    session = sessions.Session("00003", first.place, LAST, config=first.state.trials["00003"].config)
+    session = sessions.Session(TrialSpec(len, first.place, LAST), Run("00003", first.state.trials["00003"].config))
     monkeypatch.setattr(sessions, "_session", session)
     session.next(lambda config: sessions.report({"loss": 0.9}, state="x"))
     assert session.end(5)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from raysweep.submit import ray_jobs, submit
+from raysweep.submit import submit
 from tests.clusters.test_lifecycle import LOOPBACK, listening
 from tests.ray_project import make_project
 
@@ -177,10 +177,3 @@ def test_wrong_token_names_the_variable(local_cluster, env, problem):
     assert refused.returncode == 2
     assert problem in refused.stdout
     assert len(refused.stdout.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("storage", "expected"), [(None, None), ("s3://bucket/runs", "s3://bucket/runs"), ("/a/b", "/a/b")]
-)
-def test_absolute_keeps_urls_and_absolute_folders(storage, expected):
-    assert ray_jobs.absolute(storage) == expected

@@ -14,6 +14,8 @@ from raysweep.clusters.targets import Cluster
 from raysweep.errors import BadInput, ClusterError, Unavailable, Unreachable
 from raysweep.storage import Storage, open_storage
 from raysweep.submit import rayjob
+from raysweep.submit.rayjob import Limits, RayJob
+from raysweep.submit.request import JobRequest
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +44,7 @@ def test_it_has_the_images_and_workers_of_the_cluster_that_is_up(tmp_path: Path)
     added.patch("RayCluster", "raysweep", manifests.replace("/spec/workerGroupSpecs/0/maxReplicas", 9))
     manifests.write(folder, ROOT / "k8s" / "overlays" / "kind", added)
     code = "s3://raysweep/first/code/1.zip"
-    job = rayjob.render(tmp_path, "asha-first", "python jobs/asha.py", code, {"raysweep/logs": "logs/1"}, 600)
+    job = rayjob.render(tmp_path, RayJob("asha-first", "python jobs/asha.py", code, "logs/1"), Limits(600))
     assert job["metadata"]["annotations"] == {"raysweep/logs": "logs/1"}
     assert job["spec"]["activeDeadlineSeconds"] == 600
     assert job["metadata"] == job["metadata"] | {"name": "asha-first", "namespace": "raysweep"}
@@ -54,7 +56,7 @@ def test_it_has_the_images_and_workers_of_the_cluster_that_is_up(tmp_path: Path)
 def test_in_a_queue_of_kueue_it_waits_for_all_of_its_workers(tmp_path: Path) -> None:
     (tmp_path / "k8s").symlink_to(ROOT / "k8s")
     manifests.write(tmp_path / ".raysweep" / "kubernetes", ROOT / "k8s" / "overlays" / "gpu", manifests.Additions())
-    job = rayjob.render(tmp_path, "asha-first", "python jobs/asha.py", "s3://x/1.zip", queue="team-a")
+    job = rayjob.render(tmp_path, RayJob("asha-first", "", "s3://x/1.zip", ""), Limits(queue="team-a"))
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
     assert job["spec"]["suspend"] is True
     cluster = job["spec"]["rayClusterSpec"]
@@ -62,16 +64,20 @@ def test_in_a_queue_of_kueue_it_waits_for_all_of_its_workers(tmp_path: Path) -> 
     assert [group["replicas"] for group in cluster["workerGroupSpecs"]] == [10, 4]
 
 
+def request(storage: str) -> JobRequest:
+    return JobRequest("asha", "first", storage=storage)
+
+
 def test_other_targets_have_none(tmp_path: Path) -> None:
     cluster = Cluster("docker", "id", "", "", "s3://raysweep", "")
     with pytest.raises(BadInput, match="the target docker has no RayJobs"):
-        rayjob.run(tmp_path, cluster, "asha", "first", [], "s3://raysweep", follow=True)
+        rayjob.run(tmp_path, cluster, request("s3://raysweep"), Limits(), follow=True)
 
 
 def test_a_folder_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     cluster = Cluster("kind", "id", "", "", "s3://raysweep", "")
     with pytest.raises(BadInput, match="`--storage runs`: a folder goes with the pod that it is in: use s3://"):
-        rayjob.run(tmp_path, cluster, "asha", "first", [], "runs", follow=True)
+        rayjob.run(tmp_path, cluster, request("runs"), Limits(), follow=True)
 
 
 class Kube:

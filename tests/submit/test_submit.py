@@ -10,6 +10,7 @@ from tenacity import wait_none
 from raysweep.clusters import lifecycle, targets
 from raysweep.errors import ClusterError
 from raysweep.submit import ray_jobs, submit
+from raysweep.submit.request import JobRequest
 
 LOG = ["one\n", "two\n", "three\n"]
 
@@ -71,7 +72,7 @@ def follow(monkeypatch, tmp_path):
     def run(cluster):
         for module in (ray_jobs, submit):
             monkeypatch.setattr(module, "connect", cluster.connect)
-        return ray_jobs.submit(tmp_path, "asha", name="first")
+        return ray_jobs.submit(tmp_path, JobRequest("asha", "first"))
 
     return run
 

@@ -15,7 +15,8 @@ from raysweep.history import checkpoint
 from raysweep.history.checkpoint import STATE
 from raysweep.storage import FolderStorage
 from raysweep.trial import actor as actors
-from raysweep.trial.actor import NotFinite, Over, Run, TrialActor, TrialSpec, Unreported
+from raysweep.trial.actor import NotFinite, Over, TrialActor, Unreported
+from raysweep.trial.run import Run, TrialSpec
 from raysweep.values import takes_data
 
 

@@ -12,6 +12,7 @@ from raysweep.errors import Unavailable
 from raysweep.history import checkpoint
 from raysweep.storage import FolderStorage
 from raysweep.trial import session as sessions
+from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Session
 
 TIMES = ("time_this_iter_s", "time_total_s")
@@ -27,8 +28,9 @@ def session(place, monkeypatch):
     """Opens a session as the trial's actor does; each is ended."""
     opened = []
 
-    def open_session(start=None, max_iterations=5, **more):
-        opened.append(Session("00007", place, max_iterations, start, **more))
+    def open_session(start=None, max_iterations=5, config=None, spent=0.0, state=None, **shared):
+        spec = TrialSpec(len, place, max_iterations, **shared)
+        opened.append(Session(spec, Run("00007", config or {}, start, spent), state))
         monkeypatch.setattr(sessions, "_session", opened[-1])
         return opened[-1]
 

@@ -6,11 +6,13 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from raysweep import env
 from raysweep.clusters.kubernetes import manifests
 from raysweep.clusters.kubernetes.api import Kube
 from raysweep.clusters.kubernetes.manifests import WORKERS, Additions, Object, find, replace
+from raysweep.clusters.ping import LOOPBACK
 from raysweep.clusters.shared import ports, s3_keys
 from raysweep.clusters.targets import DASHBOARD_PORT, Options, too_few
 
@@ -62,12 +64,24 @@ def check(project: Path, overlay: Path, options: Options) -> list[str]:
     problems = too_few({"--workers": options.workers, "--num-cpus": options.num_cpus})
     asked = {"--dashboard-port": options.dashboard_port or DASHBOARD_PORT, "--s3-port": options.s3_port or s3_keys.PORT}
     problems += ports.problems(asked) + folder_as_storage(os.environ.get(env.RAYSWEEP_STORAGE))
+    problems += _unreachable_endpoint()
     if not (overlay / "kustomization.yaml").exists():
         known = sorted(path.name for path in (project / "k8s" / "overlays").glob("*"))
         problems.append(
             f"`--overlay {overlay}`: it has no kustomization.yaml: name a folder, or one of {', '.join(known)}"
         )
     return problems
+
+
+def _unreachable_endpoint() -> list[str]:
+    """A pod's 127.0.0.1 is the pod; such an address is often left from `export`s for another cluster's store."""
+    endpoint = os.environ.get(env.AWS_ENDPOINT_URL)
+    if endpoint is None or (urlsplit(endpoint).hostname or "") not in LOOPBACK:
+        return []
+    return [
+        f"`AWS_ENDPOINT_URL {endpoint}`: pods do not reach this machine's own addresses: unset it, which takes the"
+        " store of the overlay, or name one that they reach"
+    ]
 
 
 def folder_as_storage(storage: str | None) -> list[str]:
@@ -90,25 +104,32 @@ def objects(plan: Plan, kube: Kube, labels: dict[str, str], cluster_id: str) -> 
     for label, value in labels.items():
         added.patch("Namespace", manifests.NAMESPACE, replace(f"/metadata/labels/{label.replace('/', '~1')}", value))
     manifests.write(plan.folder, plan.overlay, added)
-    if plan.options.workers is not None:
-        resize(plan.folder, plan.options.workers)
-    readdress(plan.folder, kube)
-    _place_tickets(plan.folder, cluster_id)
-    return _tell_nodes(plan.folder)
+    overlay, added = manifests.render(plan.folder), Additions()
+    _readdress(added, overlay, kube)
+    _place_tickets(added, overlay, cluster_id)
+    _size(added, overlay, plan.options.workers)
+    manifests.amend(plan.folder, added)
+    return manifests.render(plan.folder)
 
 
-def _place_tickets(folder: Path, cluster_id: str) -> None:
-    """Gives the resubmitter of this cluster a folder of its own for the jobs' tickets, in the overlay's storage."""
-    settings, added = find(manifests.render(folder), "ConfigMap", SETTINGS), Additions()
-    if settings is not None:
-        tickets = f"{settings['data'][env.RAYSWEEP_STORAGE].rstrip('/')}/.jobs/{cluster_id}"
-        added.patch("ConfigMap", SETTINGS, replace(f"/data/{env.RAYSWEEP_JOBS}", tickets))
-        manifests.amend(folder, added)
+def readdress(folder: Path, kube: Kube) -> list[Object]:
+    """Puts into what is applied where API server and operator are now; returns the objects."""
+    added = Additions()
+    _readdress(added, manifests.render(folder), kube)
+    manifests.amend(folder, added)
+    return manifests.render(folder)
 
 
-def readdress(folder: Path, kube: Kube) -> None:
-    """Puts into what is applied where API server and operator are, so that nobody else is let through."""
-    objects, added = manifests.render(folder), Additions()
+def resize(folder: Path, workers: int) -> list[Object]:
+    """Puts another most of workers into what is applied; returns the objects."""
+    added = Additions()
+    _size(added, manifests.render(folder), workers)
+    manifests.amend(folder, added)
+    return manifests.render(folder)
+
+
+def _readdress(added: Additions, objects: list[Object], kube: Kube) -> None:
+    """Where API server and operator are, so that nobody else is let through."""
     if find(objects, "NetworkPolicy", AUTOSCALER):
         added.patch("NetworkPolicy", AUTOSCALER, replace("/spec/egress", _api_server(kube)))
     if (elsewhere := kube.namespaces_of(OPERATOR)) and find(objects, "NetworkPolicy", DASHBOARD):
@@ -120,17 +141,24 @@ def readdress(folder: Path, kube: Kube) -> None:
             for namespace in elsewhere
         ]
         added.patch("NetworkPolicy", DASHBOARD, replace("/spec/ingress/0/from", peers))
-    manifests.amend(folder, added)
 
 
-def resize(folder: Path, workers: int) -> list[Object]:
-    """Puts another most of workers into what is applied; returns the objects."""
-    cluster = find(manifests.render(folder), "RayCluster")
-    if cluster is not None:
-        added = Additions()
+def _place_tickets(added: Additions, objects: list[Object], cluster_id: str) -> None:
+    """Gives the resubmitter of this cluster a folder of its own for the jobs' tickets, in the overlay's storage."""
+    settings = find(objects, "ConfigMap", SETTINGS)
+    if settings is not None:
+        tickets = f"{settings['data'][env.RAYSWEEP_STORAGE].rstrip('/')}/.jobs/{cluster_id}"
+        added.patch("ConfigMap", SETTINGS, replace(f"/data/{env.RAYSWEEP_JOBS}", tickets))
+
+
+def _size(added: Additions, objects: list[Object], workers: int | None) -> None:
+    """The most workers, if another number is wanted; and has drivers know what the groups may grow to."""
+    cluster = find(objects, "RayCluster")
+    if cluster is None:
+        return
+    if workers is not None:
         added.patch("RayCluster", NAME, *resized(cluster, workers))
-        manifests.amend(folder, added)
-    return _tell_nodes(folder)
+    added.patch("ConfigMap", SETTINGS, replace(f"/data/{env.RAYSWEEP_NODES}", nodes(cluster, workers)))
 
 
 def resized(cluster: Object, workers: int, keep: bool = False) -> list[Object]:
@@ -152,21 +180,16 @@ def resized(cluster: Object, workers: int, keep: bool = False) -> list[Object]:
     ]
 
 
-def _tell_nodes(folder: Path) -> list[Object]:
-    """Has drivers know what the groups may grow to; returns the objects."""
-    if cluster := find(manifests.render(folder), "RayCluster"):
-        added = Additions()
-        added.patch("ConfigMap", SETTINGS, replace(f"/data/{env.RAYSWEEP_NODES}", nodes(cluster)))
-        manifests.amend(folder, added)
-    return manifests.render(folder)
-
-
-def nodes(cluster: Object) -> str:
-    """The groups of a RayCluster that may grow, as `capacity` reads them."""
+def nodes(cluster: Object, workers: int | None = None) -> str:
+    """The groups of a RayCluster, as `capacity` reads them; the first may grow to `workers`, if that is given."""
+    specs = cluster["spec"]["workerGroupSpecs"]
+    counts = [group["maxReplicas"] for group in specs]
+    if workers is not None:
+        counts[0] = workers
     groups = [
-        {"count": group["maxReplicas"]}
+        {"count": count}
         | {kind: int(group["rayStartParams"].get(key, 0)) for kind, key in (("CPU", "num-cpus"), ("GPU", "num-gpus"))}
-        for group in cluster["spec"]["workerGroupSpecs"]
+        for group, count in zip(specs, counts, strict=True)
     ]
     return json.dumps([{key: value for key, value in group.items() if value or key == "count"} for group in groups])
 

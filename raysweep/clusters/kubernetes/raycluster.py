@@ -81,8 +81,7 @@ def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster:
         raise Unreachable(f"the API server of context {kube.context} does not answer at {kube.server}")
     folder = Path(cluster.settings).parent
     refuse_foreign(kube, project_id(folder))
-    plans.readdress(folder, kube)
-    _apply(cluster, kube, manifests.render(folder), patience_of(cluster))
+    _apply(cluster, kube, plans.readdress(folder, kube), patience_of(cluster))
     record(cluster)
     return cluster
 

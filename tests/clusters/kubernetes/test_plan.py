@@ -44,6 +44,18 @@ def test_a_folder_is_no_storage_of_pods(monkeypatch: pytest.MonkeyPatch) -> None
     assert plan.folder_as_storage("s3://bucket/prefix") == plan.folder_as_storage(None) == []
 
 
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:8333", "http://localhost:9000", "http://[::1]:9000"])
+def test_pods_do_not_reach_a_store_on_this_machines_own_addresses(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dashboard, s3 = free_ports(2)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    [problem] = plan.check(ROOT, KIND, Options(dashboard_port=dashboard, s3_port=s3))
+    assert problem.startswith(f"`AWS_ENDPOINT_URL {endpoint}`: pods do not reach")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio.storage:9000")
+    assert plan.check(ROOT, KIND, Options(dashboard_port=dashboard, s3_port=s3)) == []
+
+
 def test_another_most_of_workers_is_put_into_what_is_applied_and_told_to_drivers(tmp_path: Path) -> None:
     manifests.write(tmp_path, KIND, manifests.Additions())
     for workers in (5, 7):

@@ -1,0 +1,43 @@
+"""What somebody asks for: a strategy with its flags, to be run as a job of the cluster or as a RayJob."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """A strategy and its flags.
+
+    Attributes:
+        strategy: a file of jobs/, without .py.
+        name: the sweep's, --name.
+        arguments: other flags of the job, passed on as they are.
+        task: its --task.
+        storage: its --storage.
+        data: its --data.
+    """
+
+    strategy: str
+    name: str
+    arguments: tuple[str, ...] = ()
+    task: str | None = None
+    storage: str | None = None
+    data: str | None = None
+
+    @property
+    def command(self) -> list[str]:
+        """What the job runs, in the project's folder."""
+        flags = {"--task": self.task, "--name": self.name, "--storage": self.storage, "--data": self.data}
+        given = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
+        return ["python", f"jobs/{self.strategy}.py", *given, *self.arguments]
+
+    def from_here(self, with_data: bool) -> JobRequest:
+        """With its storage, and the data if they are to be, as absolute paths: a job runs in another folder."""
+        return replace(self, storage=absolute(self.storage), data=absolute(self.data) if with_data else self.data)
+
+
+def absolute(place: str | None) -> str | None:
+    """A relative folder as an absolute one; URLs stay."""
+    return place if place is None or "://" in place else str(Path(place).expanduser().absolute())

@@ -1,0 +1,48 @@
+"""What a trial's process is given: once what all trials of a sweep share, and for each run what is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from raysweep.history.checkpoint import Checkpoint
+from raysweep.storage import Storage
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """What all trials of a sweep share; travels to each process once.
+
+    Attributes:
+        train: the task's training function.
+        storage: the sweep's own folder or prefix.
+        max_iterations: reports after which a trial is complete.
+        numeric: metrics that must be numbers where they are reported: what is optimised.
+        finite: metrics that must be finite numbers; a trial that reports another value of one fails.
+        timeout: seconds that a trial may run; the process is ended even if it hangs outside of Python.
+    """
+
+    train: Callable[..., None]
+    storage: Storage
+    max_iterations: int
+    numeric: tuple[str, ...] = ()
+    finite: tuple[str, ...] = ()
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a trial: from its beginning or a checkpoint.
+
+    Attributes:
+        trial: its id.
+        config: its configuration.
+        start: what it goes on from.
+        spent: seconds that it has run before.
+    """
+
+    trial: str
+    config: dict[str, Any]
+    start: Checkpoint | None = None
+    spent: float = 0.0
