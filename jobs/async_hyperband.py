@@ -23,9 +23,9 @@ import raysweep
 class Knobs:
     """The paper's symbols."""
 
-    grace_period: int = raysweep.knob(1, "r: iterations that every trial of the first bracket is given.")
-    reduction_factor: float = raysweep.knob(3.0, "eta: the best 1/eta of a rung go on, eta times as long.")
-    brackets: int = raysweep.knob(2, "s: bracket i spares its trials the first i rungs.")
+    grace_period: int = raysweep.knob(1, "r: iterations that every trial of the first bracket is given.", ge=1)
+    reduction_factor: float = raysweep.knob(3.0, "eta: the best 1/eta of a rung go on, eta times as long.", gt=1)
+    brackets: int = raysweep.knob(2, "s: bracket i spares its trials the first i rungs.", ge=1)
 
 
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:

@@ -23,8 +23,8 @@ from raysweep.spec import space
 class Knobs:
     """Optuna's CmaEsSampler."""
 
-    startup_trials: int = raysweep.knob(1, "Random trials before the first generation.")
-    population: int = raysweep.knob(0, "lambda: trials of a generation; 0: 4 + 3 ln(dimensions).")
+    startup_trials: int = raysweep.knob(1, "Random trials before the first generation.", ge=1)
+    population: int = raysweep.knob(0, "lambda: trials of a generation; 0: 4 + 3 ln(dimensions).", ge=0)
 
 
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:

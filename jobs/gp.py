@@ -23,7 +23,7 @@ from raysweep.spec import space
 class Knobs:
     """Optuna's GPSampler."""
 
-    startup_trials: int = raysweep.knob(10, "Random trials before the first model.")
+    startup_trials: int = raysweep.knob(10, "Random trials before the first model.", ge=1)
 
 
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:

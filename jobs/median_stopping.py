@@ -22,8 +22,8 @@ import raysweep
 class Knobs:
     """When the rule begins to apply."""
 
-    grace_period: int = raysweep.knob(1, "Iterations that every trial is given.")
-    min_samples: int = raysweep.knob(3, "Trials needed for a median.")
+    grace_period: int = raysweep.knob(1, "Iterations that every trial is given.", ge=1)
+    min_samples: int = raysweep.knob(3, "Trials needed for a median.", ge=1)
 
 
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:

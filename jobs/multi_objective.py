@@ -26,7 +26,7 @@ class Knobs:
 
     second_metric: str = raysweep.knob("time_total_s", "The other metric; seconds of training if not given.")
     second_mode: str = raysweep.knob("min", "max or min of the other metric.", ("max", "min"))
-    startup_trials: int = raysweep.knob(10, "Random trials before the first model.")
+    startup_trials: int = raysweep.knob(10, "Random trials before the first model.", ge=1)
 
 
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:

@@ -24,8 +24,8 @@ from raysweep.spec import space
 class Knobs:
     """Ray's arguments, with Ray's defaults but for the interval."""
 
-    perturbation_interval: int = raysweep.knob(2, "Iterations between two chances to exploit and explore.")
-    quantile_fraction: float = raysweep.knob(0.25, "The lowest part of the population exploits the highest.")
+    perturbation_interval: int = raysweep.knob(2, "Iterations between two chances to exploit and explore.", ge=1)
+    quantile_fraction: float = raysweep.knob(0.25, "The lowest part exploits the highest.", ge=0, le=0.5)
 
 
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:

@@ -60,7 +60,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...], list[str]]] = {
     "grid_search in a searcher's space": ("tpe", ("--task", "gridded"), ["`pace` is a grid_search"]),
     "a domain that a searcher cannot draw": ("gp", ("--task", "sampled"), ["`pace` is a sample_from"]),
     "no samples": ("asha", (*QUADRATIC, "--samples", "0"), ["`--samples 0`", "at least 1"]),
-    "not a number": ("asha", (*QUADRATIC, "--samples", "many"), ["`--samples`", "'many'"]),
+    "not a number": ("asha", (*QUADRATIC, "--samples", "many"), ["`--samples many`", "whole number"]),
     "too many CPUs": ("asha", (*QUADRATIC, "--cpus-per-trial", "4096"), ["`--cpus-per-trial 4096`", "ask for at most"]),
     "no GPU": ("asha", (*QUADRATIC, "--gpus-per-trial", "99"), ["`--gpus-per-trial 99`", "ask for at most"]),
     "store unreachable": ("asha", (*QUADRATIC, "--storage", "s3://bucket/x"), ["`--storage s3://bucket/x`", "unreachable"]),
@@ -87,12 +87,13 @@ ROWS: dict[str, tuple[str, tuple[str, ...], list[str]]] = {
     "PBT with a searcher": ("paired.py", QUADRATIC, ["PopulationBasedTraining with OptunaSearch"]),
     "PBT without checkpoints": ("pbt", ("--task", "stateless"), ["saves nothing", "state="]),
     "PBT with a limit": ("pbt", (*QUADRATIC, "--concurrency", "2"), ["`--concurrency 2`"]),
-    "a knob that Ray refuses": ("asha", (*QUADRATIC, "--reduction-factor", "1"), ["reduction_factor"]),
+    "a knob out of its range": ("asha", (*QUADRATIC, "--reduction-factor", "1"), ["`--reduction-factor 1`", "more than 1"]),
+    "a knob that Ray refuses": ("asha", (*QUADRATIC, "--grace-period", "9999"), ["grace_period"]),
     "all at once": (
         "asha",
         (*QUADRATIC, "--samples", "0", "--metric", "nope", "--nmae", "x", "--seed", "y", "--cpus-per-trial", "999",
          "--storage", "/sys/raysweep"),
-        ["`--samples 0`", "`--metric nope`", "`--nmae`", "`--seed`", "`--cpus-per-trial 999`", "/sys/raysweep"],
+        ["`--samples 0`", "`--metric nope`", "`--nmae`", "`--seed y`", "`--cpus-per-trial 999`", "/sys/raysweep"],
     ),
 }  # fmt: skip
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import re
 import uuid
@@ -59,41 +58,16 @@ def check_flags(flags: Flags, sweep: Sweep) -> list[str]:
 
 
 def _number_problems(flags: Flags, sweep: Sweep) -> list[str]:
-    minimums = {
-        "--samples": (sweep.samples, 1),
-        "--max-iterations": (sweep.max_iterations, 1),
-        "--concurrency": (flags.concurrency, 1),
-        "--max-failures": (flags.max_failures, 0),
-        "--cpus-per-trial": (flags.cpus_per_trial, 0),
-        "--gpus-per-trial": (flags.gpus_per_trial, 0),
-    }
-    problems = [
-        f"`{flag} {value}`: must be at least {minimum}"
-        for flag, (value, minimum) in minimums.items()
-        if value is not None and not minimum <= value < math.inf
-    ]
-    durations = {
-        "trial_timeout": flags.trial_timeout,
-        "report_timeout": flags.report_timeout,
-        "cleanup_timeout": flags.cleanup_timeout,
-        "time_budget": flags.time_budget,
-    }
-    for flag, seconds in ((f"--{name.replace('_', '-')}", seconds) for name, seconds in durations.items()):
-        if seconds is not None and not seconds > 0:
-            problems.append(f"`{flag} {seconds}`: must be more than 0 seconds")
-    if 0 < sweep.samples < (points := sum(point.value is None for point in sweep.points)):
+    """What is wrong with numbers together; `checked` has looked at each alone."""
+    problems = []
+    if sweep.samples < (points := sum(point.value is None for point in sweep.points)):
         problems.append(
             f"`--samples {sweep.samples}`: there are {points} points to try: use --samples {points}, or fewer --points"
         )
-    if not 0 <= sweep.seed < 2**32:
-        problems.append(f"`--seed {sweep.seed}`: must be from 0 to 4294967295, since numpy accepts no other")
     if flags.cpus_per_trial == flags.gpus_per_trial == 0:
         problems.append("`--cpus-per-trial 0`: a trial without CPU and GPU cannot be placed: ask for one of them")
-    for flag, share in (
-        ("--cpus-per-trial", flags.cpus_per_trial),
-        ("--gpus-per-trial", flags.gpus_per_trial),
-    ):
-        if 1 < share < math.inf and share != int(share):
+    for flag, share in (("--cpus-per-trial", flags.cpus_per_trial), ("--gpus-per-trial", flags.gpus_per_trial)):
+        if share > 1 and share != int(share):
             problems.append(
                 f"`{flag} {share}`: must be a fraction of one, or a whole number: use {int(share)} or {int(share) + 1}"
             )
@@ -101,8 +75,6 @@ def _number_problems(flags: Flags, sweep: Sweep) -> list[str]:
 
 
 def _metric_problems(sweep: Sweep, task_reports: Reports) -> list[str]:
-    if sweep.mode not in ("max", "min"):
-        return [f"`--mode {sweep.mode}`: must be max or min"]
     available = (*(task_reports.metrics or ()), *AUTOMATIC_METRICS)
     if task_reports.metrics is None or sweep.metric in available:
         return []

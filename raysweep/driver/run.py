@@ -16,7 +16,7 @@ from raysweep.driver.main import check_and_run
 from raysweep.errors import BadInput
 from raysweep.history.results import SweepResults
 from raysweep.spec import task as tasks
-from raysweep.spec.flags import Flags, nearest
+from raysweep.spec.flags import Flags, checked, nearest
 from raysweep.spec.initial_points import parse
 from raysweep.spec.sweep import knobs_of
 from raysweep.spec.sweep import strategy as load_strategy
@@ -74,12 +74,19 @@ def run(
     known = [field.name for field in dataclasses.fields(Flags)]
     if wrong := [key for key in flags if key not in known]:
         raise BadInput(*(f"`{key}` is not an argument of run{nearest(key, known)}" for key in wrong))
-    loaded_task = _task_of(task, space, metric, mode, flags, data, mutable, reuse_actors)
-    place = str(storage) if storage is not None else None
-    all_flags = Flags(task=loaded_task.name, metric=metric, mode=mode, storage=place, **flags)
-    parsed_points = tuple(parse(points, loaded_task.space)) if points else ()
+    given = flags | {"metric": metric, "mode": mode, "storage": None if storage is None else str(storage)}
+    all_flags, problems = checked(Flags, given)
+    all_knobs = knobs_of(strategy, knobs or {})
+    if isinstance(task, str):
+        task = tasks.load(task)
+    elif not isinstance(task, Task):
+        load = (lambda root: data) if data is not None else None
+        own = {"space": space, "mutable": mutable, "load_data": load, "reuse_actors": reuse_actors}
+        task = _task_of(task, given, all_flags, own)
+    parsed_points = tuple(parse(points, task.space)) if points else ()
+    all_flags = dataclasses.replace(all_flags, task=task.name)
     with _restored_globals():
-        results = check_and_run(strategy, all_flags, knobs_of(strategy, knobs or {}), loaded_task, parsed_points, [])
+        results = check_and_run(strategy, all_flags, all_knobs, task, parsed_points, problems)
     if results is None:
         raise BadInput("`dry_run`: no problems found, nothing was started")
     return results
@@ -104,30 +111,13 @@ def _restored_globals() -> Iterator[None]:
         sys.path[:] = path
 
 
-def _task_of(
-    task: Any,
-    space: Any,
-    metric: str | None,
-    mode: str | None,
-    flags: dict[str, Any],
-    data: Any,
-    mutable: Any,
-    reuse_actors: bool,
-) -> Task:
-    if task is None:
+def _task_of(train: Callable[..., None] | None, given: dict[str, Any], flags: Flags, own: dict[str, Any]) -> Task:
+    """The task of a training function, of these flags as they were given and checked, and what only a task has."""
+    if train is None:
         raise BadInput("`task` is missing: give the name of a task, or a training function")
-    if isinstance(task, Task):
-        return task
-    if isinstance(task, str):
-        return tasks.load(task)
-    needed = {"space": space, "metric": metric, "mode": mode, "max_iterations": flags.get("max_iterations")}
-    if missing := [
-        f"`{name}` must be given with a training function" for name, value in needed.items() if value is None
-    ]:
-        raise BadInput(*missing)
-    assert metric is not None
-    assert mode is not None
-    load = (lambda root: data) if data is not None else None
-    return Task(
-        task.__name__, task, space, metric, mode, flags["max_iterations"], mutable, load, reuse_actors=reuse_actors
-    )
+    needed = {name: (own | given).get(name) for name in ("space", "metric", "mode", "max_iterations")}
+    if missing := [name for name, value in needed.items() if value is None]:
+        raise BadInput(*(f"`{name}` must be given with a training function" for name in missing))
+    # One that was refused is reported with all the others; until then any will do.
+    mode, most = flags.mode or "max", flags.max_iterations or 1
+    return Task(train.__name__, train, metric=flags.metric or "", mode=mode, max_iterations=most, **own)

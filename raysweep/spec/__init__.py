@@ -1,5 +1,6 @@
 """The specification of a sweep; nothing here runs anything.
 
+rules           what a value may be, and one sentence for one that may not
 flags, task     a job's command line, and the task that it tunes
 space           the search space, converted for each strategy
 initial_points  configurations to try first

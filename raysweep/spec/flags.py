@@ -17,13 +17,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from pydantic import TypeAdapter
+
+from raysweep.spec.rules import check, rule
+
+METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "PATH"}
 
 T = TypeVar("T")
 
 
-def knob(default: T, help: str, choices: tuple[str, ...] | None = None) -> T:
-    """One field of a flags or knobs dataclass: its default, its help text and its allowed values."""
-    field: T = dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+def knob(default: T, help: str, choices: tuple[str, ...] | None = None, **limits: float) -> T:
+    """One field of a flags or knobs dataclass.
+
+    Args:
+        default: its value if none is given.
+        help: its text in `--help`.
+        choices: all values that are allowed.
+        **limits: of a number: `ge` and `le` (at least, at most), `gt` and `lt` (more, less than).
+    """
+    field: T = dataclasses.field(default=default, metadata={"help": help, "choices": choices, "limits": limits})
     return field
 
 
@@ -37,24 +49,27 @@ class Flags:
     storage: str | None = knob(
         None, "A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the folder runs."
     )
-    samples: int | None = knob(None, "How many trials (grid: how many times the grid). Default: 20, grid 1.")
-    max_iterations: int | None = knob(None, "Iterations a trial may run. Default: the task's MAX_ITERATIONS.")
+    samples: int | None = knob(None, "How many trials (grid: how many times the grid). Default: 20, grid 1.", ge=1)
+    max_iterations: int | None = knob(None, "Iterations a trial may run. Default: the task's MAX_ITERATIONS.", ge=1)
     metric: str | None = knob(None, "What to optimise. Default: the task's METRIC.")
     mode: str | None = knob(None, "max or min. Default: the task's MODE.", ("max", "min"))
     points: Path | None = knob(None, "YAML or JSON file of configurations to try first.")
-    seed: int = knob(0, "Seeds the search and the scheduler: the same seed gives the same trials.")
-    cpus_per_trial: float = knob(1.0, "CPUs of one trial, and its number of threads.")
-    gpus_per_trial: float = knob(0.0, "GPUs of one trial; with a fraction, trials share a GPU and its memory.")
-    concurrency: int | None = knob(None, "Trials at the same time. Default: as many as the cluster has room for.")
-    max_failures: int = knob(0, "How often a failed trial is restarted from its last checkpoint.")
-    trial_timeout: float | None = knob(None, "Seconds that one trial may run before it is ended.")
+    seed: int = knob(0, "Seeds the search and the scheduler: the same seed gives the same trials.", ge=0, le=2**32 - 1)
+    cpus_per_trial: float = knob(1.0, "CPUs of one trial, and its number of threads.", ge=0)
+    gpus_per_trial: float = knob(0.0, "GPUs of one trial; with a fraction, trials share a GPU and its memory.", ge=0)
+    concurrency: int | None = knob(None, "Trials at the same time. Default: as many as the cluster has room for.", ge=1)
+    max_failures: int = knob(0, "How often a failed trial is restarted from its last checkpoint.", ge=0)
+    trial_timeout: float | None = knob(None, "Seconds that one trial may run before it is ended.", gt=0)
     report_timeout: float | None = knob(
         None,
         "Seconds without a report after which a trial counts as hung and is restarted from its last checkpoint."
         " Default: 20 times the slowest iteration so far, at least 900.",
+        gt=0,
     )
     cleanup_timeout: float = knob(
-        60.0, "Seconds that a stopped trial may take to clean up, in its `finally`, before its process is ended."
+        60.0,
+        "Seconds that a stopped trial may take to clean up, in its `finally`, before its process is ended.",
+        gt=0,
     )
     nan: str = knob(
         "stop",
@@ -62,7 +77,9 @@ class Flags:
         ("stop", "fail", "worst"),
     )
     time_budget: float | None = knob(
-        None, "Seconds that the sweep may run; then it ends with exit code 0, and --resume continues it."
+        None,
+        "Seconds that the sweep may run; then it ends with exit code 0, and --resume continues it.",
+        gt=0,
     )
     resume: str = knob(
         "never",
@@ -77,59 +94,54 @@ def default_name(task: str, strategy: str) -> str:
     return f"{task.rpartition('.')[2]}-{strategy}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-class _InvalidValue:
-    """A value that cannot be parsed; reported together with all other problems."""
-
-    def __init__(self, problem: str) -> None:
-        self.problem = problem
-
-
-class _FlagType(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4 only
-    """Parses a value as click would, but returns an error instead of raising it, so that all are reported at once."""
-
-    def __init__(self, flag: str, type_: click.ParamType[Any, Any]) -> None:
-        self.flag, self.type, self.name = flag, type_, type_.name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return self.type.convert(value, param, ctx)
-        except click.BadParameter as error:
-            return _InvalidValue(f"`{self.flag}` is {value!r}: {error.message}")
-
-
 def flag_name(field: dataclasses.Field[Any]) -> str:
     """`max_iterations` -> `--max-iterations`."""
     return "--" + field.name.replace("_", "-")
 
 
-def _click_type(annotation: Any, choices: tuple[str, ...] | None) -> click.ParamType[Any, Any]:
-    if choices:
-        return click.Choice(choices)
-    if isinstance(annotation, types.UnionType):
-        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
-    simple: dict[Any, click.ParamType[Any, Any]] = {
-        int: click.INT,
-        float: click.FLOAT,
-        str: click.STRING,
-        Path: click.Path(path_type=Path),
-    }
-    return simple[annotation]
+def checked(cls: type[T], values: dict[str, Any]) -> tuple[T, list[str]]:
+    """A flags or knobs dataclass with these values, and what is wrong with those that it therefore does not have.
+
+    Args:
+        cls: `Flags`, or a strategy's knobs.
+        values: field -> value, or its text; None where nothing was given.
+    """
+    problems, valid = [], {}
+    for field, allowed in _rules(cls):
+        if values.get(field.name) is None:
+            continue
+        value, problem = check(flag_name(field), values[field.name], allowed)
+        if problem is None:
+            valid[field.name] = value
+        else:
+            problems.append(problem)
+    return cls(**valid), problems
+
+
+def _rules(cls: type) -> list[tuple[dataclasses.Field[Any], TypeAdapter[Any]]]:
+    hints = typing.get_type_hints(cls)
+    return [
+        (field, rule(hints[field.name], field.metadata["choices"], **field.metadata["limits"]))
+        for field in dataclasses.fields(cls)
+    ]
 
 
 def _options(cls: type) -> list[click.Option]:
     hints = typing.get_type_hints(cls)
-    options = []
-    for field in dataclasses.fields(cls):
-        flag, help_text = flag_name(field), field.metadata["help"]
-        if hints[field.name] is bool:
-            options.append(click.Option([flag], is_flag=True, default=field.default, help=help_text))
-        else:
-            kind = _FlagType(flag, _click_type(hints[field.name], field.metadata["choices"]))
-            has_default = field.default is not None
-            options.append(
-                click.Option([flag], type=kind, default=field.default, help=help_text, show_default=has_default)
-            )
-    return options
+    return [_option(field, hints[field.name]) for field in dataclasses.fields(cls)]
+
+
+def _option(field: dataclasses.Field[Any], kind: Any) -> click.Option:
+    """Its value stays text, for `checked`, which finds everything that is wrong at once."""
+    names, about = [flag_name(field)], field.metadata["help"]
+    if kind is bool:
+        return click.Option(names, is_flag=True, default=field.default, help=about)
+    choices = field.metadata["choices"]
+    if isinstance(kind, types.UnionType):
+        kind = next(each for each in typing.get_args(kind) if each is not type(None))
+    shown = f"[{'|'.join(choices)}]" if choices else METAVARS[kind]
+    has_default = field.default is not None
+    return click.Option(names, type=str, metavar=shown, default=field.default, help=about, show_default=has_default)
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -160,14 +172,10 @@ def command(doc: str, knobs: type, body: Callable[[Flags, Any, list[str]], None]
     @click.pass_context
     def callback(ctx: click.Context, /, **values: Any) -> None:
         problems = _unknown_flags(ctx.args, known)
-        problems += [value.problem for value in values.values() if isinstance(value, _InvalidValue)]
-        valid = {key: value for key, value in values.items() if not isinstance(value, _InvalidValue)}
-        body(_instance(Flags, valid), _instance(knobs, valid), problems)
+        flags, wrong_flags = checked(Flags, values)
+        own: Any
+        own, wrong_knobs = checked(knobs, values)
+        body(flags, own, problems + wrong_flags + wrong_knobs)
 
     settings = {"ignore_unknown_options": True, "allow_extra_args": True, "max_content_width": 110}
     return click.Command(name, params=[*options], callback=callback, help=doc, context_settings=settings)
-
-
-def _instance(cls: type[T], values: dict[str, Any]) -> T:
-    names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    return cls(**{key: value for key, value in values.items() if key in names})

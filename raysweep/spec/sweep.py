@@ -16,7 +16,7 @@ from ray import tune
 
 from raysweep import env
 from raysweep.errors import BadInput
-from raysweep.spec.flags import Flags, default_name, nearest
+from raysweep.spec.flags import Flags, checked, default_name, nearest
 from raysweep.spec.initial_points import Point
 from raysweep.spec.task import Task
 
@@ -139,10 +139,12 @@ def knobs_of(strategy: Strategy, values: dict[str, Any]) -> Any:
     """The strategy's knobs with some values changed.
 
     Raises:
-        BadInput: a name is not one of its knobs; names the nearest match.
+        BadInput: a name is not one of its knobs (names the nearest match), or a value is not what it may be.
     """
     known = [field.name for field in dataclasses.fields(strategy.knobs)]
-    wrong = [f"`{key}` is not a knob of {strategy.name}{nearest(key, known)}" for key in values if key not in known]
-    if wrong:
-        raise BadInput(*wrong)
-    return strategy.knobs(**values)
+    problems = [f"`{key}` is not a knob of {strategy.name}{nearest(key, known)}" for key in values if key not in known]
+    knobs: Any
+    knobs, wrong = checked(strategy.knobs, values)
+    if problems or wrong:
+        raise BadInput(*problems, *wrong)
+    return knobs

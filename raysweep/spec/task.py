@@ -18,7 +18,10 @@ from typing import Any
 
 from raysweep.errors import BadInput
 from raysweep.spec.flags import nearest
+from raysweep.spec.rules import check, rule
 from raysweep.values import takes_data
+
+MODES, AT_LEAST_1 = rule(str, ("max", "min")), rule(int, ge=1)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class Task:
         input_shape: shape of one input of `predict`.
         reuse_actors: whether the next trial may run in the process of the last one; False for a task that leaves
             state behind in its process: each trial then gets a new one, which takes longer.
+
+    Raises:
+        BadInput: mode or max_iterations is not what it may be.
     """
 
     name: str
@@ -53,6 +59,11 @@ class Task:
     prepare_image: Callable[..., Any] | None = None
     input_shape: tuple[int, ...] | None = None
     reuse_actors: bool = True
+
+    def __post_init__(self) -> None:
+        found = [check("MODE", self.mode, MODES), check("MAX_ITERATIONS", self.max_iterations, AT_LEAST_1)]
+        if problems := [problem for _, problem in found if problem]:
+            raise BadInput(*(f"`--task {self.name}`: {problem}" for problem in problems))
 
     @property
     def takes_data(self) -> bool:

@@ -1,6 +1,5 @@
 """Preflight without a cluster: what is wrong with flags, task, strategy and storage is known before anything starts."""
 
-import math
 import threading
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -22,7 +21,7 @@ from raysweep.driver import capacity, preflight
 from raysweep.history.sweep_state import SweepState
 from raysweep.loop.optuna_search import OptunaSearch
 from raysweep.loop.random_grid_search import Variants
-from raysweep.spec.flags import Flags
+from raysweep.spec.flags import Flags, checked
 from raysweep.spec.space import describe
 from raysweep.spec.sweep import settle
 from raysweep.spec.task import Task
@@ -46,8 +45,8 @@ def unreadable(config):
 
 def check(function=train, config=None, strategy="asha", **flags):
     task = Task("mine", function, SPACE, "loss", "min", 10)
-    asked = Flags(**flags)
-    return preflight.check_static(asked, settle(asked, strategy, task, ()), config)
+    asked, problems = checked(Flags, flags)
+    return problems + preflight.check_static(asked, settle(asked, strategy, task, ()), config)
 
 
 def pbt():
@@ -61,24 +60,9 @@ def test_nothing_is_wrong_with_the_defaults():
 @pytest.mark.parametrize(
     ("flag", "value", "told"),
     [
-        ("samples", 0, "`--samples 0`: must be at least 1"),
-        ("samples", -3, "`--samples -3`: must be at least 1"),
-        ("max_iterations", 0, "`--max-iterations 0`: must be at least 1"),
-        ("concurrency", 0, "`--concurrency 0`: must be at least 1"),
-        ("max_failures", -1, "`--max-failures -1`: must be at least 0"),
-        ("cpus_per_trial", -1.0, "`--cpus-per-trial -1.0`: must be at least 0"),
-        ("gpus_per_trial", -0.5, "`--gpus-per-trial -0.5`: must be at least 0"),
-        ("trial_timeout", 0.0, "`--trial-timeout 0.0`: must be more than 0 seconds"),
-        ("time_budget", -5.0, "`--time-budget -5.0`: must be more than 0 seconds"),
         ("cpus_per_trial", 0.0, "`--cpus-per-trial 0`: a trial without CPU and GPU"),
         ("cpus_per_trial", 1.5, "`--cpus-per-trial 1.5`: must be a fraction of one, or a whole number: use 1 or 2"),
         ("gpus_per_trial", 2.5, "`--gpus-per-trial 2.5`: must be a fraction of one, or a whole number: use 2 or 3"),
-        ("mode", "best", "`--mode best`: must be max or min"),
-        ("cpus_per_trial", math.inf, "`--cpus-per-trial inf`"),
-        ("gpus_per_trial", math.nan, "`--gpus-per-trial nan`"),
-        ("time_budget", math.nan, "`--time-budget nan`"),
-        ("seed", -1, "`--seed -1`"),
-        ("seed", 2**32, "`--seed 4294967296`"),
         ("resume", "must", "`--resume must` needs `--name`"),
         ("resume", "auto", "`--resume auto` needs `--name`"),
     ],

@@ -1,13 +1,15 @@
 """Flags: the frozen list, help for each, and everything that is wrong told at once."""
 
 import dataclasses
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import raysweep
-from raysweep.spec.flags import Flags, command, flag_name, nearest
+from raysweep.spec.flags import Flags, checked, command, flag_name, nearest
 from raysweep.spec.sweep import strategies, strategy
 
 FROZEN = [
@@ -40,6 +42,12 @@ class Knobs:
     grace_period: int = raysweep.knob(1, "r: iterations.")
     fraction: float = raysweep.knob(0.5, "A number.")
     scale: str = raysweep.knob("log", "log or linear.", ("log", "linear"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Limited:
+    grace_period: int = raysweep.knob(1, "r: iterations.", ge=1)
+    eta: float = raysweep.knob(3.0, "A factor.", gt=1, le=9)
 
 
 def parse(*arguments):
@@ -146,10 +154,52 @@ def test_everything_wrong_is_collected_and_the_rest_is_kept():
         "--scale": "cubic",
         "--fraction": "half",
     }.items():
-        assert len([p for p in problems if p.startswith(f"`{flag}` is '{value}': ")]) == 1, flag
+        assert len([p for p in problems if p.startswith(f"`{flag} {value}`: must be ")]) == 1, flag
     assert any(p.startswith("`--smaples` is not a flag") and "did you mean `--samples`?" in p for p in problems)
     assert any(p.startswith("`--max-iteration` is") and "did you mean `--max-iterations`?" in p for p in problems)
     assert len(problems) == 9
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "told"),
+    [
+        ("samples", 0, "`--samples 0`: must be at least 1"),
+        ("samples", -3, "`--samples -3`: must be at least 1"),
+        ("samples", "many", "`--samples many`: must be a whole number"),
+        ("samples", 1.5, "`--samples 1.5`: must be a whole number"),
+        ("max_iterations", 0, "`--max-iterations 0`: must be at least 1"),
+        ("concurrency", 0, "`--concurrency 0`: must be at least 1"),
+        ("max_failures", -1, "`--max-failures -1`: must be at least 0"),
+        ("cpus_per_trial", -1.0, "`--cpus-per-trial -1.0`: must be at least 0"),
+        ("gpus_per_trial", -0.5, "`--gpus-per-trial -0.5`: must be at least 0"),
+        ("trial_timeout", 0.0, "`--trial-timeout 0.0`: must be more than 0"),
+        ("time_budget", -5.0, "`--time-budget -5.0`: must be more than 0"),
+        ("mode", "best", "`--mode best`: must be 'max' or 'min'"),
+        ("cpus_per_trial", math.inf, "`--cpus-per-trial inf`: must be a finite number"),
+        ("gpus_per_trial", math.nan, "`--gpus-per-trial nan`: must be a finite number"),
+        ("time_budget", math.nan, "`--time-budget nan`: must be a finite number"),
+        ("seed", -1, "`--seed -1`: must be at least 0"),
+        ("seed", 2**32, "`--seed 4294967296`: must be at most 4294967295"),
+        ("name", 7, "`--name 7`: must be text"),
+    ],
+)
+def test_a_wrong_value_is_reported_with_its_flag(flag, value, told):
+    assert checked(Flags, {flag: value}) == (Flags(), [told])
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "told"),
+    [("grace_period", 0, "`--grace-period 0`: must be at least 1"), ("eta", 1, "`--eta 1`: must be more than 1")],
+)
+def test_so_is_a_wrong_knob(knob, value, told):
+    assert checked(Limited, {knob: value}) == (Limited(), [told])
+    assert checked(Limited, {"grace_period": "2", "eta": 9}) == (Limited(2, 9.0), [])
+
+
+def test_numbers_of_numpy_are_numbers():
+    flags, problems = checked(Flags, {"samples": np.int64(3), "cpus_per_trial": np.float32(0.5)})
+    assert (flags, problems) == (Flags(samples=3, cpus_per_trial=0.5), [])
+    assert type(flags.samples) is int
 
 
 def test_a_choice_names_what_is_allowed():

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from raysweep.errors import BadInput
-from raysweep.spec.task import Reports, catalogue, load, of_module, reports
+from raysweep.spec.task import Reports, Task, catalogue, load, of_module, reports
 
 WHOLE = """
 import raysweep
@@ -191,3 +191,13 @@ def test_a_method_is_read_though_it_is_indented():
             report({"loss": 1.0})  # noqa: F821
 
     assert reports(Trainer().train) == Reports(("loss",), False)
+
+
+@pytest.mark.parametrize(
+    ("mode", "most", "told"),
+    [("best", 3, "`MODE best`: must be 'max' or 'min'"), ("max", 0, "`MAX_ITERATIONS 0`: must be at least 1")],
+)
+def test_what_a_task_says_is_checked(mode, most, told):
+    with pytest.raises(BadInput) as caught:
+        Task("mine", lambda config: None, {}, "loss", mode, most)
+    assert str(caught.value) == f"`--task mine`: {told}"
