@@ -12,7 +12,7 @@ import pytest
 for _name in [name for name in os.environ if name.startswith(("RAY_", "RAYSWEEP_", "AWS_", "TUNE_"))]:
     del os.environ[_name]
 
-pytest_plugins = ["tests.s3", "tests.ray_cluster"]
+pytest_plugins = ["tests.s3", "tests.ray_cluster", "tests.flaky"]
 
 
 @pytest.fixture(scope="session")

@@ -145,7 +145,7 @@ class Moments:
 SMALL_SWEEP = ["--task", "digits", "--samples", "4", "--max-iterations", "3"]
 
 
-def test_a_rayjob_begins_soon_and_leaves_its_results_and_its_log_and_nothing_else(kind: KindProject) -> None:
+def test_a_rayjob_begins_soon_and_leaves_its_results_and_its_log(kind: KindProject) -> None:
     name = f"rayjob-asha-{os.getpid()}"
     moments = Moments(kind, rayjob.job_name("asha", name), name)
     with kind.start("rayjob", "asha", "--name", name, *SMALL_SWEEP) as job:
@@ -153,10 +153,9 @@ def test_a_rayjob_begins_soon_and_leaves_its_results_and_its_log_and_nothing_els
         out, _ = job.communicate(timeout=600)
     print(f"seconds since the command: {moments}")
     check_rayjob(kind, name, job.returncode, out)
-    check_nothing_of_it_runs(kind)
 
 
-def test_rayjobs_of_other_strategies_run_side_by_side(kind: KindProject) -> None:
+def test_rayjobs_of_other_strategies_run_side_by_side_and_nothing_of_any_is_left(kind: KindProject) -> None:
     names = {strategy: f"rayjob-{strategy.replace('_', '-')}-{os.getpid()}" for strategy in ("tpe_asha", "pbt")}
     with contextlib.ExitStack() as stack:
         jobs = {
