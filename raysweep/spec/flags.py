@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 
 from raysweep.spec.rules import check, rule
 
-METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "PATH"}
+METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "FILE"}
 
 T = TypeVar("T")
 
