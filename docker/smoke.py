@@ -23,8 +23,8 @@ from pathlib import Path
 # fmt: off
 MODULES = (
     "boto3", "click", "cmaes", "joblib", "kubernetes", "numpy", "optuna", "pandas", "PIL", "psutil", "pydantic",
-    "ray.tune", "ray.dashboard.dashboard", "sklearn", "scipy", "tenacity", "tensorboard.summary.writer.record_writer", "torch",
-    "torchvision", "yaml",
+    "ray.tune", "ray.dashboard.dashboard", "sklearn", "scipy", "tenacity", "tensorboard.summary.writer.record_writer",
+    "torch", "torchvision", "yaml",
 )
 # fmt: on
 NEEDED = ("bash", "wget", "ray", "python")
