@@ -1,4 +1,4 @@
-"""A storage in memory, and a journal in it: what a simulated sweep leaves behind goes with its process."""
+"""A storage in memory, and a journal in it, for simulated sweeps: their data are lost with the process."""
 
 from __future__ import annotations
 

@@ -129,7 +129,9 @@ def test_code_after_the_last_iteration_runs(sweep, tmp_path):
 
     sweep_results = sweep(train, max_iterations=2)
     assert status(sweep_results) == ["finished"] * 3
-    assert {file.name for file in tmp_path.iterdir()} >= {f"{t.config['x']}" for t in sweep_results.state.trials.values()}
+    assert {file.name for file in tmp_path.iterdir()} >= {
+        f"{t.config['x']}" for t in sweep_results.state.trials.values()
+    }
 
 
 def test_code_after_the_last_iteration_may_fail_its_trial(sweep):
