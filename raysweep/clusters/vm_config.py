@@ -1,4 +1,4 @@
-"""cluster.yaml, the file of `ray up`: read, and checked further than Ray does before it starts machines."""
+"""cluster.yaml, the file for `ray up`: reads it, and checks more than Ray does before it starts machines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Config = dict[str, Any]
 
 
 def read(path: Path) -> Config:
-    """The configuration as it is written.
+    """The configuration as in the file.
 
     Raises:
         BadInput: it cannot be read as a YAML mapping.
@@ -31,16 +31,16 @@ def read(path: Path) -> Config:
 
 
 def problems(config: Config) -> list[str]:
-    """What Ray's schema, and EC2's model of RunInstances for each `node_config`, have against it. Needs no network.
+    """Problems found with Ray's schema, and with EC2's model of RunInstances for each `node_config`. Needs no network.
 
-    Ray's schema says nothing about `node_config`: a wrong name there is found when the machine is to start, or never.
+    Ray's schema does not cover `node_config`: a wrong name there would show up only when a machine starts, or never.
     """
     return _of_ray(config) + [problem for name in _types(config) for problem in _of_ec2(name, _types(config)[name])]
 
 
 def _types(config: Config) -> Config:
-    found = config.get("available_node_types")
-    return found if isinstance(found, dict) else {}
+    types = config.get("available_node_types")
+    return types if isinstance(types, dict) else {}
 
 
 def _of_ray(config: Config) -> list[str]:
@@ -58,9 +58,9 @@ def _of_ray(config: Config) -> list[str]:
 def _of_ec2(name: str, node_type: Any) -> list[str]:
     from botocore.validate import ParamValidator
 
-    # What Ray adds itself.
-    asked = {"MinCount": 1, "MaxCount": 1} | (node_type.get("node_config") or {})
-    report = ParamValidator().validate(asked, _run_instances()).generate_report()
+    # Ray adds the counts itself.
+    parameters = {"MinCount": 1, "MaxCount": 1} | (node_type.get("node_config") or {})
+    report = ParamValidator().validate(parameters, _run_instances()).generate_report()
     return [f"available_node_types.{name}.node_config: {line}" for line in report.splitlines()]
 
 
@@ -72,7 +72,7 @@ def _run_instances() -> Any:
 
 
 def summary(config: Config) -> list[str]:
-    """What `ray up` will start, and what the autoscaler may start afterwards."""
+    """The machines that `ray up` will start, and that the autoscaler may start afterwards."""
     provider, head = config["provider"], config["head_node_type"]
     lines = [f"{config['cluster_name']} on AWS, {provider['region']}:"]
     for name, each in _types(config).items():
@@ -85,10 +85,10 @@ def summary(config: Config) -> list[str]:
 
 
 def storage(config: Config) -> str:
-    """Where its jobs save: RAYSWEEP_STORAGE among the options of its containers.
+    """The storage of its jobs: RAYSWEEP_STORAGE in the options of its containers.
 
     Raises:
-        BadInput: it is not there.
+        BadInput: it is missing.
     """
     for option in (config.get("docker") or {}).get("run_options", []):
         if option.startswith("--env RAYSWEEP_STORAGE="):

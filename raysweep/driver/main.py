@@ -187,14 +187,14 @@ def _read(place: Storage) -> SweepResults | None:
 
 
 def _resume_problems(sweep: Sweep, flags: Flags, knobs: Any, config: Any, existing: SweepResults | None) -> list[str]:
-    """What would mix two different sweeps under one name."""
+    """Problems that would mix two different sweeps under one name."""
     if problems := preflight.check_name(sweep, flags, existing.state if existing else None):
         return problems
     return preflight.check_same(sweep, existing.spec, knobs, config) if existing else []
 
 
 def _capacity_problems(sweep: Sweep, flags: Flags, storage_usable: bool) -> list[str]:
-    """Joins the cluster, if there is one; what is asked for that neither it nor this machine can provide."""
+    """Joins the cluster, if there is one; problems with requested resources that it, or this machine, does not have."""
     if not local_ray.running():
         return local_ray.check_machine(flags)
     return local_ray.connect() or (preflight.check_cluster(flags, sweep) if storage_usable else [])

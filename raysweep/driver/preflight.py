@@ -58,7 +58,7 @@ def check_flags(flags: Flags, sweep: Sweep) -> list[str]:
 
 
 def _number_problems(flags: Flags, sweep: Sweep) -> list[str]:
-    """What is wrong with numbers together; `checked` has looked at each alone."""
+    """Problems with combinations of numbers; `checked` has checked each of them alone."""
     problems = []
     if sweep.samples < (points := sum(point.value is None for point in sweep.points)):
         problems.append(

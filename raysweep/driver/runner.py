@@ -72,7 +72,7 @@ class Runner:
         executor = RayExecutor(
             spec, self.sweep.name, self.assembly.share, log_name, task.reuse_actors, flags.cleanup_timeout
         )
-        executor.want(min(self.assembly.concurrency(self._max_trials()), self.assembly.total))
+        executor.request_places(min(self.assembly.concurrency(self._max_trials()), self.assembly.total))
         return executor
 
     def run(self, executor: RayExecutor, lease: Lease, state: SweepState | None) -> SweepResults:

@@ -1,11 +1,11 @@
-"""The main loop of a sweep: `loop` is the page to read first, the other modules are what it asks.
+"""The main loop of a sweep: read `loop` first; it uses the other modules.
 
-controller      what Ray Tune's schedulers are handed: the trials, live and in a replay of the journal
+controller      stands in for Ray Tune's own controller: the trials as schedulers see them, live and in a replay
 scheduler       one of Ray's schedulers, with reproducible draws
 optuna_search, random_grid_search    where configurations come from
-executor        the seam to what runs trials: ray_executor on a cluster, simulation on a clock of its own
+executor        the interface to what runs trials: ray_executor on a cluster, simulation on a simulated clock
 failures        why a trial failed, and whether it starts again
-stopping, interrupt, hang_watchdog   what ends a trial, or the sweep, before its time
-recorder        writes the journal; observers hear of it afterwards: progress, tensorboard
-assemble        puts these together, for a runner and for simulations: their outcomes, a storage in memory
+stopping, interrupt, hang_watchdog   what ends a trial or the sweep early
+recorder        writes the journal; observers are notified afterwards: progress, tensorboard
+assemble        puts these together, for a job and for simulations; outcomes and memory are for simulations only
 """

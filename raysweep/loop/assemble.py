@@ -1,6 +1,6 @@
-"""How a sweep's parts are put together, the same on a cluster and in a simulation.
+"""How a sweep's parts are put together, in the same way on a cluster and in a simulation.
 
-A strategy gives a searcher and a scheduler. With a sweep and its flags they become a loop, which runs on an executor.
+A strategy provides a searcher and a scheduler. With a sweep and its flags they make a loop, which runs on an executor.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from raysweep.loop.stopping import SweepLimits, TrialLimits
 from raysweep.spec.flags import Flags
 from raysweep.spec.sweep import Sweep
 
-# They pause trials and continue them from checkpoints, and decide over all trials together.
+# They pause trials and continue them from checkpoints, and compare all trials with each other.
 SYNCHRONOUS = (PopulationBasedTraining, HyperBandScheduler)
-HARD_TIMEOUT_GRACE_S = 5.0  # in which a trial whose time is used up may still report
+HARD_TIMEOUT_GRACE_S = 5.0  # after a trial's timeout, for a last report before its process is killed
 
 
 class Assembly:
-    """A strategy's searcher and scheduler, which know what the sweep optimises, and the loop around them.
+    """A strategy's searcher and scheduler, set up with the sweep's metric and mode, and the loop around them.
 
     Args:
-        config: what the strategy returned; random search, first in, first out, where it leaves something out.
-        sweep: what is asked for.
+        config: from the strategy; the defaults are random search and the FIFO scheduler.
+        sweep: the sweep's settings.
         flags: the limits of trials and sweep.
     """
 
@@ -46,7 +46,7 @@ class Assembly:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What is optimised."""
+        """The metrics that are optimised."""
         metric = getattr(self.searcher, "metric", None)
         return tuple(metric) if isinstance(metric, list) else (self._sweep.metric,)
 
@@ -59,33 +59,33 @@ class Assembly:
 
     @property
     def share(self) -> Share:
-        """What one trial is given."""
+        """The resources of one trial."""
         return Share(self._flags.cpus_per_trial, self._flags.gpus_per_trial)
 
     @property
     def must_be_finite(self) -> tuple[str, ...]:
-        """Metrics of which another value fails its trial."""
+        """Metrics that must be finite numbers; a trial that reports another value fails."""
         return self.metrics if self._flags.nan == "fail" else ()
 
     @property
     def hard_timeout(self) -> float | None:
-        """Seconds after which a trial's process is ended."""
+        """Seconds after which a trial's process is killed."""
         return self._flags.trial_timeout + HARD_TIMEOUT_GRACE_S if self._flags.trial_timeout else None
 
     def left(self, state: SweepState) -> int:
-        """Trials that have not ended, or were never begun."""
+        """The number of trials that have not ended, or not been started."""
         return max(self.total, len(state.trials)) - state.count(*ENDED)
 
     def concurrency(self, places: int) -> int:
-        """Trials at the same time, at most, where there are so many places."""
+        """The largest number of trials at the same time, given this number of places."""
         return self._flags.concurrency or self._config.max_concurrent_trials or places
 
     def plan(self, places: int, largest: dict[str, float]) -> Plan:
-        """What the loop is to do.
+        """The plan for the loop.
 
         Args:
             places: trials that can run at the same time.
-            largest: the largest node's CPUs and GPUs.
+            largest: CPUs and GPUs of the largest node.
         """
         flags = self._flags
         return Plan(
@@ -110,22 +110,22 @@ class Assembly:
         return Loop(plan, self.searcher, controller, executor, recorder, observer)
 
     def run(self, plan: Plan, executor: Executor, recorder: Recorder, observer: Observer) -> SweepLimits:
-        """Runs the loop to its end, where executor, recorder and observer are closed.
+        """Runs the loop to its end, then closes executor, recorder and observer.
 
         Returns:
             Which of the sweep's limits were reached.
 
         Raises:
-            SweepFailed: no trial runs, and none can ever start.
+            SweepFailed: no trial is running, and none can ever start.
         """
         observer.begin()
         state = recorder.state
-        loop, began_with = self._loop(plan, executor, recorder, observer), self.left(state)
+        loop, left_at_start = self._loop(plan, executor, recorder, observer), self.left(state)
         try:
             loop.run()
         finally:
             executor.close()
-            if isinstance(self.scheduler, PopulationBasedTraining) and began_with and not self.left(state):
+            if isinstance(self.scheduler, PopulationBasedTraining) and left_at_start and not self.left(state):
                 recorder.expire_all()
             recorder.end("interrupted" if self.left(state) else "ended")
             observer.close()

@@ -1,7 +1,7 @@
-"""The seam between the loop and what runs trials: a few verbs, and events.
+"""The interface between the loop and what runs trials: a few calls, and events.
 
-`RayExecutor` runs them on a cluster, `Simulation` on a clock of its own. Nothing here says that a place runs one trial
-only: an executor whose places are lanes of one process that trains many trials at once fits behind it as well.
+`RayExecutor` runs trials on a cluster, `Simulation` on a simulated clock. A place need not be a process: an executor
+may also use places that share one process, which trains many trials at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from raysweep.trial.session import Report
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial has of a node: CPUs and GPUs, fractions allowed."""
+    """The resources of one trial: CPUs and GPUs, which may be fractions."""
 
     cpus: float
     gpus: float = 0.0
@@ -32,7 +32,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class Returned:
-    """A trial's function has come to its end by itself."""
+    """A trial's function has returned by itself."""
 
     trial: str
 
@@ -49,35 +49,35 @@ Event = Reported | Returned | Failed
 
 
 class Executor(Protocol):
-    """What the loop asks of it. A trial is running from `start` until its `Returned`, its `Failed` or its `stop`."""
+    """What the loop needs. A trial is running from `start` until its `Returned`, its `Failed` or its `stop`."""
 
-    def want(self, places: int) -> None:
-        """How many places the loop would use now; there may be fewer, and those that are not wanted are given back."""
+    def request_places(self, count: int) -> None:
+        """Sets how many places the loop can use now; there may be fewer, and surplus ones are released."""
 
     @property
     def has_place(self) -> bool:
-        """Whether a trial that is started now runs at once."""
+        """Whether a trial that is started now would run at once."""
 
     def start(self, run: Run, share: Share | None = None) -> None:
-        """Runs a trial up to its first report; with another share than the others, if that is given."""
+        """Runs a trial up to its first report; `share` if it needs other resources than most trials."""
 
     def step(self, trial: str) -> None:
-        """Lets a trial that has reported go on; after its last iteration it may have returned already."""
+        """Lets a trial that has reported continue; after its last iteration it may have returned already."""
 
     def stop(self, trial: str) -> None:
-        """Ends a running trial, whose function may clean up; nothing more is heard of it."""
+        """Ends a running trial, whose function may clean up; no further events of it follow."""
 
     def kill(self, trial: str) -> None:
-        """Ends a running trial's process; a `Failed` follows."""
+        """Kills a running trial's process; a `Failed` follows."""
 
     def wait(self, seconds: float) -> Sequence[Event]:
-        """The next events, in the order in which they came; none if there are none for so many seconds."""
+        """The next events, in order of arrival; empty if there are none within this time."""
 
     def waiting_for(self) -> str:
-        """Who or what keeps the places that the loop wants, for people."""
+        """Who or what holds the places that the loop has requested, as a text for the user."""
 
     def clock(self) -> float:
-        """Seconds, from any beginning, in which the trials' time is measured."""
+        """The time in seconds, from an arbitrary start, by which the trials' time is measured."""
 
     def close(self) -> None:
-        """Ends all trials, and gives all places back."""
+        """Ends all trials, and releases all places."""

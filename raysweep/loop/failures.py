@@ -1,16 +1,16 @@
-"""Why a trial came to an end that it did not choose, which of these ends count against it, and what is done then.
+"""The kinds of failures of a trial, which of them count towards `--max-failures`, and what follows.
 
 exception     the function raised                            counted; `--max-failures` says how many are allowed
 unreported    it ended without any report of the metric      counted
-nan           the metric is not a finite number              counted, and not tried again; `--nan` chooses otherwise
+nan           the metric is not a finite number              counted, and not tried again; `--nan` can change that
 timeout       `--trial-timeout` is used up                   counted
 hang          no report for `--report-timeout`               the first MOST_LOSSES are not counted
 lost          its process is gone                            the first MOST_LOSSES are not counted
-storage       the store stayed away longer than patience     the first MOST_LOSSES are not counted
-refused       the storage refuses: full disk, no permission  not counted; when it goes on, the sweep ends, for a resume
-node          its node is gone, or was taken back            never counted
-memory        the node ran out of memory                     once again with twice the CPUs, then infeasible
-gpu_memory    the GPU ran out of memory                      once again with twice the share, then infeasible
+storage       the store was unavailable for too long         the first MOST_LOSSES are not counted
+refused       the storage refuses: full disk, no permission  not counted; if it persists, the sweep ends, for a resume
+node          its node is gone, or was preempted             never counted
+memory        the node ran out of memory                     one more try with twice the CPUs, then infeasible
+gpu_memory    the GPU ran out of memory                      one more try with twice the share, then infeasible
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from raysweep.errors import StorageError, Unavailable
 from raysweep.loop.executor import Share
 from raysweep.trial.actor import NotFinite, Unreported
 
-# A process that dies now and then is forgiven; a function that ends its process each time is a failure.
+# A process may die now and then; but a function that crashes its process every time is a failure.
 MOST_LOSSES = 3
-MOST_REFUSALS = 3  # of one trial, before the sweep ends: one object that is refused is no full disk
-GROWTH = 2  # of the share of a trial that ran out of memory
+MOST_REFUSALS = 3  # of one trial, before the sweep ends: a single refused object does not mean a full disk
+GROWTH = 2  # factor for the share of a trial that ran out of memory
 _NODE_GONE = ("node has died", "node died", "node was preempted", "node is dead")
 
 
@@ -58,11 +58,11 @@ class Kind(StrEnum):
 
 FORGIVEN = {Kind.LOST, Kind.HANG, Kind.STORAGE}
 NEVER_COUNTED = {Kind.NODE, Kind.REFUSED}
-OUT_OF_MEMORY = {Kind.MEMORY: "cpus", Kind.GPU_MEMORY: "gpus"}  # and what is given twice of
+OUT_OF_MEMORY = {Kind.MEMORY: "cpus", Kind.GPU_MEMORY: "gpus"}  # and the resource that is doubled
 
 
 def kind_of(error: BaseException) -> Kind:
-    """The kind that an error of Ray's, or the one that it wraps, belongs to."""
+    """The kind of an error of Ray's, or of the error that it wraps."""
     if isinstance(error, OutOfMemoryError):
         return Kind.MEMORY
     if isinstance(error, RayActorError):
@@ -71,14 +71,14 @@ def kind_of(error: BaseException) -> Kind:
     if isinstance(error, RayTaskError):
         return kind_of(error.cause) if error.cause is not None else Kind.EXCEPTION
     if type(error) is RayError or isinstance(error, UnserializableException):
-        return Kind.EXCEPTION  # the function's own, which could not be pickled
+        return Kind.EXCEPTION  # an error of the function that could not be pickled
     if isinstance(error, RayError):
         return Kind.NODE if isinstance(error, NodeDiedError) else Kind.LOST
     return _kind_of_raised(error)
 
 
 def _kind_of_raised(error: BaseException) -> Kind:
-    # torch is not imported for this: its error is known by its name.
+    # By its name, so that torch need not be imported.
     if type(error).__name__ == "OutOfMemoryError" and type(error).__module__.startswith("torch"):
         return Kind.GPU_MEMORY
     kinds: dict[type[BaseException], Kind] = {
@@ -92,11 +92,11 @@ def _kind_of_raised(error: BaseException) -> Kind:
 
 
 class Tries:
-    """What has become of one trial's tries: whether it starts again, and with how much.
+    """Counts the failures of one trial: decides whether it starts again, and with which resources.
 
     Args:
-        share: what it is given.
-        largest: the largest node's CPUs and GPUs, up to which its share may grow.
+        share: its resources.
+        largest: CPUs and GPUs of the largest node, up to which its share may grow.
         max_failures: how many counted failures it may have.
     """
 
@@ -108,11 +108,11 @@ class Tries:
 
     @property
     def storage_refuses(self) -> bool:
-        """Whether the storage has refused its checkpoints for good."""
+        """Whether the storage keeps refusing its checkpoints."""
         return self._refusals > MOST_REFUSALS
 
     def failed(self, kind: Kind) -> bool:
-        """Notes one failure; whether the trial starts again."""
+        """Counts a failure; returns whether the trial starts again."""
         self._refusals += kind is Kind.REFUSED
         if kind in OUT_OF_MEMORY:
             self.infeasible = not self._can_grow(OUT_OF_MEMORY[kind])
@@ -132,14 +132,14 @@ class Tries:
         return not self._grown and getattr(self.share, resource) < self._largest.get(resource, 0.0)
 
     def _grow(self, resource: str) -> None:
-        """Twice of what it ran out of, for its next start."""
-        much = min(GROWTH * getattr(self.share, resource), self._largest.get(resource, math.inf))
-        self.share = replace(self.share, **{resource: much})
+        """Doubles the resource that it ran out of, for its next start."""
+        amount = min(GROWTH * getattr(self.share, resource), self._largest.get(resource, math.inf))
+        self.share = replace(self.share, **{resource: amount})
         self._grown = True
 
     def remember(self, kinds: Iterable[str]) -> None:
-        """What the journal says of its failures: a driver that starts again counts on from there."""
+        """Counts the failures in the journal, so that a restarted driver continues from there."""
         for kind in map(Kind, kinds):
             self.failed(kind)
-            # The refusals of an earlier driver have ended that one; this one is run since the storage was mended.
+            # Refusals ended the earlier driver; that this one was started suggests that the storage was repaired.
             self._refusals = 0

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, which Ctrl-C and `ray job stop` send: they end a sweep, but let running trials report first."""
+"""SIGINT and SIGTERM, sent by Ctrl-C and `ray job stop`: they end a sweep, but let running trials report first."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any, Self
 
 import click
 
-GRACE_S = 30.0  # in which running trials may still report when a sweep is asked to end
-AGAIN_S = 1.0  # after which a second SIGINT is another Ctrl-C, not the same one on another way
+GRACE_S = 30.0  # for running trials to report, after the end of the sweep was requested
+AGAIN_S = 1.0  # a SIGINT after this time is another Ctrl-C; an earlier one is the same, received twice
 
 
 class Interruption:
-    """Whether the sweep has been asked to end.
+    """Whether the end of the sweep has been requested.
 
-    What running trials report in the meantime is a checkpoint: a sweep that is asked to end loses no iteration that is
-    done within GRACE_S. A second SIGTERM, such as a supervisor passes on, changes nothing; a second Ctrl-C ends the
-    sweep at once. Signals reach the main thread only: a sweep that runs in another one is ended by its process.
+    Running trials may still report and save, so no iteration is lost that is done within GRACE_S. A second SIGTERM,
+    such as the one that a supervisor forwards, changes nothing; a second Ctrl-C ends the sweep at once. Only the main
+    thread receives signals: a sweep in another thread ends with its process.
     """
 
     def __init__(self) -> None:
-        self._asked = math.inf
+        self._requested_at = math.inf
         self._at_once = False
         self._before: dict[int, Any] = {}
 
@@ -39,20 +39,20 @@ class Interruption:
             signal.signal(sent, handler)
 
     @property
-    def asked(self) -> bool:
-        """Whether nothing new shall begin."""
-        return self._asked < math.inf
+    def requested(self) -> bool:
+        """Whether no further trial should start."""
+        return self._requested_at < math.inf
 
     @property
     def over(self) -> bool:
-        """Whether running trials are waited for no longer."""
-        return self._at_once or time.monotonic() >= self._asked + GRACE_S
+        """Whether to wait no longer for running trials."""
+        return self._at_once or time.monotonic() >= self._requested_at + GRACE_S
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if not self.asked:
-            self._asked = now
+        if not self.requested:
+            self._requested_at = now
             with contextlib.suppress(RuntimeError, OSError):  # the signal came while something was being written
                 click.echo("the sweep is asked to end: running trials may finish their iteration first")
-        elif number == signal.SIGINT and now - self._asked > AGAIN_S:
+        elif number == signal.SIGINT and now - self._requested_at > AGAIN_S:
             self._at_once = True

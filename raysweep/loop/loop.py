@@ -1,7 +1,7 @@
-"""The main loop of a sweep. Fill free places; wait for the next events; decide; journal; tell the observers.
+"""The main loop of a sweep. Fill free places; wait for the next events; decide; journal; notify the observers.
 
-Everything else is asked of somebody: Ray Tune's scheduler, behind the controller, and the searcher decide; the executor
-runs trials; the recorder writes the journal, which is the truth, before anybody hears of it.
+Other parts do the rest: the searcher and Ray Tune's scheduler, behind the controller, decide; the executor runs trials;
+the recorder writes the journal, which is the authoritative record, before searcher and observers are notified.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from raysweep.loop.stopping import SweepLimits
 from raysweep.trial.run import Run
 from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION
 
-LOOK_S = 1.0  # between two looks at what no event tells: hung trials, a place that does not come
+CHECK_S = 1.0  # between two checks for what causes no event: hung trials, a long wait for a place
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep is to do.
+    """The settings of a sweep that the loop needs.
 
     Attributes:
         total: trials of the whole sweep.
         max_iterations: iterations of a complete trial.
-        metrics: what is optimised.
+        metrics: the metrics that are optimised.
         concurrency: trials at the same time, at most.
-        together: whether all trials are suggested at once, since the scheduler decides over all of them.
-        share: what a trial is given.
-        largest: the largest node's CPUs and GPUs, up to which a trial's share may grow.
+        together: whether all trials are suggested at the start, since the scheduler compares all of them.
+        share: the resources of a trial.
+        largest: CPUs and GPUs of the largest node, up to which a trial's share may grow.
         max_failures: how many counted failures a trial may have.
         timeout: seconds that a trial may run.
-        report_timeout: seconds without a report, after which a trial is taken for hung.
+        report_timeout: seconds without a report, after which a trial counts as hung.
         time_budget: seconds that the sweep may run.
     """
 
@@ -66,15 +66,15 @@ class Plan:
 
 
 class Loop:
-    """One run of a sweep's main loop, from an empty or a found journal to the end of all trials.
+    """One run of a sweep's main loop, from an empty or existing journal to the end of all trials.
 
     Args:
-        plan: what the sweep is to do.
+        plan: the settings.
         searcher: Ray's, with metric, mode and space set.
-        controller: the trials, and the scheduler that decides over them.
-        executor: what runs them.
-        recorder: what writes the journal; its state holds the trials of earlier runs.
-        observer: who hears what has happened.
+        controller: the trials, and the scheduler that decides about them.
+        executor: runs the trials.
+        recorder: writes the journal; its state holds the trials of earlier runs.
+        observer: is notified after each event.
     """
 
     def __init__(
@@ -95,41 +95,41 @@ class Loop:
         self._running: dict[str, Run] = {}
         self._tries: dict[str, Tries] = {}
         self._hung: set[str] = set()
-        self._until: dict[str, float] = {}  # when a running trial's time is used up
-        self._finishing: set[str] = set()  # those of the running that have done all their iterations
-        self._to_finish: deque[str] = deque()  # such trials, whose last lines failed and are tried again
+        self._deadlines: dict[str, float] = {}  # when a running trial's timeout is reached
+        self._finishing: set[str] = set()  # running trials that have done all their iterations
+        self._to_finish: deque[str] = deque()  # such trials, whose code after the last iteration failed and is retried
         self._suggested_all = False
-        self._remembering = searcher if isinstance(searcher, Remembering) else None  # to ask it each time takes long
-        self._looked, self._idle_since = -math.inf, executor.clock()
+        self._remembering = searcher if isinstance(searcher, Remembering) else None  # isinstance of a Protocol is slow
+        self._last_check, self._idle_since = -math.inf, executor.clock()
 
     def run(self) -> None:
-        """Runs all trials to their ends, or until the sweep is to end.
+        """Runs all trials to their ends, or until the sweep has to end early.
 
         Raises:
-            SweepFailed: no trial runs, and none can ever start.
+            SweepFailed: no trial is running, and none can ever start.
         """
         self._take_over()
         with self._interruption:
-            while self._goes_on():
+            while self._should_continue():
                 self._fill_places()
-                for event in self._executor.wait(LOOK_S):
+                for event in self._executor.wait(CHECK_S):
                     self._handle(event)
-                self._look_after()
+                self._check_periodically()
 
     # Before the first turn.
 
     def _take_over(self) -> None:
-        """Takes over the trials of the journal: the scheduler hears it again, and the searcher knows of them."""
+        """Takes over the trials of the journal: replays it to the scheduler, and passes them to the searcher."""
         for record in self._state.unfinished:
             if self._is_complete(record) and self._can_finish(record):
-                self._to_finish.append(record.id)  # whether its last lines came to their end is not known
+                self._to_finish.append(record.id)  # its code after the last iteration may not have run to its end
             elif self._is_complete(record) or record.stop_decided:
-                self._end(record, self._status(record))  # the driver before was killed in between
+                self._end(record, self._status(record))  # the previous driver was killed before it could do so
         records = list(self._state.trials.values())
         self._controller.replay(self._state.take_events())
         for record in self._state.unfinished:
-            decided = self._controller.trials[record.id].is_finished()  # from a result that was adopted
-            if decided and record.id not in self._to_finish:
+            ended = self._controller.trials[record.id].is_finished()  # because of an adopted result
+            if ended and record.id not in self._to_finish:
                 self._end(record, self._status(record))
         self._controller.take_stopped()
         if isinstance(self._searcher, Resumable):
@@ -144,32 +144,32 @@ class Loop:
         return "finished" if self._is_complete(record) else "stopped"
 
     def _is_complete(self, record: TrialRecord) -> bool:
-        """Whether a trial has done all its iterations; its function may still have something to do after them."""
+        """Whether a trial has done all its iterations; its function may have code to run after them."""
         return record.last is not None and record.last.iteration >= self._plan.max_iterations
 
     def _can_finish(self, record: TrialRecord) -> bool:
-        """Whether a complete trial's last lines can run again without any iteration before them."""
+        """Whether a complete trial's code after its last iteration can run again, without repeating an iteration."""
         saved = record.own_checkpoint
         return saved is not None and saved.iteration >= self._plan.max_iterations
 
     # Fill free places.
 
-    def _goes_on(self) -> bool:
-        if self._interruption.over or (self._interruption.asked and not self._running):
+    def _should_continue(self) -> bool:
+        if self._interruption.over or (self._interruption.requested and not self._running):
             return False
         return not self.limits.reached and bool(self._running or self._to_finish or self._left())
 
     def _left(self) -> int:
-        """Trials that have not ended, or were never begun."""
+        """The number of trials that have not ended, or not been started."""
         unsuggested = 0 if self._suggested_all else max(self._plan.total - len(self._state.trials), 0)
         return len(self._controller.live) + unsuggested
 
     def _fill_places(self) -> None:
-        if self._interruption.asked:
+        if self._interruption.requested:
             return
         left = self._left() + len(self._finishing) + len(self._to_finish)
-        self._executor.want(min(self._plan.concurrency, left))
-        while self._executor.has_place and not self._interruption.asked:
+        self._executor.request_places(min(self._plan.concurrency, left))
+        while self._executor.has_place and not self._interruption.requested:
             trial = self._next()
             if trial is None:
                 self._check_not_stuck()
@@ -177,7 +177,7 @@ class Loop:
             self._start(trial)
 
     def _next(self) -> Trial | None:
-        """The scheduler's choice among the trials that wait, else the searcher's next suggestion."""
+        """The scheduler's choice among the waiting trials, else the searcher's next suggestion."""
         if self._to_finish:
             return self._controller.trials[self._to_finish.popleft()]
         if len(self._controller.live) > len(self._running) - len(self._finishing):
@@ -187,7 +187,7 @@ class Loop:
         return self._controller.choose() if self._suggest() else None
 
     def _suggest(self) -> bool:
-        """Whether there is one more trial."""
+        """Adds the searcher's next suggestion; returns whether there was one."""
         if self._suggested_all or len(self._state.trials) >= self._plan.total:
             return False
         trial_id = f"{len(self._state.trials):05d}"
@@ -207,9 +207,9 @@ class Loop:
     def _start(self, trial: Trial) -> None:
         trial_id, now = trial.trial_id, self._executor.clock()
         saved = self._controller.continues_from(trial_id)
-        # The journal knows which of a trial's own checkpoints are whole; another trial's comes from the scheduler.
-        given = saved is not None and owner(saved.path) != trial_id
-        name = saved.name if saved is not None and given else self._state.trials[trial_id].checkpoint
+        # The journal knows which of a trial's own checkpoints are intact; another trial's comes from the scheduler.
+        is_exploit = saved is not None and owner(saved.path) != trial_id
+        name = saved.name if saved is not None and is_exploit else self._state.trials[trial_id].checkpoint
         spent = saved.metrics.get(TIME_TOTAL_S, 0.0) if saved and name else 0.0
         run = Run(trial_id, trial.config, name, spent)
         if trial.is_finished():
@@ -217,7 +217,7 @@ class Loop:
         else:
             self._controller.started(trial_id)
         self._running[trial_id] = run
-        self._until[trial_id] = now + (self._plan.timeout or math.inf) - spent
+        self._deadlines[trial_id] = now + (self._plan.timeout or math.inf) - spent
         self._watchdog.started(trial_id, now)
         share = self._tries[trial_id].share
         self._executor.start(run, None if share == self._plan.share else share)
@@ -227,15 +227,15 @@ class Loop:
             waiting = len(self._controller.live)
             raise SweepFailed(
                 f"{self._left()} trials are left and none can start: {type(self._controller.scheduler.ray).__name__}"
-                f" lets none of the {waiting} that wait go on, and the search gives no other: what the ended trials"
-                " have done is safe; please report this with the sweep's journal"
+                f" lets none of the {waiting} waiting trials continue, and the search suggests no other: the results of"
+                " the ended trials are safe; please report this with the sweep's journal"
             )
 
     # Events.
 
     def _handle(self, event: Event) -> None:
         if event.trial not in self._running:
-            return  # it was ended in the meantime
+            return  # the trial was ended in the meantime
         if isinstance(event, Reported):
             self._on_report(event)
         elif isinstance(event, Returned):
@@ -264,47 +264,51 @@ class Loop:
     def _carry_out(self, trial_id: str, decision: Decision) -> None:
         if decision is Decision.COMPLETE:
             self._finishing.add(trial_id)
-        if decision is Decision.COMPLETE or (decision is Decision.GO_ON and not self._interruption.asked):
+        if decision is Decision.COMPLETE or (decision is Decision.GO_ON and not self._interruption.requested):
             self._executor.step(trial_id)
             return
-        self._runs_no_more(trial_id)
+        self._remove_running(trial_id)
         self._executor.stop(trial_id)
         if decision is Decision.STOP:
             self._complete(trial_id, "stopped")
         elif decision is Decision.GO_ON:
-            self._controller.failed(trial_id)  # it waits, for a resume
+            self._controller.requeue(trial_id)  # it waits for a resume
 
-    def _runs_no_more(self, trial_id: str) -> None:
-        del self._running[trial_id], self._until[trial_id]
+    def _remove_running(self, trial_id: str) -> None:
+        del self._running[trial_id], self._deadlines[trial_id]
         self._finishing.discard(trial_id)
         self._watchdog.ended(trial_id)
 
     def _on_return(self, trial_id: str) -> None:
-        self._runs_no_more(trial_id)
-        self._controller.leave(trial_id)
+        self._remove_running(trial_id)
+        self._controller.end(trial_id)
         self._complete(trial_id, "finished")
 
     def _complete(self, trial_id: str, status: str) -> None:
-        """Journals the end of a trial, and of those that the scheduler ended with it; tells searcher and observers."""
+        """Journals the end of a trial, and of those that the scheduler ended with it; then notifies the searcher and
+        the observers.
+        """
         record = self._state.trials[trial_id]
         if record.ended:
-            return  # a scheduler has ended it by its answer, and by a call as well
+            return  # the scheduler ended it twice: by its decision, and by calling `stop_trial`
         if trial_id in self._running:  # a scheduler may end any trial
-            self._runs_no_more(trial_id)
+            self._remove_running(trial_id)
             self._executor.stop(trial_id)
         status = self._end(record, status)
         result = record.last_with(self._plan.metrics)
-        told = {} if result is None else {**result.metrics, TRAINING_ITERATION: result.iteration}
+        last_result = {} if result is None else {**result.metrics, TRAINING_ITERATION: result.iteration}
         if status != "finished":
-            told[STOPPED] = True
-        self._searcher.on_trial_complete(trial_id, result=told or None, error=status == "failed")
+            last_result[STOPPED] = True
+        self._searcher.on_trial_complete(trial_id, result=last_result or None, error=status == "failed")
         for other in self._controller.take_stopped():
             self._complete(other, "stopped")
 
     def _end(self, record: TrialRecord, status: str) -> str:
-        """Journals the end of a trial and tells the observers; how it ended: failed, if it never reported a metric."""
+        """Journals the end of a trial and notifies the observers; returns its status, `failed` if it never reported
+        the metrics.
+        """
         if status in ("finished", "stopped") and not record.has_reported(self._plan.metrics):
-            self._recorder.failed(record.id, self._never_reported(record), Kind.UNREPORTED)
+            self._recorder.failed(record.id, self._unreported_message(record), Kind.UNREPORTED)
             self.limits.failed(record)
             status = "failed"
         self._recorder.completed(record.id, status)
@@ -312,19 +316,19 @@ class Loop:
         self._observer.ended(record)
         return status
 
-    def _never_reported(self, record: TrialRecord) -> str:
-        wanted = ", ".join(f"`{name}`" for name in self._plan.metrics)
-        names = ", ".join(record.last.metrics) if record.last else "nothing"
-        return f"Unreported: the trial ended, and no report of it had {wanted}; the last one had {names}"
+    def _unreported_message(self, record: TrialRecord) -> str:
+        metrics = ", ".join(f"`{name}`" for name in self._plan.metrics)
+        reported = ", ".join(record.last.metrics) if record.last else "nothing"
+        return f"Unreported: the trial ended, and no report of it had {metrics}; the last one had {reported}"
 
     # Failures.
 
     def _on_failure(self, trial_id: str, error: BaseException) -> None:
         record, tries, kind = self._state.trials[trial_id], self._tries[trial_id], self._kind(trial_id, error)
-        self._runs_no_more(trial_id)
+        self._remove_running(trial_id)
         complete = self._is_complete(record)
         if complete and kind in (Kind.LOST, Kind.NODE, Kind.HANG) and not self._can_finish(record):
-            self._complete(trial_id, "finished")  # of its iterations nothing is lost
+            self._complete(trial_id, "finished")  # none of its iterations is lost
             return
         again = tries.failed(kind) and (not complete or self._can_finish(record))
         if tries.storage_refuses:
@@ -332,28 +336,28 @@ class Loop:
         self._recorder.failed(trial_id, _text(error), kind)
         self._observer.failed(record, again)
         if not again:
-            self._controller.leave(trial_id, failed=True)
+            self._controller.end(trial_id, failed=True)
             self.limits.failed(record)
             self._complete(trial_id, "infeasible" if tries.infeasible else "failed")
         elif complete:
             self._to_finish.append(trial_id)
         else:
-            self._controller.failed(trial_id)
+            self._controller.requeue(trial_id)
 
     def _kind(self, trial_id: str, error: BaseException) -> Kind:
         kind, hung = kind_of(error), trial_id in self._hung
         self._hung.discard(trial_id)
         if kind is Kind.LOST and hung:
             return Kind.HANG
-        return Kind.TIMEOUT if kind is Kind.LOST and self._executor.clock() >= self._until[trial_id] else kind
+        return Kind.TIMEOUT if kind is Kind.LOST and self._executor.clock() >= self._deadlines[trial_id] else kind
 
-    # What no event tells.
+    # Periodic checks.
 
-    def _look_after(self) -> None:
+    def _check_periodically(self) -> None:
         now = self._executor.clock()
-        if now - self._looked < LOOK_S:
+        if now - self._last_check < CHECK_S:
             return
-        self._looked = now
+        self._last_check = now
         self._recorder.check_lease()
         self._observer.turn()
         for trial_id, seconds in self._watchdog.silent(now):
@@ -362,10 +366,10 @@ class Loop:
             self._executor.kill(trial_id)
         if self._running:
             self._idle_since = now
-        elif now - self._idle_since >= LOOK_S:
+        elif now - self._idle_since >= CHECK_S:
             self._observer.waited(now - self._idle_since, self._executor.waiting_for())
 
 
 def _text(error: BaseException) -> str:
-    """An error as the journal keeps it: the traceback of the training function, where there is one."""
+    """An error as it is written to the journal: the training function's traceback, if there is one."""
     return str(error).strip() if isinstance(error, RayTaskError) else f"{type(error).__name__}: {error}".strip()

@@ -1,4 +1,4 @@
-"""A storage in memory, and a journal in it: what a simulated sweep leaves behind goes with its process."""
+"""A storage in memory, and a journal in it, for simulated sweeps: their data are lost with the process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Folder = dict[str, Any]  # name -> bytes, or the folder of that name
 
 @dataclass(frozen=True)
 class MemoryStorage(Storage):
-    """Objects in a tree of dictionaries, so that to list or delete a folder costs what is in it, and no more."""
+    """Objects in a tree of dictionaries: to list or delete a folder takes time in proportion to its own content."""
 
     url: str = "memory://"
     tree: Folder = field(default_factory=dict, repr=False, compare=False)
@@ -28,17 +28,17 @@ class MemoryStorage(Storage):
         folder[name] = data
 
     def create(self, key: str, data: bytes) -> bool:
-        """Whether it was not there before."""
+        """Stores an object if there is none yet; returns whether it did."""
         folder, name = self._place(key)
         return folder.setdefault(name, data) is data
 
     def append(self, key: str, data: bytes) -> None:
-        """Adds to the object's end; one that is not there is made."""
+        """Appends to an object, which is created if necessary."""
         folder, name = self._place(key)
         folder.setdefault(name, bytearray()).extend(data)
 
     def get(self, key: str) -> bytes:
-        """A copy of what was appended to, else the bytes themselves."""
+        """A copy of an appended object, else the bytes themselves."""
         return bytes(self._object(key))
 
     def size(self, key: str) -> int:
@@ -47,21 +47,21 @@ class MemoryStorage(Storage):
 
     def list(self, prefix: str = "") -> Keys:
         """All keys below a folder."""
-        inside = self._find(prefix.strip("/"))
-        return sorted(_keys(inside, prefix.strip("/"))) if isinstance(inside, dict) else []
+        folder = self._find(prefix.strip("/"))
+        return sorted(_keys(folder, prefix.strip("/"))) if isinstance(folder, dict) else []
 
     def folders(self) -> Keys:
-        """The names of the folders here."""
-        here = self._find("") or {}
-        return sorted(name for name, inside in here.items() if isinstance(inside, dict))
+        """The names of the folders at the top level."""
+        top = self._find("") or {}
+        return sorted(name for name, node in top.items() if isinstance(node, dict))
 
     def delete(self, key: str) -> None:
-        """Forgets an object."""
+        """Deletes an object."""
         if not isinstance(self._find(key), dict):
             self.delete_tree(key)
 
     def delete_tree(self, prefix: str) -> None:
-        """Forgets a folder."""
+        """Deletes a folder."""
         folder, name = self._place(prefix.strip("/"))
         folder.pop(name, None)
 
@@ -69,45 +69,45 @@ class MemoryStorage(Storage):
         return [name for name in self._at(key).split("/") if name]
 
     def _place(self, key: str) -> tuple[Folder, str]:
-        folder, (*above, name) = self.tree, self._path(key)
-        for each in above:
-            folder = folder.setdefault(each, {})
+        folder, (*parents, name) = self.tree, self._path(key)
+        for parent in parents:
+            folder = folder.setdefault(parent, {})
         return folder, name
 
     def _find(self, key: str) -> Any:
-        """The object or the folder under a key; None if there is neither."""
-        found: Any = self.tree
+        """The object or the folder with this key; None if there is neither."""
+        node: Any = self.tree
         for name in self._path(key):
-            found = found.get(name) if isinstance(found, dict) else None
-        return found
+            node = node.get(name) if isinstance(node, dict) else None
+        return node
 
     def _object(self, key: str) -> bytes:
-        found = self._find(key)
-        if found is None or isinstance(found, dict):
+        node = self._find(key)
+        if node is None or isinstance(node, dict):
             raise NotFound(f"{self._at(key)}: nothing is stored there")
-        return found
+        return node
 
     def _name(self, error: Exception) -> str | None:
         return None
 
 
-def _keys(folder: Folder, above: str) -> Iterator[str]:
-    for name, inside in list(folder.items()):
-        key = f"{above}/{name}" if above else name
-        if isinstance(inside, dict):
-            yield from _keys(inside, key)
+def _keys(folder: Folder, prefix: str) -> Iterator[str]:
+    for name, node in list(folder.items()):
+        key = f"{prefix}/{name}" if prefix else name
+        if isinstance(node, dict):
+            yield from _keys(node, key)
         else:
             yield key
 
 
 class MemoryJournal(Journal):
-    """A journal whose lines are in memory as soon as they are written. The time of its events is a simulation's.
+    """A journal whose lines are in memory as soon as they are written. Its events have the simulation's time.
 
     Args:
         storage: the sweep's own.
-        term: of the driver; no other journal has it.
-        after: the last sequence number that is there already.
-        clock: tells the time.
+        term: of the driver; unique to this journal.
+        after: the last sequence number that exists already.
+        clock: returns the time.
     """
 
     def __init__(self, storage: MemoryStorage, term: int, after: int, clock: Callable[[], float]) -> None:
@@ -122,8 +122,8 @@ class MemoryJournal(Journal):
         return event
 
     def stored(self, seq: int) -> bool:
-        """They all are."""
+        """Always true: events are stored at once."""
         return True
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Nothing to do: nothing is buffered."""

@@ -1,4 +1,4 @@
-"""Optuna's samplers by ask and tell: told the truth about stopped trials, and exact on resume."""
+"""Optuna's samplers by ask and tell, with the true state of stopped trials, and exact on resume."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from raysweep.values import TRAINING_ITERATION, is_number
 
 log = logging.getLogger(__name__)
 
-CHOSEN = "raysweep:chosen"  # in a trial's memory: parameter -> index of its choice, where the journal has but its text
+CHOSEN = "raysweep:chosen"  # in a trial's memory: parameter -> index of its choice, if the journal has only its text
 
 
 class OptunaSearch(Searcher):
-    """One of Optuna's samplers as a searcher, which tells Optuna the truth and is exact on resume.
+    """One of Optuna's samplers as a searcher that reports stopped trials as pruned, and is exact on resume.
 
     Ray's own OptunaSearch tells Optuna that a trial stopped by a scheduler is COMPLETE with its last value, as if it
     had been trained to the end (https://github.com/ray-project/ray/pull/15283 chose so); TPE then takes an early value
@@ -41,13 +41,13 @@ class OptunaSearch(Searcher):
     With several objectives it is PRUNED without values: Optuna has no intermediate ones there, and as COMPLETE it
     could stand on the Pareto front for the seconds that it was not trained. TPE ranks it behind all complete ones.
 
-    The sampler is made anew for each suggestion, seeded with the sweep's seed and the trial's number: the next
-    suggestion is a function of the study alone, before and after a resume.
+    A new sampler is created for each suggestion, seeded with the sweep's seed and the trial's number: the next
+    suggestion depends on the study alone, before and after a resume.
 
     Args:
         sampler: seed -> an Optuna sampler.
         seed: the sweep's seed.
-        points: configurations to try first; one with a known value is learnt from without a trial.
+        points: configurations to try first; one with a known value enters the study without a trial.
         metric: a list of metrics for a multi-objective search; else the sweep's metric.
         mode: "max" or "min" for each metric of the list.
     """
@@ -67,13 +67,13 @@ class OptunaSearch(Searcher):
         self._study: optuna.Study | None = None
         self._space: dict[str, Any] = {}
         self._parameters: list[_Parameter] = []
-        self._ids: dict[str, int] = {}  # trial -> what Optuna's storage calls it
+        self._ids: dict[str, int] = {}  # trial -> its id in Optuna's storage
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Called with the sweep's metric, mode and space; the searcher's own metric and mode stay if none is given.
 
         Raises:
-            ValueError: the space has what Optuna cannot draw, or it is not said what to optimise.
+            ValueError: Optuna cannot draw from this space, or metric or mode is missing.
         """
         if self._study is not None:
             return False
@@ -107,27 +107,27 @@ class OptunaSearch(Searcher):
         """Fills the study: known values, then the journal's trials, then the points that were not tried yet."""
         for point in self._points:
             if point.value is not None:
-                self._add(TrialState.COMPLETE, self._told(point.config), [point.value])
+                self._add(TrialState.COMPLETE, self._to_optuna(point.config), [point.value])
         for trial in adopted:
             try:
                 self._adopt(trial)
             except (KeyError, ValueError) as error:
                 log.warning("trial %s is left out of the study: it was not drawn from this space: %s", trial.id, error)
         for point in [p for p in self._points if p.value is None][len(adopted) :]:
-            self.study.enqueue_trial(self._told(point.config))
+            self.study.enqueue_trial(self._to_optuna(point.config))
 
-    def _told(self, config: dict[str, Any]) -> dict[str, Any]:
-        """What a point says of each parameter, in Optuna's words; it may say nothing of some."""
-        told: dict[str, Any] = {}
+    def _to_optuna(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The parameters of a point as Optuna represents them; a point need not set all of them."""
+        params: dict[str, Any] = {}
         for each in self._parameters:
             with contextlib.suppress(KeyError):
-                told[each.name] = each.told(value_at(config, each.path))
-        return told
+                params[each.name] = each.to_optuna(value_at(config, each.path))
+        return params
 
     def _adopt(self, trial: TrialRecord) -> None:
         chosen = trial.memory.get(CHOSEN, {})
         params = {
-            each.name: chosen[each.name] if each.name in chosen else each.told(value_at(trial.config, each.path))
+            each.name: chosen[each.name] if each.name in chosen else each.to_optuna(value_at(trial.config, each.path))
             for each in self._parameters
         }
         steps = {i: float(r.metrics[self.metric]) for i, r in trial.results.items() if self._single(r.metrics)}
@@ -135,13 +135,13 @@ class OptunaSearch(Searcher):
         self._ids[trial.id] = self._add(state, params, values, steps, trial.memory)
 
     def _end(self, trial: TrialRecord, steps: dict[int, float]) -> tuple[TrialState, list[float] | None]:
-        """How an adopted trial stands, and with which values."""
+        """The state and the values of an adopted trial."""
         last = trial.last_with(self._metrics)
         if trial.status == "finished" and last is not None:
             return TrialState.COMPLETE, self._values(last.metrics)
         if trial.status == "failed":
             return TrialState.FAIL, None
-        # A trial that diverged, or has no room, ranks behind all complete ones; of a FAIL, a sampler would not learn.
+        # A trial that diverged or is infeasible ranks behind all complete ones; samplers would ignore a FAIL.
         if trial.ended:
             return TrialState.PRUNED, [steps[max(steps)]] if steps else None
         return TrialState.RUNNING, None
@@ -162,7 +162,7 @@ class OptunaSearch(Searcher):
             intermediate_values=steps,
             system_attrs=memory,
         )
-        # The study's own `add_trial` does the same, and does not say what it has added.
+        # The study's own `add_trial` does the same, but does not return the id.
         return self._storage.create_new_trial(self._study_id, frozen)
 
     @property
@@ -174,7 +174,7 @@ class OptunaSearch(Searcher):
         return self.metric if isinstance(self.metric, list) else [self.metric]
 
     def _single(self, metrics: dict[str, Any]) -> bool:
-        """Whether there is one objective, and a number for it."""
+        """Whether there is only one objective, and its value is a number."""
         return isinstance(self.metric, str) and is_number(metrics.get(self.metric))
 
     def _values(self, metrics: dict[str, Any]) -> list[float] | None:
@@ -182,20 +182,20 @@ class OptunaSearch(Searcher):
         return [float(v) for v in values] if all(is_number(v) for v in values) else None  # type: ignore[arg-type]
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The whole configuration of the trial with this number: what is drawn, and the constants of the space."""
+        """The whole configuration of the trial with this number: drawn parameters, and the space's constants."""
         if trial_id not in self._ids:
             self._ids[trial_id] = self._ask(int(trial_id))
         params = self._storage.get_trial(self._ids[trial_id]).params
-        return dict(filled(self._space, {each.path: each.meant(params[each.name]) for each in self._parameters}))
+        return dict(filled(self._space, {each.path: each.from_optuna(params[each.name]) for each in self._parameters}))
 
     def _ask(self, number: int) -> int:
         self.study.sampler = self._sampler_for(number)
         with experiments_allowed():
-            asked = self.study.ask({each.name: each.distribution for each in self._parameters})
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, asked.number)
+            trial = self.study.ask({each.name: each.distribution for each in self._parameters})
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
 
     def memory(self, trial_id: str) -> dict[str, Any]:
-        """What the sampler noted on a trial, such as the state of CMA-ES, and its choices; goes into the journal."""
+        """What the sampler stored with a trial, such as the state of CMA-ES, and its choices; for the journal."""
         trial = self._storage.get_trial(self._ids[trial_id])
         chosen = {each.name: trial.params[each.name] for each in self._parameters if each.choices is not None}
         return {**trial.system_attrs, **({CHOSEN: chosen} if chosen else {})}
@@ -204,33 +204,33 @@ class OptunaSearch(Searcher):
         """Reports an iteration to the study, unless the value is not a number or there are several objectives.
 
         Optuna's own `report` keeps the first value of a step and warns of a second one. A trial that goes back to its
-        checkpoint repeats steps, and its newest values count, in the journal too.
+        checkpoint repeats steps, and its newest values count, as in the journal.
         """
-        if not self._runs(trial_id):
+        if not self._is_running(trial_id):
             return
-        known, step = self._ids[trial_id], result[TRAINING_ITERATION]
+        optuna_id, step = self._ids[trial_id], result[TRAINING_ITERATION]
         if self._single(result):
-            self._storage.set_trial_intermediate_value(known, step, float(result[self.metric]))
-        else:  # a repeated step may have none now; only the storage's own record lets a value be taken back
-            self._storage.get_trial(known).intermediate_values.pop(step, None)
+            self._storage.set_trial_intermediate_value(optuna_id, step, float(result[self.metric]))
+        else:  # a repeated step may have no value now; an old one can only be removed from the storage's own record
+            self._storage.get_trial(optuna_id).intermediate_values.pop(step, None)
 
-    def _runs(self, trial_id: str) -> bool:
-        """Whether the study waits for a trial's end; one that was left out of it is in no study."""
-        known = self._ids.get(trial_id)
-        return known is not None and self._storage.get_trial(known).state is TrialState.RUNNING
+    def _is_running(self, trial_id: str) -> bool:
+        """Whether a trial is in the study and has not ended there; some adopted trials are left out of it."""
+        optuna_id = self._ids.get(trial_id)
+        return optuna_id is not None and self._storage.get_trial(optuna_id).state is TrialState.RUNNING
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tells the study how a trial ended: COMPLETE, PRUNED if it was stopped or has no values, FAIL.
+        """Ends a trial in the study: COMPLETE, PRUNED if it was stopped or has no values, or FAIL.
 
         Args:
             trial_id: the trial.
             result: its newest result with a number for each metric; None if it has none.
             error: whether it failed for good.
         """
-        if not self._runs(trial_id):
+        if not self._is_running(trial_id):
             return
         if result is not None and self._single(result):
-            # Also of a trial that failed or diverged, as after a resume: the journal has all its results.
+            # Also for a trial that failed or diverged, as after a resume: the journal has all its results.
             self.on_trial_result(trial_id, result)
         state, values = TrialState.PRUNED, None
         if error:
@@ -252,9 +252,9 @@ class _Parameter:
     """A parameter that is drawn.
 
     Attributes:
-        path: where it stands in a configuration.
-        distribution: what Optuna draws from.
-        choices: of which Optuna draws the index; None where Optuna draws the value itself.
+        path: its keys in a configuration.
+        distribution: that Optuna draws from.
+        choices: the values of which Optuna draws the index; None if Optuna draws the value itself.
     """
 
     path: KeyPath
@@ -263,32 +263,32 @@ class _Parameter:
 
     @property
     def name(self) -> str:
-        """What Optuna calls it."""
+        """Its name in Optuna."""
         return name_of(self.path)
 
-    def told(self, value: Any) -> Any:
-        """What Optuna is told for a value of the space, or for what JSON made of one.
+    def to_optuna(self, value: Any) -> Any:
+        """Optuna's value for a value of the space, or for its JSON form.
 
         Raises:
             ValueError: it is none of the choices, or may be several of them.
         """
         return value if self.choices is None else index_of(value, self.choices)
 
-    def meant(self, told: Any) -> Any:
-        """The value that Optuna has drawn: the very object of the space."""
-        return told if self.choices is None else self.choices[told]
+    def from_optuna(self, value: Any) -> Any:
+        """The value of the space, the same object, for a value that Optuna has drawn."""
+        return value if self.choices is None else self.choices[value]
 
 
 def _parameters(space: dict[str, Any]) -> list[_Parameter]:
-    """The drawn parameters of a space, level by level as in Ray's own OptunaSearch: the same seed draws the same."""
+    """The drawn parameters of a space, by depth as in Ray's own OptunaSearch, so that the same seed draws the same."""
     _, domains, grids = parse_spec_vars(space)
     if grids:
         raise ValueError(f"`{name_of(grids[0][0])}` is a grid_search, which Optuna cannot draw")
-    found = [_parameter(path, domain) for path, domain in sorted(domains, key=lambda item: len(item[0]))]
-    twice = [name for name, count in Counter(each.name for each in found).items() if count > 1]
-    if twice:
-        raise ValueError(f"`{twice[0]}` is the name of two parameters: one is nested, one has a slash in its key")
-    return found
+    parameters = [_parameter(path, domain) for path, domain in sorted(domains, key=lambda item: len(item[0]))]
+    duplicates = [name for name, count in Counter(each.name for each in parameters).items() if count > 1]
+    if duplicates:
+        raise ValueError(f"`{duplicates[0]}` is the name of two parameters: one is nested, one has a slash in its key")
+    return parameters
 
 
 def _parameter(path: KeyPath, domain: Domain) -> _Parameter:
@@ -296,7 +296,7 @@ def _parameter(path: KeyPath, domain: Domain) -> _Parameter:
         choices = domain.categories
         if all(choice is None or type(choice) in (bool, int, float, str) for choice in choices):
             return _Parameter(path, CategoricalDistribution(choices))
-        # Of two equal choices the first one's index stands for both, as Optuna itself has it.
+        # Two equal choices share the index of the first one, as in Optuna itself.
         return _Parameter(path, CategoricalDistribution([index_of(choice, choices) for choice in choices]), choices)
     sampler, q = domain.get_sampler(), None
     if isinstance(sampler, Quantized):
@@ -308,38 +308,38 @@ def _parameter(path: KeyPath, domain: Domain) -> _Parameter:
 
 
 def _numbers(domain: Domain, q: float | None, log_scale: bool) -> BaseDistribution:
-    """Optuna includes upper ends, Ray excludes those of integers without steps."""
+    """Optuna's ranges include the upper bound, Ray's exclude it for integers without steps."""
     if isinstance(domain, Integer):
         highest = domain.upper if q and not log_scale else domain.upper - 1
         return IntDistribution(domain.lower, highest, step=int(q or 1), log=log_scale)
     if q and log_scale:
-        log.warning("Optuna draws no steps on a logarithmic scale: the quantum %g is dropped", q)
+        log.warning("Optuna draws no steps on a logarithmic scale: the quantum %g is ignored", q)
     return FloatDistribution(domain.lower, domain.upper, step=None if log_scale else q, log=log_scale)
 
 
 def index_of(value: Any, choices: list[Any]) -> int:
-    """Which of the choices a value is, or was before JSON made a number or a text of it.
+    """The index of a value among the choices; the value may be in its JSON form, a number or a text.
 
     Raises:
-        ValueError: it is none of them; or its text is that of several, such as of two lambdas.
+        ValueError: it is none of them, or several have the same text, such as two lambdas.
     """
     for index, choice in enumerate(choices):
         if value is choice or _equal(value, choice):
             return index
-    alike = [choice for choice in choices if _text(choice) == _text(value)]
-    found = {index_of(choice, choices) for choice in alike}
-    if len(found) != 1:
-        raise ValueError(f"{value!r} is {'none' if not found else 'perhaps another one'} of {choices!r}")
-    return found.pop()
+    same_text = [choice for choice in choices if _text(choice) == _text(value)]
+    indices = {index_of(choice, choices) for choice in same_text}
+    if len(indices) != 1:
+        raise ValueError(f"{value!r} is {'none' if not indices else 'perhaps another one'} of {choices!r}")
+    return indices.pop()
 
 
 def _equal(value: Any, choice: Any) -> bool:
     try:
         return type(value) is type(choice) and bool(value == choice)
-    except Exception:  # an array is neither equal to another one nor not, and a user's class may raise anything
+    except Exception:  # the truth value of comparing arrays is undefined, and a user's class may raise anything
         return False
 
 
 def _text(value: Any) -> str:
-    """What the journal has for a value, without addresses: those are others in the next process."""
+    """A value's text in the journal, without memory addresses, which differ in the next process."""
     return re.sub(r" at 0x[0-9a-f]+", "", to_json(value))

@@ -1,4 +1,4 @@
-"""What simulated trials do: a function or a table says what each iteration is like, faults say what goes wrong."""
+"""What simulated trials do: a function or a table gives the outcome of each iteration, faults say what goes wrong."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Step:
     """One iteration of a simulated trial.
 
     Attributes:
-        metrics: what is reported.
+        metrics: the metrics that it reports.
         seconds: how long it takes.
-        state: what is saved with it, for whoever goes on from there; None saves nothing.
+        state: the state that it saves, for trials that continue from here; None saves nothing.
     """
 
     metrics: dict[str, Any]
@@ -27,8 +27,8 @@ class Step:
     state: Any = None
 
 
-# (trial, configuration, iteration, newest state that was saved) -> what the iteration is like; None: the function
-# returns instead. What it raises fails the trial.
+# (trial, configuration, iteration, newest saved state) -> the iteration; None if the function returns instead.
+# An exception fails the trial.
 Outcome = Callable[[str, dict[str, Any], int, Any], Step | None]
 
 
@@ -39,8 +39,8 @@ class Fault:
     Attributes:
         error: the function raises it, or the process ends with it.
         returns: the function returns.
-        delay: seconds that the iteration takes beyond its own; it hangs if they are infinite.
-        times: tries of the trial that meet it.
+        delay: additional seconds of the iteration; it hangs if they are infinite.
+        times: how many tries of the trial are affected.
     """
 
     error: BaseException | None = None
@@ -50,12 +50,12 @@ class Fault:
 
 
 class Recorded:
-    """A table of what trials did, as an outcome: of a sweep that was run once, for others to be tried on.
+    """The recorded trials of an earlier sweep as outcomes, to try other strategies on them.
 
-    A trial is looked up by its configuration; where several had the same, by its id among them.
+    A trial is looked up by its configuration; among several with the same one, by its id.
 
     Args:
-        state: the sweep, best one in which no trial was stopped.
+        state: the sweep, preferably one in which no trial was stopped.
     """
 
     def __init__(self, state: SweepState) -> None:
@@ -64,15 +64,15 @@ class Recorded:
             self._trials[journal.to_json(record.config)][record.id] = record
 
     def __call__(self, trial: str, config: dict[str, Any], iteration: int, state: Any) -> Step | None:
-        """The iteration as it was; None where the trial had returned before.
+        """The recorded iteration; None if the trial had returned before it.
 
         Raises:
             LookupError: no trial had this configuration, or none got that far.
         """
-        known = self._trials.get(journal.to_json(config))
-        if known is None:
+        records = self._trials.get(journal.to_json(config))
+        if records is None:
             raise LookupError(f"no recorded trial had {config}: the strategy has to draw the same ones")
-        record = known.get(trial) or next(iter(known.values()))
+        record = records.get(trial) or next(iter(records.values()))
         result = record.results.get(iteration)
         if result is None and record.status == "finished":
             return None

@@ -1,8 +1,8 @@
 """Places of a cluster: a share of a node that is reserved for a sweep, and a process in it that runs its trials.
 
-A place is a placement group of one bundle (https://docs.ray.io/en/latest/ray-core/scheduling/placement-group.html) that
-bears the sweep's name. All that are asked for at once make an autoscaled cluster grow at once, and
-`placement_group_table` tells every sweep of a cluster who has places, and who waits for some.
+A place is a placement group of one bundle (https://docs.ray.io/en/latest/ray-core/scheduling/placement-group.html) with
+the sweep's name. An autoscaled cluster grows at once for all places that are requested at once, and
+`placement_group_table` shows to every sweep of a cluster who holds places, and who waits for some.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raysweep.loop.executor import Share
 
-OURS = "raysweep sweep "  # begins the name of a placement group
-TABLE_S = 1.0  # how old what is known of other sweeps' places may be
-YIELD_S = 10.0  # for how long a place that was given back is left to the one that it was given back for
+OURS = "raysweep sweep "  # prefix of a placement group's name
+TABLE_S = 1.0  # largest age of the information about other sweeps' places
+YIELD_S = 10.0  # for how long a released place is left to the sweep that waits for it
 HOLDS, WAITS = ("CREATED", "RESCHEDULING"), ("PENDING", "PREPARED")
 
 
 class Stage(Enum):
-    """What a place is doing."""
+    """The state of a place."""
 
     STARTING = "starting"
     IDLE = "idle"
-    BUSY = "busy"  # a trial runs
-    ENDING = "ending"  # a trial's function cleans up
+    BUSY = "busy"  # a trial is running
+    ENDING = "ending"  # a trial's function is cleaning up
 
 
 @dataclass(eq=False)
@@ -42,12 +42,12 @@ class Place:
     """A reserved share of a node, and the process in it.
 
     Attributes:
-        share: what is reserved.
+        share: the reserved resources.
         group: the placement group.
         actor: handle of the `TrialActor`.
-        stage: what it is doing.
-        trial: the trial that it runs or ends.
-        since: when the stage began, in seconds from any beginning.
+        stage: its state.
+        trial: the trial that is running or ending in it.
+        since: when the stage began, in seconds from an arbitrary start.
     """
 
     share: Share
@@ -58,25 +58,25 @@ class Place:
     since: float = field(default_factory=time.monotonic)
 
     def enter(self, stage: Stage, trial: str | None = None) -> None:
-        """The place begins to do something else."""
+        """Changes the stage."""
         self.stage, self.trial, self.since = stage, trial, time.monotonic()
 
     def close(self) -> None:
-        """Ends the process, and gives the share back."""
-        with contextlib.suppress(Exception):  # a cluster that is gone has nothing to give back
+        """Kills the process, and releases the share."""
+        with contextlib.suppress(Exception):  # if the cluster is gone, there is nothing to release
             ray.kill(self.actor)
             remove_placement_group(self.group)
 
 
 def reserve(name: str, share: Share, actor: Callable[..., Any]) -> Place:
-    """Asks for a place; its process starts when the cluster has room for it.
+    """Requests a place; its process starts when the cluster has room for it.
 
     Args:
         name: of the sweep.
-        share: what it is to have.
-        actor: makes the actor, given Ray's options for one.
+        share: its resources.
+        actor: creates the actor, with Ray's options for actors.
     """
-    bundle = {kind: much for kind, much in (("CPU", share.cpus), ("GPU", share.gpus)) if much}
+    bundle = {kind: amount for kind, amount in (("CPU", share.cpus), ("GPU", share.gpus)) if amount}
     group = placement_group([bundle], name=f"{OURS}{name} {uuid.uuid4().hex}")  # names are unique on a cluster
     strategy = PlacementGroupSchedulingStrategy(placement_group=group)
     options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "scheduling_strategy": strategy}
@@ -87,31 +87,31 @@ class Neighbours:
     """The other users of a cluster: who holds places, and who waits for some.
 
     Args:
-        name: of this sweep, which is none of them.
+        name: of this sweep, which is left out.
     """
 
     def __init__(self, name: str) -> None:
-        self._own, self._asked = f"{OURS}{name} ", -TABLE_S
+        self._own, self._updated = f"{OURS}{name} ", -TABLE_S
         self._holding: Counter[str] = Counter()
         self._waiting: Counter[str] = Counter()
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         now = time.monotonic()
-        if now - self._asked < TABLE_S:
+        if now - self._updated < TABLE_S:
             return
-        self._asked = now
+        self._updated = now
         groups = [group for group in placement_group_table().values() if not group["name"].startswith(self._own)]
         self._holding = Counter(_owner(group["name"]) for group in groups if group["state"] in HOLDS)
         self._waiting = Counter(_owner(group["name"]) for group in groups if group["state"] in WAITS)
 
-    def wait_for_some(self, held: int) -> bool:
-        """Whether another one waits for a place, and has fewer than the `held` ones of this sweep."""
-        self._look()
+    def should_yield(self, held: int) -> bool:
+        """Whether another user waits for a place and has fewer places than this sweep, which has `held`."""
+        self._update()
         return any(held > self._holding[owner] for owner in self._waiting)
 
     def describe(self) -> str:
-        """Who holds places, for people; empty if nobody does."""
-        self._look()
+        """Who holds places, as a text for the user; empty if nobody does."""
+        self._update()
         return ", ".join(f"{owner} has {count}" for owner, count in sorted(self._holding.items()))
 
 

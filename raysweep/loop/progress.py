@@ -1,4 +1,4 @@
-"""Progress of a sweep: one line a result, a failure and a long wait, with an estimate of the time that is left."""
+"""Progress of a sweep: one line for each result, failure and long wait, with an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from raysweep.values import flat, is_number
 WIDTH = 160  # of an error's last line
 VALUE_WIDTH = 40  # of one value: a configuration may hold an array or a whole text
 CONFIG_WIDTH = 600  # of all of a configuration
-FIRST_WAIT_S, NEXT_WAIT_S = 10.0, 60.0  # of a wait, until it is told and between two lines on it
-ENOUGH = 3  # results, for a first estimate
+FIRST_WAIT_S, NEXT_WAIT_S = 10.0, 60.0  # of a wait, before its first line and between its lines
+ENOUGH = 3  # results for a first estimate
 
 
 class Progress(Observer):
     """Prints a line for each result, failure and long wait.
 
-    The best is the sweep's, earlier runs included; the estimate goes by this run alone. Each line costs the same,
-    however many trials there are.
+    The best value is that of the whole sweep, earlier runs included; the estimate is based on this run alone. The cost
+    of a line does not depend on the number of trials.
 
     Args:
-        state: the folded journal, which the recorder keeps current.
+        state: the sweep's state, which the recorder keeps up to date.
         metric: the metric that is shown.
         mode: "max" or "min".
         total: trials of the whole sweep.
@@ -42,8 +42,8 @@ class Progress(Observer):
         self._results, self._ended_before = 0, state.count(*ENDED)
         lengths = [len(trial.results) for trial in state.trials.values() if trial.ended]
         self._ended, self._ended_results = len(lengths), sum(lengths)
-        found = best_trial(state, Objective((metric,), (mode,)))
-        self._best: float | None = found[1].metrics[metric] if found else None
+        best = best_trial(state, Objective((metric,), (mode,)))
+        self._best: float | None = best[1].metrics[metric] if best else None
         self._began, self._wait = time.monotonic(), _Wait()
 
     def begin(self) -> None:
@@ -51,14 +51,14 @@ class Progress(Observer):
         self._began, self._wait = time.monotonic(), _Wait()
 
     def reported(self, trial: TrialRecord, result: Result) -> None:
-        """The result's line."""
+        """Prints the result's line."""
         self._results += 1
         value = result.metrics.get(self._metric)
         self._keep_best(value)
         step = f"{result.iteration:>{len(str(self._max_iterations))}}/{self._max_iterations}"
-        best = f"best {_shown(self._best)}" if self._best is not None else "best -"
-        told = f"{self._head()} trial {trial.id} {step} {self._metric} {_shown(value)} ({best})"
-        click.echo(f"{told} {_configuration(result.config)}".rstrip())
+        best = f"best {_format(self._best)}" if self._best is not None else "best -"
+        line = f"{self._head()} trial {trial.id} {step} {self._metric} {_format(value)} ({best})"
+        click.echo(f"{line} {_configuration(result.config)}".rstrip())
 
     def _keep_best(self, value: Any) -> None:
         with contextlib.suppress(OverflowError):  # an integer that no float can hold
@@ -67,21 +67,21 @@ class Progress(Observer):
                 self._best = value if self._best is None else choose(self._best, value)
 
     def failed(self, trial: TrialRecord, again: bool) -> None:
-        """That the trial starts again; its end has a line of its own."""
+        """Prints that the trial starts again; its end has a line of its own."""
         if again:
-            click.echo(f"{self._head()} trial {trial.id} starts again after {_said(trial)}")
+            click.echo(f"{self._head()} trial {trial.id} starts again after {_failure(trial)}")
 
     def ended(self, trial: TrialRecord) -> None:
-        """Why it failed, if it did."""
+        """Prints why the trial failed, if it did."""
         self._ended += 1
         self._ended_results += len(trial.results)
         if trial.status in ("failed", "infeasible"):
             ended = "is infeasible" if trial.status == "infeasible" else "failed"
-            click.echo(f"{self._head()} trial {trial.id} {ended}: {_said(trial)}")
+            click.echo(f"{self._head()} trial {trial.id} {ended}: {_failure(trial)}")
 
     def waited(self, seconds: float, why: str) -> None:
-        """A line now and then, which says what is waited for."""
-        if self._wait.grown(seconds):
+        """Prints a line now and then, with the reason of the wait."""
+        if self._wait.update(seconds):
             click.echo(f"waiting for a place for {seconds:.0f} s: {shorten(why, WIDTH, placeholder=' …')}")
 
     def _head(self) -> str:
@@ -89,7 +89,7 @@ class Progress(Observer):
         return f"[{ended:>{len(str(self._total))}}/{self._total} ETA {self._eta(ended)}]"
 
     def _eta(self, ended: int) -> str:
-        """Results still expected, at the rate so far; a trial to come costs what the ended ones cost."""
+        """The time for the results still expected, at the rate so far; a new trial has as many as the ended ones."""
         if not self._results or (self._results < ENOUGH and ended <= self._ended_before):
             return "--:--"
         length = self._ended_results / self._ended if self._ended_results else self._max_iterations
@@ -100,49 +100,49 @@ class Progress(Observer):
 
 
 class _Wait:
-    """Adds up the waits in which no trial ran, each of which is told of again and again as it grows."""
+    """Adds up the waits in which no trial ran; each is reported repeatedly, with its length so far."""
 
     def __init__(self) -> None:
-        self._earlier = self._seconds = 0.0  # the waits before, and this one
-        self._heard, self._next_line = -math.inf, FIRST_WAIT_S
+        self._earlier = self._seconds = 0.0  # the earlier waits, and the current one
+        self._updated, self._next_line = -math.inf, FIRST_WAIT_S
 
     @property
     def total(self) -> float:
         """Seconds of all waits."""
         return self._earlier + self._seconds
 
-    def grown(self, seconds: float) -> bool:
-        """The wait is so long by now; whether a line is due."""
+    def update(self, seconds: float) -> bool:
+        """Sets the length of the current wait; returns whether a line is due."""
         now = time.monotonic()
-        if seconds < self._seconds or now - seconds > self._heard:  # it began after the last word of the one before
+        if seconds < self._seconds or now - seconds > self._updated:  # a new wait, begun after the last update
             self._earlier, self._next_line = self.total, FIRST_WAIT_S
-        self._seconds, self._heard = seconds, now
+        self._seconds, self._updated = seconds, now
         due = seconds >= self._next_line
         if due:
             self._next_line = seconds + NEXT_WAIT_S
         return due
 
 
-def _said(trial: TrialRecord) -> str:
-    """Why a trial failed: its kind, and the last line of the error, of which Ray writes long ones."""
+def _failure(trial: TrialRecord) -> str:
+    """Why a trial failed: the kind, and the last line of the error, since Ray's errors are long."""
     kind = f"{trial.kinds[-1].replace('_', ' ')}: " if trial.kinds else ""
     last = trial.failures[-1].splitlines()[-1:] if trial.failures else []
     return f"{kind}{shorten(' '.join(last), WIDTH, placeholder=' …') or 'no error was recorded'}"
 
 
 def _configuration(config: dict[str, Any]) -> str:
-    shown = " ".join(f"{key}={_shown(value)}" for key, value in flat(config).items())
+    shown = " ".join(f"{key}={_format(value)}" for key, value in flat(config).items())
     return shown if len(shown) <= CONFIG_WIDTH else f"{shown[:CONFIG_WIDTH]} …"
 
 
-def _shown(value: Any) -> str:
-    """A value in one line, and no more of it than a line holds."""
+def _format(value: Any) -> str:
+    """A value in one line, shortened if it is long."""
     if isinstance(value, float):
         return f"{value:.4g}"
     try:
-        # Of a long list only what can be seen is made into text at all.
+        # Only the visible part of a long list is converted to text.
         text = str(value[:VALUE_WIDTH] if isinstance(value, list | tuple) else value)
-    except Exception:  # some class of the user's own
+    except Exception:  # a class of the user's own may raise anything
         text = f"<{type(value).__name__}>"
     text = " ".join(text[: 10 * VALUE_WIDTH].split())
     return text if len(text) <= VALUE_WIDTH else f"{text[: VALUE_WIDTH - 1]}…"

@@ -18,19 +18,19 @@ from raysweep.history.sweep_state import TrialRecord
 from raysweep.spec.initial_points import Point
 from raysweep.spec.space import grids
 
-KeyPath = tuple[Any, ...]  # the keys that lead to a parameter, and indices where lists are on the way
+KeyPath = tuple[Any, ...]  # the keys that lead to a parameter, with indices for lists
 
 
 class Variants(Searcher):
     """Grid and random search: Ray's variant generator, given a seed, as a searcher.
 
-    The n-th suggestion depends on the seed and on n alone, so a resumed sweep continues the same sequence.
-    What is chosen from is handed on as the very object that stands in the space: functions, classes, arrays.
-    What a space means: https://docs.ray.io/en/latest/tune/tutorials/tune-search-spaces.html
+    The n-th suggestion depends only on the seed and on n, so a resumed sweep continues the same sequence.
+    Choices such as functions, classes or arrays are passed on as the same objects, not as copies.
+    For search spaces see https://docs.ray.io/en/latest/tune/tutorials/tune-search-spaces.html
 
     Args:
         space: domains, constants and grids; the sweep's space if not given.
-        points: configurations to try first; each takes the place of one sample.
+        points: configurations to try first; each replaces one sample.
         seed: seeds the draws.
     """
 
@@ -47,7 +47,7 @@ class Variants(Searcher):
         return True
 
     def total(self, samples: int) -> int:
-        """How many trials `samples` passes over the space make; a point is one pass over the grid that it leaves."""
+        """The number of trials in `samples` passes over the space; a point is one pass over the rest of the grid."""
         space = self.space or {}
         passes = [merged(space, point) for point in self._points]
         left = max(samples - len(passes), 0)
@@ -61,7 +61,7 @@ class Variants(Searcher):
     def _generate(self, space: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for point in self._points:
             yield from self._one_pass(merged(space, point))
-        while _combinations(space):  # an empty grid has no first configuration, and would be asked for it for ever
+        while _combinations(space):  # an empty grid has no configuration, and this would loop for ever
             yield from self._one_pass(space)
 
     def _one_pass(self, space: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -70,12 +70,12 @@ class Variants(Searcher):
         spec = {"config": filled(space, drawn)}
         for resolved, _ in generate_variants(spec, random_state=self._random):
             values = {path[1:]: value for path, value in resolved.items()}
-            # Ray's value may be a copy of what was drawn. It has to do where that has itself something to draw inside.
+            # Ray's value may be a copy of the drawn object. It is used only if the object itself contains domains.
             values |= {path: each.last for path, each in drawn.items() if not any(parse_spec_vars({"": each.last})[1:])}
             yield filled(space, values)
 
     def begin(self, adopted: list[TrialRecord]) -> None:
-        """Takes over the journal's trials: their places in the sequence are used up."""
+        """Takes over the journal's trials: skips their suggestions in the sequence."""
         for trial in adopted:
             self.suggest(trial.id)
 
@@ -90,9 +90,9 @@ class Variants(Searcher):
 
 
 class _Drawn(Domain):
-    """Stands for a domain or a grid while Ray draws from it, and remembers the very object that was drawn.
+    """Replaces a domain or a grid while Ray draws from it, and remembers the object that was drawn.
 
-    Ray copies the space again and again, objects to choose from and all. It cannot copy this.
+    Ray copies the space repeatedly, including the choices; this class prevents the copy.
     """
 
     def __init__(self, domain: Domain) -> None:
@@ -121,7 +121,7 @@ def _combinations(space: dict[str, Any]) -> int:
 
 
 def filled(node: Any, values: dict[KeyPath, Any], path: KeyPath = ()) -> Any:
-    """A space with values at their paths: dictionaries and lists are new ones, all else is the very object."""
+    """A space with these values at their paths: dictionaries and lists are new, all else is the same object."""
     if path in values:
         node = values[path]
         if not any(other[: len(path)] == path for other in values if len(other) > len(path)):
@@ -136,15 +136,15 @@ def filled(node: Any, values: dict[KeyPath, Any], path: KeyPath = ()) -> Any:
     return node
 
 
-def _tuple(before: tuple[Any, ...], items: list[Any]) -> tuple[Any, ...]:
-    if all(new is old for new, old in zip(items, before, strict=True)):
-        return before
-    make = getattr(type(before), "_make", tuple)  # a named tuple is not made of one list
+def _tuple(original: tuple[Any, ...], items: list[Any]) -> tuple[Any, ...]:
+    if all(new is old for new, old in zip(items, original, strict=True)):
+        return original
+    make = getattr(type(original), "_make", tuple)  # the constructor of a named tuple does not take a list
     return make(items)
 
 
 def merged(space: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
-    """The space with a point's values in the place of its domains, grids and constants."""
+    """The space with a point's values instead of its domains, grids and constants."""
     given: dict[KeyPath, Any] = {}
     for path, _ in itertools.chain(*parse_spec_vars(space)):
         with contextlib.suppress(KeyError):
@@ -158,10 +158,10 @@ def name_of(path: KeyPath) -> str:
 
 
 def value_at(config: Any, path: KeyPath) -> Any:
-    """What a configuration holds for a path. Keys may be written as one, `a/b`, and numbers as text, as JSON does.
+    """The value at a path of a configuration. Keys may be joined, as in `a/b`, and numbers may be text, as in JSON.
 
     Raises:
-        KeyError: it holds nothing there.
+        KeyError: there is none.
     """
     if not path:
         return config

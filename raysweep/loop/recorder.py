@@ -1,4 +1,4 @@
-"""The recorder: journals everything that happens to a sweep's trials, and keeps what they have saved in order."""
+"""The recorder: journals everything that happens to a sweep's trials, and deletes checkpoints no longer needed."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ KEEP_LAST = 2
 
 
 class Recorder:
-    """Journals suggestions, results, exploits, failures and ends, and keeps the folded state.
+    """Journals suggestions, results, exploits, failures and ends, and keeps the sweep's state up to date.
 
     Args:
         storage: the sweep's own folder or prefix.
-        journal: where events go.
-        state: the sweep as the journal has it.
-        metric: what best is measured by.
+        journal: that events are written to.
+        state: the sweep's state from the journal.
+        metric: that decides which result is the best.
         mode: "max" or "min".
-        lease: without it nothing is written or deleted any more.
+        lease: when it is lost, nothing more is written or deleted.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Recorder:
     ) -> None:
         self._storage, self._journal, self.state = storage, journal, state
         self._metric, self._mode, self._lease = metric, mode, lease
-        self._best: dict[str, Result] = {}  # of each live trial: to look through all its results each time costs
+        self._best: dict[str, Result] = {}  # of each live trial; to search all its results each time would be slow
         self._cleaner = ThreadPoolExecutor(1, thread_name_prefix="expire")
 
     def check_lease(self) -> None:
@@ -54,7 +54,7 @@ class Recorder:
         self.state.apply(self._journal.append(type, **fields))
 
     def begin(self, resumed: bool) -> None:
-        """A driver takes the sweep up: with what trials saved and the journal lacks, without what is damaged."""
+        """Starts or resumes the sweep: drops damaged checkpoints, and adopts saved results missing from the journal."""
         self._journal.append("start", term=self._journal.term, resumed=resumed)
         for record in self.state.unfinished:
             while (saved := record.own_checkpoint) and not checkpoints.looks_whole(self._storage, saved):
@@ -68,7 +68,7 @@ class Recorder:
         self._journal.append("end", status=status)
 
     def suggested(self, trial_id: str, config: dict[str, Any], memory: dict[str, Any]) -> None:
-        """The search gave a configuration; `memory` is what its sampler wants back on a resume."""
+        """The searcher suggested a configuration; `memory` is what its sampler needs on a resume."""
         self._write("suggest", trial=trial_id, config=config, **({"memory": memory} if memory else {}))
 
     def reported(self, trial_id: str, report: Report, config: dict[str, Any], **more: bool) -> Result:
@@ -77,9 +77,9 @@ class Recorder:
         Args:
             trial_id: the trial.
             report: its report.
-            config: what it was made with; written where population based training has changed it.
-            **more: `stop`, in the same event, if it was answered so: the trial's end is told later, and a driver may
-                be killed before. `adopted` if a resume found it.
+            config: the trial's configuration; written if population based training has changed it.
+            **more: `stop` if the decision was to end the trial; it is in the same event, since the driver may be killed
+                before it journals the end. `adopted` if a resume found the result.
         """
         record = self.state.trials[trial_id]
         self._exploited(record, report.restored, config)
@@ -108,7 +108,7 @@ class Recorder:
             self._best[record.id] = best
 
     def _beats(self, one: Result, other: Result) -> bool:
-        """As `TrialRecord.best` ranks them: of two that are as good, the earlier iteration."""
+        """Ranks as `TrialRecord.best` does: of two equal results, the earlier iteration is better."""
         sign = 1 if self._mode == "max" else -1
         ranks = [(sign * each.metrics[self._metric], -each.iteration) for each in (one, other)]
         return ranks[0] > ranks[1]
@@ -131,11 +131,11 @@ class Recorder:
             self._write("complete", trial=trial_id, status=status)
 
     def expire(self, record: TrialRecord, needed: Callable[[], Collection[str]] = tuple) -> None:
-        """Deletes a trial's checkpoints but for the best, the last ones and the one it continues from.
+        """Deletes a trial's checkpoints except the best, the last ones and the one that it continues from.
 
         Args:
             record: the trial.
-            needed: gives keys that trials are about to continue from, or may be given.
+            needed: returns the keys of checkpoints that other trials will or may continue from.
         """
         if len(record.saved) <= KEEP_LAST:
             return
@@ -147,7 +147,7 @@ class Recorder:
                 record.forget_checkpoint(result)
 
     def expire_all(self) -> None:
-        """When all trials have ended: none will be given another one's checkpoint any more."""
+        """When all trials have ended: none will continue from another one's checkpoint any more."""
         records = self.state.trials.values()
         needed = {record.checkpoint.key for record in records if record.checkpoint}
         for record in records:
@@ -155,19 +155,19 @@ class Recorder:
 
     def _delete(self, key: str, seq: int) -> None:
         try:
-            # Until then a resume, or a driver that has taken over, would begin at the old checkpoint.
+            # Before the event is stored, a resume or another driver would still start from the old checkpoint.
             if self._journal.stored(seq) and (self._lease is None or self._lease.holds()):
                 checkpoints.delete(self._storage, key)
         except StorageError as error:
-            log.warning("an old checkpoint stays: %s", error)
+            log.warning("an old checkpoint could not be deleted: %s", error)
 
     def close(self) -> None:
-        """Waits for the deletions under way."""
+        """Waits until all deletions are done."""
         self._cleaner.shutdown(wait=True)
 
 
 def _changed(record: TrialRecord, config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a result, where it is another one than before."""
+    """The configuration of a result, if it has changed."""
     if config is record.config:
         return {}
     if journal.to_json(config) != journal.to_json(record.config):  # arrays and the like cannot be compared

@@ -1,4 +1,4 @@
-"""One of Ray's schedulers, with reproducible draws, and asked only what it can answer."""
+"""One of Ray's schedulers, with reproducible draws, and with finite values only."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ray.tune.schedulers import (
 
 from raysweep.values import TRAINING_ITERATION, finite
 
-BAD = 1e30  # stands for a first value that is not finite
-# What is known of Ray's own: which draw nothing for a new trial, and which of those draw nothing for a result either.
+BAD = 1e30  # replaces a first value that is not finite
+# Ray's schedulers that draw nothing for a new trial, and those that draw nothing for a result.
 ADD_WITHOUT_DRAWS = (FIFOScheduler, HyperBandScheduler, MedianStoppingRule)
 DECIDE_WITHOUT_DRAWS = (*ADD_WITHOUT_DRAWS, AsyncHyperBandScheduler)
 
@@ -29,9 +29,9 @@ DECIDE_WITHOUT_DRAWS = (*ADD_WITHOUT_DRAWS, AsyncHyperBandScheduler)
 class Scheduler:
     """One of Ray's schedulers: https://docs.ray.io/en/latest/tune/api/schedulers.html.
 
-    Ray's schedulers draw from the global generators of Python and numpy. Here each decision draws from generators that
-    are seeded with the sweep's seed, the trial and its iteration, so that it depends on what was reported and on
-    nothing else; what the process around it draws is left as it was.
+    Ray's schedulers draw from the global generators of Python and numpy. Here these are seeded for each decision with
+    the sweep's seed, the trial and its iteration, so that the decision depends on the reports only; afterwards they are
+    restored for the rest of the process.
 
     Args:
         scheduler: Ray's.
@@ -42,12 +42,12 @@ class Scheduler:
     def __init__(self, scheduler: TrialScheduler, seed: int, mode: str = "max") -> None:
         self.ray, self._seed, self._sign = scheduler, seed, 1 if mode == "max" else -1
         self._worst: float | None = None
-        # A subclass may do what its parent does not: only what is known is spared the seeding, which costs 0.1 ms.
+        # Only these exact classes skip the seeding, which costs 0.1 ms: a subclass may draw where its parent does not.
         self._add_draws = type(scheduler) not in ADD_WITHOUT_DRAWS
         self._result_draws = type(scheduler) not in DECIDE_WITHOUT_DRAWS
 
-    def hears(self, result: dict[str, Any]) -> bool:
-        """Whether a result has what the scheduler compares; one without says nothing to it."""
+    def has_metric(self, result: dict[str, Any]) -> bool:
+        """Whether a result has the metric that the scheduler compares; it is not called with others."""
         metric = self.ray.metric
         return metric is None or metric in result
 
@@ -60,11 +60,11 @@ class Scheduler:
         """Its decision on a running trial: one of `TrialScheduler.CONTINUE`, `PAUSE`, `STOP`, `NOOP`.
 
         Args:
-            controller: what the scheduler is handed.
+            controller: stands in for Ray's own.
             trial: the trial.
-            result: its newest.
-            exploits: how often the trial was sent back to another one's checkpoint. With the draws of its earlier visit
-                of an iteration it would be perturbed to the same configuration again.
+            result: its newest result.
+            exploits: how often the trial was set back to another one's checkpoint. With the same draws as on its
+                earlier visit of an iteration, it would be perturbed to the same configuration again.
         """
         visit = f"{result[TRAINING_ITERATION]}" + (f"/{exploits}" if exploits else "")
         with self._draws(trial.trial_id, visit) if self._result_draws else contextlib.nullcontext():
@@ -75,7 +75,7 @@ class Scheduler:
         self.ray.on_trial_complete(controller, trial, self._sane(result))
 
     def remove(self, controller: Any, trial: Trial) -> None:
-        """A trial has ended that did not run."""
+        """A trial has ended that was not running."""
         self.ray.on_trial_remove(controller, trial)
 
     def error(self, controller: Any, trial: Trial) -> None:
@@ -83,12 +83,12 @@ class Scheduler:
         self.ray.on_trial_error(controller, trial)
 
     def choose(self, controller: Any) -> Trial | None:
-        """Which of the trials that wait shall run next."""
+        """The waiting trial to run next."""
         return self.ray.choose_trial_to_run(controller)
 
     def _sane(self, result: dict[str, Any]) -> dict[str, Any]:
         """A copy that the scheduler may keep and change; a value that is not finite counts as the worst so far, since
-        ranks and quantiles know no order with nan.
+        ranks and quantiles are undefined with nan.
         """
         name = self.ray.metric or ""
         value = result.get(name)

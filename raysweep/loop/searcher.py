@@ -1,4 +1,4 @@
-"""What the loop asks of a searcher: Ray's own interface, and two things more that the kit's own searchers can do."""
+"""What the loop needs from a searcher: Ray's own interface, and two additions that the kit's own searchers have."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, Protocol, runtime_checkable
 from raysweep.history.sweep_state import TrialRecord
 
 # Key that the loop adds to the last result of a trial that ended before it was complete: stopped by a scheduler, by a
-# limit or by nan, or without room anywhere. A searcher that knows it does not take an early value for a final one.
+# limit or by nan, or infeasible. So a searcher need not mistake an early value for a final one.
 STOPPED = "stopped_early"
 
 
 @runtime_checkable
 class Resumable(Protocol):
-    """A searcher that takes over the trials of a journal; another one starts afresh on a resume."""
+    """A searcher that takes over the trials of a journal; others start from scratch on a resume."""
 
     def begin(self, adopted: list[TrialRecord]) -> None:
         """Called once, with metric, mode and space set, before the first suggestion."""
@@ -21,7 +21,7 @@ class Resumable(Protocol):
 
 @runtime_checkable
 class Remembering(Protocol):
-    """A searcher whose sampler notes something on a trial that it wants back on a resume."""
+    """A searcher whose sampler stores data with a trial that it needs again on a resume."""
 
     def memory(self, trial_id: str) -> dict[str, Any]:
-        """What was noted."""
+        """The data stored with a trial."""

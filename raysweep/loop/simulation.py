@@ -1,4 +1,4 @@
-"""Runs a sweep on a clock of its own: the same loop and the same strategies, with results from a function or a table.
+"""Runs a sweep on a simulated clock: the same loop and the same strategies, with results from a function or a table.
 
     from raysweep.loop.simulation import Step, simulate
 
@@ -7,7 +7,7 @@
 
     state = simulate(tune_config, sweep, outcome, places=8)
 
-No process is started and nobody waits: an hour of a trial passes as fast as the loop can decide about it.
+No process is started and nothing waits: an hour of a trial takes only as long as the loop's decisions.
 """
 
 from __future__ import annotations
@@ -53,32 +53,32 @@ NODE = "simulation"  # where all trials ran
 
 @dataclass(eq=False)
 class _Running:
-    """A trial from its start to its end or stop."""
+    """A running trial, from its start to its end or stop."""
 
     run: Run
     order: int
-    until: float
+    deadline: float
     state: Any
     iteration: int = 0
     spent: float = 0.0
-    took: float = 0.0  # what the iteration that runs will have taken
-    due: int = -1  # number of the one event that comes of it
-    noted: list[dict[str, Any]] = field(default_factory=list)  # reports since the newest checkpoint
+    took: float = 0.0  # duration of the current iteration
+    event_number: int = -1  # of its next event; any other scheduled event of it is cancelled
+    reports: list[dict[str, Any]] = field(default_factory=list)  # since the newest checkpoint
     restored: Checkpoint | None = None  # until its first report
     after: Checkpoint | None = None  # the newest checkpoint
 
 
 class Simulation:
-    """Runs trials on a clock of its own, event by event; those of one moment in the order in which trials were started.
+    """Runs trials on a simulated clock; events of the same moment come in the order in which trials were started.
 
     Args:
-        outcome: what an iteration is like.
+        outcome: returns the outcome of an iteration.
         max_iterations: of a complete trial.
         places: trials at the same time.
         storage: where trials save their states; in memory if not given.
-        faults: what goes wrong, by trial and iteration; in the iteration after the last one, that is after it.
-        finite: metrics that must be finite numbers; a trial that reports another value of one fails.
-        timeout: seconds after which a trial's process is ended.
+        faults: what goes wrong, by trial and iteration; `max_iterations + 1` means after the last iteration.
+        finite: metrics that must be finite numbers; a trial that reports another value fails.
+        timeout: seconds after which a trial's process is killed.
     """
 
     def __init__(
@@ -94,56 +94,56 @@ class Simulation:
         self._outcome, self._max_iterations, self._places = outcome, max_iterations, places
         self._storage, self._faults = storage or MemoryStorage(), faults or {}
         self._finite, self._timeout = finite, timeout or math.inf
-        self._now, self._wanted = 0.0, places
+        self._now, self._requested = 0.0, places
         self._running: dict[str, _Running] = {}
-        self._met: Counter[tuple[str, int]] = Counter()  # how often a fault was met
+        self._occurred: Counter[tuple[str, int]] = Counter()  # how often a fault has occurred
         self._numbers = itertools.count()
-        self._due: list[tuple[float, int, int, _Running, Step | Event]] = []  # a heap: second, order, number
+        self._scheduled: list[tuple[float, int, int, _Running, Step | Event]] = []  # a heap: second, order, number
 
-    def want(self, places: int) -> None:
-        """No more trials than that are run at the same time from here on."""
-        self._wanted = places
+    def request_places(self, count: int) -> None:
+        """Sets how many trials may run at the same time from now on."""
+        self._requested = count
 
     @property
     def has_place(self) -> bool:
-        """Whether fewer trials run than may."""
-        return len(self._running) < min(self._places, self._wanted)
+        """Whether another trial may run."""
+        return len(self._running) < min(self._places, self._requested)
 
     def start(self, run: Run, share: Share | None = None) -> None:
-        """Runs a trial from its beginning or a checkpoint; any place is large enough for any share."""
+        """Runs a trial from its beginning or a checkpoint; every place is large enough for any share."""
         start, state = checkpoints.load_newest(self._storage, run.start) if run.start else (None, None)
         trial = _Running(
             run, next(self._numbers), self._now + max(self._timeout - run.spent, 1.0), state,
             iteration=start.iteration if start else 0, spent=run.spent, restored=start, after=start,
         )  # fmt: skip
         self._running[run.trial] = trial
-        self._go_on(trial)
+        self._continue(trial)
 
     def step(self, trial: str) -> None:
-        """Lets a trial that has reported go on."""
-        self._go_on(self._running[trial])
+        """Lets a trial that has reported continue."""
+        self._continue(self._running[trial])
 
     def stop(self, trial: str) -> None:
         """Ends a running trial at once."""
         del self._running[trial]
 
     def kill(self, trial: str) -> None:
-        """Ends a running trial, which is told."""
-        self._expect(self._running[trial], self._now, Failed(trial, RayActorError()))
+        """Ends a running trial; a `Failed` follows."""
+        self._schedule(self._running[trial], self._now, Failed(trial, RayActorError()))
 
-    def _go_on(self, trial: _Running) -> None:
-        trial.took, happens = self._next(trial)
-        if self._now + trial.took > trial.until:
-            self._expect(trial, trial.until, Failed(trial.run.trial, RayActorError()))
+    def _continue(self, trial: _Running) -> None:
+        trial.took, outcome = self._next(trial)
+        if self._now + trial.took > trial.deadline:
+            self._schedule(trial, trial.deadline, Failed(trial.run.trial, RayActorError()))
         else:
-            self._expect(trial, self._now + trial.took, happens)
+            self._schedule(trial, self._now + trial.took, outcome)
 
-    def _expect(self, trial: _Running, second: float, happens: Step | Event) -> None:
-        trial.due = next(self._numbers)  # what was expected before does not come any more
-        heapq.heappush(self._due, (second, trial.order, trial.due, trial, happens))
+    def _schedule(self, trial: _Running, second: float, outcome: Step | Event) -> None:
+        trial.event_number = next(self._numbers)  # this cancels an event that was scheduled before
+        heapq.heappush(self._scheduled, (second, trial.order, trial.event_number, trial, outcome))
 
     def _next(self, trial: _Running) -> tuple[float, Step | Event]:
-        """What comes next of a trial, and after how many seconds."""
+        """What a trial does next, and after how many seconds."""
         name, iteration, step = trial.run.trial, trial.iteration + 1, None
         fault = self._fault(name, iteration)
         try:
@@ -159,48 +159,48 @@ class Simulation:
 
     def _fault(self, trial: str, iteration: int) -> Fault:
         fault = self._faults.get((trial, iteration))
-        if fault is None or self._met[trial, iteration] >= fault.times:
+        if fault is None or self._occurred[trial, iteration] >= fault.times:
             return Fault()
-        self._met[trial, iteration] += 1
+        self._occurred[trial, iteration] += 1
         return fault
 
     def wait(self, seconds: float) -> Sequence[Event]:
-        """What happens at the next moment at which anything does; the clock goes there, by so many seconds at most."""
-        self._forget()
-        self._now = min(self._now + seconds, self._due[0][0] if self._due else math.inf)
+        """Moves the clock to the next event, by at most this many seconds; returns the events of that moment."""
+        self._drop_cancelled()
+        self._now = min(self._now + seconds, self._scheduled[0][0] if self._scheduled else math.inf)
         events = []
-        while self._due and self._due[0][0] <= self._now:
-            trial, happens = heapq.heappop(self._due)[3:]
-            events.append(self._event(trial, happens))
-            self._forget()
+        while self._scheduled and self._scheduled[0][0] <= self._now:
+            trial, outcome = heapq.heappop(self._scheduled)[3:]
+            events.append(self._event(trial, outcome))
+            self._drop_cancelled()
         return events
 
-    def _forget(self) -> None:
-        """What would come next of trials that were stopped or killed."""
-        while self._due and self._is_off(*self._due[0][2:4]):
-            heapq.heappop(self._due)
+    def _drop_cancelled(self) -> None:
+        """Removes the next events of trials that were stopped or killed."""
+        while self._scheduled and self._is_cancelled(*self._scheduled[0][2:4]):
+            heapq.heappop(self._scheduled)
 
-    def _is_off(self, number: int, trial: _Running) -> bool:
-        return trial.due != number or self._running.get(trial.run.trial) is not trial
+    def _is_cancelled(self, number: int, trial: _Running) -> bool:
+        return trial.event_number != number or self._running.get(trial.run.trial) is not trial
 
-    def _event(self, trial: _Running, happens: Step | Event) -> Event:
-        if isinstance(happens, Step):
+    def _event(self, trial: _Running, outcome: Step | Event) -> Event:
+        if isinstance(outcome, Step):
             try:
-                return Reported(trial.run.trial, self._report(trial, happens))
+                return Reported(trial.run.trial, self._report(trial, outcome))
             except Exception as error:  # as `raysweep.report` raises it in the function
-                happens = Failed(trial.run.trial, error)
+                outcome = Failed(trial.run.trial, error)
         del self._running[trial.run.trial]
-        return happens
+        return outcome
 
     def _report(self, trial: _Running, step: Step) -> Report:
-        """What a trial's session would report, which saves before that."""
+        """Saves and reports, as a trial's session does."""
         metrics, spent = plain_metrics(step.metrics), trial.spent + trial.took
         metrics |= {TIME_THIS_ITER_S: round(trial.took, 4), TIME_TOTAL_S: round(spent, 4)}
         for name in self._finite:
             if not finite(metrics.get(name)):
                 raise NotFinite(f"metric `{name}` is {metrics[name]}")
         trial.iteration, trial.spent = trial.iteration + 1, spent
-        trial.noted.append({**metrics, TRAINING_ITERATION: trial.iteration})
+        trial.reports.append({**metrics, TRAINING_ITERATION: trial.iteration})
         saved = self._save(trial, step.state) if step.state is not None else None
         restored, trial.restored = trial.restored, None
         return Report(trial.iteration, metrics, saved, restored, NODE)
@@ -208,23 +208,23 @@ class Simulation:
     def _save(self, trial: _Running, state: Any) -> Checkpoint:
         after = trial.after.to_dict() if trial.after else None
         config = json.loads(journal.to_json(trial.run.config))
-        note = {"after": after, "reports": trial.noted, "config": config, HOST: NODE}
+        note = {"after": after, "reports": trial.reports, "config": config, HOST: NODE}
         saved = checkpoints.save(self._storage, trial.run.trial, trial.iteration, state, note)
-        trial.after, trial.state, trial.noted = saved, state, []
+        trial.after, trial.state, trial.reports = saved, state, []
         return saved
 
     def waiting_for(self) -> str:
-        """Nobody keeps a place from it."""
+        """There are no other users who could hold places."""
         return "the simulation has no more places"
 
     def clock(self) -> float:
-        """Seconds since it began, as its trials count them."""
+        """Simulated seconds since the start."""
         return self._now
 
     def close(self) -> None:
         """Ends all trials."""
         self._running.clear()
-        self._due.clear()
+        self._scheduled.clear()
 
 
 def simulate(
@@ -238,26 +238,26 @@ def simulate(
     faults: Mapping[tuple[str, int], Fault] | None = None,
     observer: Observer | None = None,
 ) -> SweepState:
-    """Runs a sweep in a simulation, from its beginning or from what its journal says.
+    """Runs a sweep in a simulation, from its beginning or from its journal.
 
     Args:
-        config: what the strategy is: `strategy(name).tune_config(sweep, knobs)`, as a file of jobs/ returns it.
-        sweep: what is asked for.
-        outcome: what an iteration of a trial is like.
+        config: of the strategy: `strategy(name).tune_config(sweep, knobs)`, as a file of jobs/ returns it.
+        sweep: the sweep's settings.
+        outcome: returns the outcome of an iteration of a trial.
         places: trials at the same time.
-        flags: the limits of trials and sweep, as a job has them; what else they say is not looked at.
+        flags: the limits of trials and sweep, as for a job; other flags are ignored.
         storage: the sweep's own, for its journal and its trials' states; in memory if not given.
         faults: what goes wrong, by trial and iteration.
-        observer: who hears what has happened.
+        observer: is notified of events.
 
     Returns:
-        What has become of the trials.
+        The final state of the trials.
 
     Raises:
-        SweepFailed: no trial runs, and none can ever start.
+        SweepFailed: no trial is running, and none can ever start.
     """
-    asked, place = flags or Flags(), storage if storage is not None else MemoryStorage()
-    parts, state = Assembly(config, sweep, asked), SweepState(journal.read(place))
+    settings, place = flags or Flags(), storage if storage is not None else MemoryStorage()
+    parts, state = Assembly(config, sweep, settings), SweepState(journal.read(place))
     simulation = Simulation(
         outcome, sweep.max_iterations, places, place, faults, parts.must_be_finite, parts.hard_timeout
     )

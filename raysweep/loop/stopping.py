@@ -1,4 +1,4 @@
-"""What ends a trial by its own result, and a whole sweep before all its trials have ended."""
+"""The limits that end a trial because of its result, and a whole sweep before all its trials have ended."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from raysweep.history.sweep_state import TrialRecord
 from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION, finite
 
-SAME_FAILURES = 3  # trials that fail the same way, and none that reported: the rest would fail so, too
-FIRST_S = 60.0  # of a sweep, in which that is looked for
+SAME_FAILURES = 3  # if the first trials fail the same way, and none has reported, the others would fail, too
+FIRST_S = 60.0  # of a sweep, in which such failures are counted
 
 
 class TrialLimits:
-    """Whether a result completes its trial, or ends it; a replay asks the same.
+    """Whether a result completes its trial or ends it, in a live run as in a replay.
 
     Args:
         max_iterations: of a complete trial.
-        metrics: which must stay finite numbers; a trial where one does not is stopped. None are looked at if empty.
+        metrics: that must stay finite numbers, or the trial is stopped; may be empty.
         timeout: seconds that a trial may run.
     """
 
@@ -26,19 +26,19 @@ class TrialLimits:
         self._max_iterations, self._metrics, self._timeout = max_iterations, metrics, timeout or math.inf
 
     def __call__(self, result: dict[str, Any]) -> bool:
-        """Asked with each result."""
+        """Called with each result."""
         diverged = not all(finite(result[name]) for name in self._metrics if name in result)
         complete = result[TRAINING_ITERATION] >= self._max_iterations
         return diverged or complete or bool(result.get(TIME_TOTAL_S, 0.0) >= self._timeout)
 
 
 class SweepLimits:
-    """Whether a sweep is to end now, whatever its trials still have to do.
+    """Whether a sweep has to end now, although trials are left.
 
     Args:
         budget: seconds that the sweep may run.
         total: trials of the sweep.
-        clock: seconds, from any beginning.
+        clock: returns seconds, from an arbitrary start.
     """
 
     def __init__(self, budget: float | None, total: int, clock: Callable[[], float]) -> None:
@@ -46,12 +46,12 @@ class SweepLimits:
         self.budget, self._enough = budget or math.inf, min(SAME_FAILURES, total or SAME_FAILURES)
         self._reported = False
         self._failed: list[str] = []
-        self.refused: str | None = None  # why the storage takes no checkpoints
-        self.out_of_time = False  # the sweep has ended since its own time was used up
+        self.refused: str | None = None  # why the storage refuses checkpoints
+        self.out_of_time = False  # whether the sweep's time budget is used up
 
     @property
     def reached(self) -> bool:
-        """Asked with each turn of the loop."""
+        """Checked in each turn of the loop."""
         self.out_of_time = self.out_of_time or self.seconds >= self.budget
         return self.out_of_time or self.refused is not None or self.hopeless
 
@@ -62,7 +62,7 @@ class SweepLimits:
 
     @property
     def hopeless(self) -> bool:
-        """Whether the first trials all failed the same way, and soon."""
+        """Whether the first trials all failed soon, and in the same way."""
         return not self._reported and len(self._failed) >= self._enough and len(set(self._failed)) == 1
 
     def reported(self) -> None:

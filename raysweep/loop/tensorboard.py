@@ -1,8 +1,8 @@
 """TensorBoard events of each trial, under `tensorboard/<trial>/` of the sweep's storage.
 
-An event file is a row of records, each of which is a protocol buffer; the package `tensorboard` has both. To import it
-takes half a second, most of it for boto3, and to make a trial's file one millisecond: a thread does both, and the
-sweep's loop never waits for it.
+An event file is a sequence of records, each a protocol buffer; the package `tensorboard` provides both. Importing it
+takes half a second, most of it for boto3, and creating a trial's file a millisecond: a thread does both, so that the
+sweep's loop never waits.
 """
 
 from __future__ import annotations
@@ -33,40 +33,40 @@ from raysweep.values import flat, is_number
 log = logging.getLogger(__name__)
 
 FOLDER = "tensorboard"
-FLUSH_SECONDS = 10.0  # until those who look while the sweep runs see a result
+FLUSH_SECONDS = 10.0  # until a result is visible while the sweep runs
 TEXT_WIDTH = 500  # of a hyperparameter that is shown as text
 
 
 class TensorBoard(Observer):
     """Writes each result as scalars, and each trial's configuration as hyperparameters.
 
-    Into a folder it writes in place; for an object store it writes into a temporary folder and puts a trial's
-    file when the trial ends. What a killed driver had not written is made again from the journal, and so is
-    what a full disk or a store that is down refused: a picture of the journal fails no trial. Nothing is kept of a
-    trial that has ended, and no file is open between two writes.
+    In a folder it writes in place; for an object store it writes to a temporary folder, and uploads a trial's file
+    when the trial ends. Files that are missing, since a driver was killed, a disk full or a store down, are written
+    again from the journal: these files are only a view of the journal, and never fail a trial. Nothing is kept in
+    memory of a trial that has ended, and no file is open between two writes.
 
     Args:
         storage: the sweep's own folder or prefix.
         metric: the metric shown beside the hyperparameters.
-        state: the sweep as the journal has it, with the trials of earlier runs.
+        state: the sweep's state from the journal, with the trials of earlier runs.
     """
 
     def __init__(self, storage: Storage, metric: str, state: SweepState | None = None) -> None:
         self._storage, self._metric = storage, metric
         trials = state.trials.values() if state else ()
-        self._older = {trial.id: trial for trial in trials if trial.results}  # they may have no file
-        self._cut = {id for id, trial in self._older.items() if not trial.ended}  # or a file that lacks the end
+        self._older = {trial.id: trial for trial in trials if trial.results}  # their files may be missing
+        self._incomplete = {id for id, trial in self._older.items() if not trial.ended}  # or may lack the end
         self._events: dict[str, _Events] = {}
         self._temporary: Path | None = None
         self._writer = _writer()
         self._flushed = time.monotonic()
 
     def begin(self) -> None:
-        """Makes what trials of earlier runs lack."""
+        """Writes missing files of trials of earlier runs."""
         self._make_missing(ended=True)
 
     def turn(self) -> None:
-        """Writes what came since the last time, now and then."""
+        """Writes the new events now and then."""
         now = time.monotonic()
         if now - self._flushed >= FLUSH_SECONDS:
             self._flushed = now
@@ -74,18 +74,18 @@ class TensorBoard(Observer):
                 self._writer.submit(self._write, events)
 
     def reported(self, trial: TrialRecord, result: Result) -> None:
-        """The result's scalars."""
-        events = self._known(trial) or self._open(trial, before=result.iteration)
+        """Adds the result's scalars."""
+        events = self._current(trial) or self._open(trial, before=result.iteration)
         events.add(result)
 
     def ended(self, trial: TrialRecord) -> None:
-        """The trial's file is complete."""
-        if trial.id in self._older and self._known(trial) is None:
+        """Completes the trial's file."""
+        if trial.id in self._older and self._current(trial) is None:
             self._open(trial)
         self._finish(trial)
 
     def close(self) -> None:
-        """Writes what is still open; a sweep that was interrupted has running trials."""
+        """Writes the remaining events; an interrupted sweep has running trials."""
         for events in list(self._events.values()):
             self._finish(events.trial, complete=False)
         self._writer.shutdown(wait=True)
@@ -97,7 +97,7 @@ class TensorBoard(Observer):
 
     @contextlib.contextmanager
     def _optional(self, events: _Events) -> Iterator[None]:
-        """What is refused is left out, to be made from the journal at the next chance."""
+        """If the storage refuses, the file is dropped, to be written from the journal later."""
         trial = events.trial
         try:
             yield
@@ -108,27 +108,29 @@ class TensorBoard(Observer):
             with contextlib.suppress(OSError, StorageError):
                 self._storage.delete_tree(f"{FOLDER}/{trial.id}")
 
-    def _known(self, trial: TrialRecord) -> _Events | None:
+    def _current(self, trial: TrialRecord) -> _Events | None:
         events = self._events.get(trial.id)
         return None if events is None or events.refused else events
 
     def _make_missing(self, ended: bool) -> None:
-        """Files of trials that have results from before, and no file or a part; only of those that have ended."""
+        """Writes missing or incomplete files of trials with earlier results; with `ended`, only of trials that have
+        ended.
+        """
         if not self._older:
             return
         try:
-            there = {key.split("/")[1] for key in self._storage.list(FOLDER)}
+            existing = {key.split("/")[1] for key in self._storage.list(FOLDER)}
         except StorageError as error:
-            log.warning("what TensorBoard lacks is not known: %s", error)
+            log.warning("missing TensorBoard files cannot be determined: %s", error)
             return
         for trial_id, trial in sorted(self._older.items()):
-            lacks = trial_id not in there or (trial.ended and trial_id in self._cut)
-            if lacks and (trial.ended or not ended):
+            is_missing = trial_id not in existing or (trial.ended and trial_id in self._incomplete)
+            if is_missing and (trial.ended or not ended):
                 self._open(trial)
                 self._finish(trial)
 
     def _open(self, trial: TrialRecord, before: float = math.inf) -> _Events:
-        """A trial's events; the results before this iteration are among them, since a file may lack them."""
+        """Creates a trial's events, with all results before this iteration, since an existing file may lack them."""
         again = trial.id in self._older or len(trial.results) > 1
         events = self._events[trial.id] = _Events(trial, again)
         for iteration, result in sorted(trial.results.items()):
@@ -152,10 +154,10 @@ class TensorBoard(Observer):
         events = self._events.pop(trial.id, None)
         if events is None:
             return
-        shown = trial.last_with((self._metric,)) if complete else None
-        if shown is not None:
-            events.add_configuration(shown.config, self._metric)
-        self._cut.discard(trial.id)
+        last_result = trial.last_with((self._metric,)) if complete else None
+        if last_result is not None:
+            events.add_configuration(last_result.config, self._metric)
+        self._incomplete.discard(trial.id)
         self._writer.submit(self._write_and_put, events)
 
     def _write_and_put(self, events: _Events) -> None:
@@ -174,46 +176,46 @@ class TensorBoard(Observer):
 
 
 class _Events:
-    """A trial's events, of which the newest are held back: a file is opened once in a while, not for each.
+    """A trial's events. New ones are buffered, so that a file is opened now and then, not for each.
 
     Args:
-        trial: whose they are.
-        again: whether a file of the trial, which these events are to replace, may be there.
+        trial: the trial.
+        again: whether the trial may have a file already, which these events replace.
 
     Attributes:
-        refused: the storage did not take some of them; they are made anew from the journal.
+        refused: the storage refused some of them; the file is to be written again from the journal.
     """
 
     def __init__(self, trial: TrialRecord, again: bool) -> None:
         self.trial, self.again, self.refused = trial, again, False
         self._name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
-        self._held: deque[Callable[[], Any]] = deque()  # make the events, in the thread that writes them
+        self._buffer: deque[Callable[[], Any]] = deque()  # functions that create the events, in the writing thread
         self._begun = False
-        self._hold(lambda: {"file_version": "brain.Event:2"})
+        self._append(lambda: {"file_version": "brain.Event:2"})
 
     def add(self, result: Result) -> None:
-        """Those of its metrics that are numbers."""
+        """Adds the metrics that are numbers."""
         if any(is_number(value) for value in result.metrics.values()):
-            self._hold(lambda: {"step": result.iteration, "summary": {"value": _scalars(result)}})
+            self._append(lambda: {"step": result.iteration, "summary": {"value": _scalars(result)}})
 
     def add_configuration(self, config: dict[str, Any], metric: str) -> None:
-        """As hyperparameters, beside what they led to."""
-        self._hold(lambda: {"summary": {"value": _hyperparameters(config, metric)}})
+        """Adds the configuration as hyperparameters, with the metric that they are shown with."""
+        self._append(lambda: {"summary": {"value": _hyperparameters(config, metric)}})
 
-    def _hold(self, fields: Callable[[], dict[str, Any]]) -> None:
+    def _append(self, fields: Callable[[], dict[str, Any]]) -> None:
         now = time.time()
-        self._held.append(lambda: _library().Event(wall_time=now, **fields()))
+        self._buffer.append(lambda: _library().Event(wall_time=now, **fields()))
 
     def write_into(self, folder: Path) -> None:
-        """Appends to the trial's file what was held back."""
+        """Appends the buffered events to the trial's file."""
         if not self._begun and self.again and folder.exists():
             shutil.rmtree(folder)
-        if self._held:
+        if self._buffer:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / self._name).open("ab") as file:
                 records = _library().RecordWriter(file)
-                while self._held:
-                    records.write(self._held.popleft()().SerializeToString())
+                while self._buffer:
+                    records.write(self._buffer.popleft()().SerializeToString())
         self._begun = True
 
 
@@ -223,7 +225,7 @@ def _writer() -> ThreadPoolExecutor:
 
 @functools.cache
 def _library() -> Any:
-    """What is used of the package: to write summaries of hyperparameters it needs TensorFlow, their messages do not."""
+    """The parts of `tensorboard` that are used; its own functions for hyperparameters would need TensorFlow."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.plugins.hparams import metadata
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -240,11 +242,11 @@ def _scalars(result: Result) -> list[dict[str, Any]]:
 
 
 def _tag(name: str) -> str:
-    """A metric's name, of the characters that TensorBoard allows."""
+    """A metric's name, with the characters that TensorBoard allows."""
     return re.sub(r"[^-/\w.]", "_", name).lstrip("/")
 
 
-# The type of a hyperparameter, and the field of its value.
+# Python's type of a hyperparameter -> TensorBoard's type, and the field for the value.
 _KINDS = {
     bool: ("DATA_TYPE_BOOL", "bool_value"),
     float: ("DATA_TYPE_FLOAT64", "number_value"),
@@ -253,7 +255,7 @@ _KINDS = {
 
 
 def _hyperparameters(config: dict[str, Any], metric: str) -> list[dict[str, Any]]:
-    """What the plugin for hyperparameters reads: which there are, their values, and that the trial has ended."""
+    """Summaries for the hparams plugin: the hyperparameters, their values, and that the trial has ended."""
     data, plugin = _library().HParamsPluginData, _library().metadata
     experiment = data(experiment={"metric_infos": [{"name": {"tag": _tag(metric)}}]})
     start, end = data(session_start_info={}), data(session_end_info={"status": "STATUS_SUCCESS"})
@@ -275,10 +277,10 @@ def _hyperparameter(given: Any) -> bool | float | str:
             return float(value)
     try:
         return _text(str(value)[:TEXT_WIDTH])
-    except ValueError:  # an integer of more digits than Python shows
+    except ValueError:  # an integer with more digits than Python converts to text
         return f"<{type(value).__name__}>"
 
 
 def _text(text: str) -> str:
-    """Half of a surrogate pair is no text for a protocol buffer."""
+    """Replaces lone surrogates, which a protocol buffer does not accept."""
     return text.encode(errors="replace").decode()

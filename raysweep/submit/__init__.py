@@ -1,8 +1,8 @@
-"""Jobs on a cluster: from this machine to the Jobs API, and what keeps them going.
+"""Jobs on a cluster: submits them from this machine, follows them, and submits lost ones again.
 
-request         a strategy and its flags, as somebody asks for it
-connection      which cluster, with which token
-submit, ray_jobs, rayjob    a job by the Jobs API, or as a RayJob of KubeRay's; its state and its log
+request         a requested job: a strategy and its flags
+connection      the cluster to connect to, and its token
+submit, ray_jobs, rayjob    a job by the Jobs API, or as a RayJob of KubeRay; its state and its log
 resubmitter     submits a job again that was lost with its head
-log_to_storage  keeps a job's log where the sweep is
+log_to_storage  saves a job's log in the sweep's storage
 """

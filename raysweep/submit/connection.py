@@ -1,4 +1,4 @@
-"""Which cluster the commands talk to, the token that opens it, and the storage that it saves to."""
+"""The cluster that the commands connect to, its token, and its storage."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ AWS_KEYS = (
     env.AWS_PROFILE,
     env.AWS_ENDPOINT_URL_S3,
 )
-PATIENCE_S = 30.0  # with a cluster that is there, and does not answer
+PATIENCE_S = 30.0  # to wait for a cluster that does not answer
 TOKEN_FIX = "set RAY_AUTH_TOKEN_PATH to the cluster's token file, or RAY_AUTH_TOKEN to the token"
 
 
 @dataclass(frozen=True)
 class Access:
-    """Where the Jobs API is and what opens it.
+    """The address of the Jobs API, and its token.
 
     Attributes:
         dashboard: its URL.
         token: the secret, or None if there is none.
-        source: where the token is from: the variable's name or the file.
+        source: where the token comes from: a variable's name or a file.
     """
 
     dashboard: str
@@ -50,8 +50,8 @@ class Access:
 
 
 def access(project: Path) -> Access:
-    """The address from the project's cluster, else from Ray's variables; the token from Ray's variables, else the
-    cluster's own file.
+    """The address is that of the project's cluster, else from Ray's variables; the token is from Ray's variables, else
+    from the cluster's own file.
 
     Raises:
         BadInput: there is no cluster, or the named token cannot be read.
@@ -76,47 +76,47 @@ def connect(project: Path) -> JobSubmissionClient:
 
     Raises:
         BadInput: there is no cluster, or the token is missing or wrong (names the variables).
-        ClusterError: nothing answers at its address, for PATIENCE_S if that may pass.
+        ClusterError: nothing answers at its address, for PATIENCE_S if it may be temporary.
     """
-    door = access(project)
-    answer = _answer(project, door)
+    access_info = access(project)
+    answer = _answer(project, access_info)
     if answer is Answer.BUSY:
-        raise ClusterError(f"the cluster at {door.dashboard} has too much to do to answer: try again later")
+        raise ClusterError(f"the cluster at {access_info.dashboard} is too busy to answer: try again later")
     if answer is Answer.SILENT:
-        raise ClusterError(f"no Ray cluster answers at {door.dashboard}: start one with `make cluster-up`")
+        raise ClusterError(f"no Ray cluster answers at {access_info.dashboard}: start one with `make cluster-up`")
     if answer is Answer.MISSING:
-        raise BadInput(f"the cluster at {door.dashboard} asks for a token and there is none: {TOKEN_FIX}")
+        raise BadInput(f"the cluster at {access_info.dashboard} requires a token, and none is set: {TOKEN_FIX}")
     if answer is Answer.WRONG:
-        raise BadInput(f"the cluster at {door.dashboard} refuses the token of {door.source}: {TOKEN_FIX}")
-    with _address_is_ours():
+        raise BadInput(f"the cluster at {access_info.dashboard} refuses the token of {access_info.source}: {TOKEN_FIX}")
+    with _ignoring_ray_variables():
         from ray.job_submission import JobSubmissionClient
 
-        for handler in logging.getLogger("ray").handlers:  # what it packs and where is not for the job's reader
+        for handler in logging.getLogger("ray").handlers:  # hides messages about the upload of the code
             handler.setLevel(logging.WARNING)
-        return JobSubmissionClient(door.dashboard, headers=headers(door.token))
+        return JobSubmissionClient(access_info.dashboard, headers=headers(access_info.token))
 
 
-def _answer(project: Path, door: Access) -> Answer:
-    """What the dashboard says, once that will not change in a moment."""
+def _answer(project: Path, access_info: Access) -> Answer:
+    """The dashboard's answer; waits while it may be temporary."""
 
-    def tell(state: RetryCallState) -> None:
+    def notify(state: RetryCallState) -> None:
         if state.attempt_number == 1:
-            print(f"{door.dashboard} does not answer yet: waiting {PATIENCE_S:g} s", file=sys.stderr, flush=True)
+            print(f"{access_info.dashboard} does not answer yet: waiting {PATIENCE_S:g} s", file=sys.stderr, flush=True)
 
-    patiently = Retrying(
-        retry=retry_if_result(lambda answer: _may_pass(answer, project)),
+    retry = Retrying(
+        retry=retry_if_result(lambda answer: _is_temporary(answer, project)),
         stop=stop_after_delay(PATIENCE_S),
         wait=wait_fixed(0.5),
-        before_sleep=tell,
+        before_sleep=notify,
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else Answer.SILENT,
     )
-    return patiently(ask, door.dashboard, door.token)
+    return retry(ask, access_info.dashboard, access_info.token)
 
 
-def _may_pass(answer: Answer, project: Path) -> bool:
-    """Whether the cluster is busy, or away where it comes back by itself.
+def _is_temporary(answer: Answer, project: Path) -> bool:
+    """Whether the cluster is busy, or does not answer but will come back by itself.
 
-    That is where heads and forwarded ports are begun again, not where only an address is known, which may be wrong.
+    It does if its target restarts heads and port forwards; not if only an address is known, which may be wrong.
     """
     if answer is not Answer.SILENT:
         return answer is Answer.BUSY
@@ -124,16 +124,16 @@ def _may_pass(answer: Answer, project: Path) -> bool:
     return own is not None and targets.load(own.target).lasting
 
 
-def storage(project: Path, asked: str | None = None) -> str:
-    """Where results are: as asked, $RAYSWEEP_STORAGE, the cluster's storage, or the folder runs.
+def storage(project: Path, requested: str | None = None) -> str:
+    """The storage of the results: the requested one, $RAYSWEEP_STORAGE, the cluster's storage, or the folder runs.
 
-    If that is the S3 store of the project's cluster, this process gets its address and keys as AWS's variables.
+    If that is the S3 store of the project's cluster, AWS's variables in this process are set to its address and keys.
     """
     own = lifecycle.read(project)
     recorded = own.storage if own else str(Path("runs").absolute())
-    place = asked or os.environ.get(env.RAYSWEEP_STORAGE) or recorded
+    place = requested or os.environ.get(env.RAYSWEEP_STORAGE) or recorded
     if own and own.endpoint and f"{place}/".startswith(f"{own.storage}/"):
-        for variable in AWS_KEYS:  # they would win over the file
+        for variable in AWS_KEYS:  # they would take precedence over the file
             os.environ.pop(variable, None)
         os.environ |= environment(own.endpoint, Path(own.credentials_path))
     return place
@@ -150,11 +150,11 @@ def _token(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _address_is_ours() -> Iterator[None]:
-    """Ray's client lets its variables win over the address it is given; and asks proxies for 127.0.0.1."""
+def _ignoring_ray_variables() -> Iterator[None]:
+    """Hides variables that Ray's client prefers to its argument, and keeps it from using proxies for 127.0.0.1."""
     hidden = {variable: os.environ.pop(variable) for variable in ADDRESSES if variable in os.environ}
     direct = [host for host in os.environ.get(env.NO_PROXY, "").split(",") if host]
-    os.environ[env.NO_PROXY] = ",".join(dict.fromkeys([*direct, *LOOPBACK]))  # a client that tries again adds no more
+    os.environ[env.NO_PROXY] = ",".join(dict.fromkeys([*direct, *LOOPBACK]))  # without duplicates on a retry
     try:
         yield
     finally:

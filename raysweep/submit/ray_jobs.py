@@ -1,4 +1,4 @@
-"""Jobs on the cluster: submit a strategy, follow it, list, stop. A thin use of Ray's own JobSubmissionClient."""
+"""Jobs on the cluster: submit a strategy, follow it, list, stop. A thin layer over Ray's own JobSubmissionClient."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 AGENT_READY_S = 60.0  # a dashboard answers before it can start jobs
-UNREADY = (" 404:", " 500:", " 502:", " 503:", " 504:")  # in Ray's errors: status codes of what is not there yet
+UNREADY = (" 404:", " 500:", " 502:", " 503:", " 504:")  # in Ray's errors: status codes of a cluster not ready yet
 
 
 def submit(project: Path, request: JobRequest, follow: bool = True) -> int:
     """Runs a strategy as a job, with the project folder as its working_dir.
 
     Args:
-        project: folder with jobs/, tasks/ and raysweep/; what .rayignore and .gitignore name stays at home.
-        request: its relative storage is a folder of this machine's current folder, and so are its data, if the
-            cluster is on this machine: elsewhere they may lie in the project.
+        project: folder with jobs/, tasks/ and raysweep/; files in .rayignore and .gitignore are not uploaded.
+        request: a relative storage is relative to this machine's current folder, and so are relative data if the
+            cluster is on this machine; on another cluster, they are relative to the project.
         follow: print the job's log until its end, see `follow_job`.
 
     Returns:
@@ -51,8 +51,8 @@ def submit(project: Path, request: JobRequest, follow: bool = True) -> int:
 
 
 def _send(client: JobSubmissionClient, project: Path, job: str, request: JobRequest) -> None:
-    """Submits once, however often it has to ask: an answer may be lost, and the job be there."""
-    about = {"strategy": request.strategy, "name": request.name, "task": request.task or ""}
+    """Submits once, in spite of retries: if only the answer was lost, the job exists already."""
+    metadata = {"strategy": request.strategy, "name": request.name, "task": request.task or ""}
     try:
         for attempt in _until_ready():
             with attempt:
@@ -62,9 +62,9 @@ def _send(client: JobSubmissionClient, project: Path, job: str, request: JobRequ
                     entrypoint=shlex.join(request.command),
                     submission_id=job,
                     runtime_env=_runtime_env(project),
-                    metadata=about,
+                    metadata=metadata,
                 )
-    except (RuntimeError, ValueError, OSError) as error:  # Ray's: too large a folder, a refusal, no answer
+    except (RuntimeError, ValueError, OSError) as error:  # Ray's: folder too large, a refusal, no answer
         if TAKEN not in str(error):
             raise ClusterError(f"the cluster did not take the job: {error}") from error
     print(f"submitted {job}", flush=True)
@@ -81,7 +81,7 @@ def _until_ready() -> Retrying:
 
 
 def _unready(error: BaseException) -> bool:
-    """Whether a cluster may answer better in a moment."""
+    """Whether the cluster may be ready in a moment."""
     if isinstance(error, RuntimeError):
         return any(code in str(error) for code in UNREADY)
     return isinstance(error, OSError)
@@ -89,33 +89,33 @@ def _unready(error: BaseException) -> bool:
 
 def jobs(project: Path, name: str | None = None) -> list[Job]:
     """The cluster's submitted jobs, newest first; only those of a sweep or submission id if `name` is given."""
-    found = jobs_of(connect(project))
-    return found if name is None else [job for job in found if name in (job.id, job.name)]
+    all_jobs = jobs_of(connect(project))
+    return all_jobs if name is None else [job for job in all_jobs if name in (job.id, job.name)]
 
 
 def logs(project: Path, job: str, follow: bool = False) -> int:
     """Prints a job's log; with `follow`, until its end, and then returns its exit code as `submit` does."""
     client = connect(project)
-    found = find(client, job)
-    if follow and not found.over:
-        return follow_job(project, client, found.id)
-    print(client.get_job_logs(found.id), end="", flush=True)
-    return exit_code(found) if follow else 0
+    match = find(client, job)
+    if follow and not match.over:
+        return follow_job(project, client, match.id)
+    print(client.get_job_logs(match.id), end="", flush=True)
+    return exit_code(match) if follow else 0
 
 
 def stop(project: Path, job: str) -> tuple[Job, bool]:
-    """Asks a job to stop, as `ray job stop` does, and waits until it has.
+    """Requests a job to stop, as `ray job stop` does, and waits until it has ended.
 
     Returns:
-        The job as it ended, and whether it was running.
+        The ended job, and whether it was running.
 
     Raises:
         BadInput: there is no such job (with the nearest match).
     """
     client = connect(project)
-    found = find(client, job)
-    was_running = bool(client.stop_job(found.id))
-    return wait(project, client, found.id), was_running
+    match = find(client, job)
+    was_running = bool(client.stop_job(match.id))
+    return wait(project, client, match.id), was_running
 
 
 def _runtime_env(project: Path) -> dict[str, Any]:

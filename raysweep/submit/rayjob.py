@@ -1,7 +1,7 @@
-"""A sweep as a RayJob: a cluster of its own, from the overlay of the project's Kubernetes target, for its time.
+"""A sweep as a RayJob: a temporary cluster of its own, from the overlay of the project's Kubernetes target.
 
-The code goes to the storage, beside the sweep; the job's log is kept there too (see `log_to_storage`), and is what
-`run` follows. So it needs nothing of the job's cluster, and neither does a retry.
+The code is uploaded to the storage, beside the sweep; the job's log is saved there too (see `log_to_storage`), and
+`run` follows it there. So neither following nor a retry depends on the job's cluster.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ T = TypeVar("T")
 
 TARGETS = ("kind", "minikube", "k8s")
 POLL_SECONDS = 1.0
-MOST_LETTERS = 47  # of a RayJob's name, by KubeRay
-BAD_INPUT = 2  # an exit code that a further try does not change
-HEAD_PATIENCE = 900.0  # seconds that its pods may find no node: others may be at work, or a cloud makes one
+MAX_NAME_LENGTH = 47  # of a RayJob's name; KubeRay's limit
+BAD_INPUT = 2  # exit code; a retry would not help
+HEAD_PATIENCE = 900.0  # seconds for which its pods may be unschedulable: nodes may be busy, or a cloud adds one
 AWAY_SECONDS = 300.0  # for which the API server may not answer
-LOGS = "raysweep/logs"  # annotation: where in the sweep's storage this job's logs are
+LOGS = "raysweep/logs"  # annotation: the folder of this job's logs in the sweep's storage
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When it may run.
+    """Limits of a RayJob.
 
     Attributes:
         deadline: seconds after which Kubernetes ends it, tries and queueing included; None for that of the manifests.
-        queue: of Kueue, in which the job waits until there is room for all of its cluster.
+        queue: of Kueue, in which the job waits until there is room for its whole cluster.
     """
 
     deadline: int | None = None
@@ -61,13 +61,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class RayJob:
-    """What is its own in its manifest.
+    """The job's own values in its manifest.
 
     Attributes:
         name: of the object.
         entrypoint: the command.
         code: URL of the project's code.
-        logs: where in the sweep's storage its logs are.
+        logs: the folder of its logs in the sweep's storage.
     """
 
     name: str
@@ -77,13 +77,13 @@ class RayJob:
 
 
 def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, follow: bool) -> int:
-    """Submits a strategy as a RayJob, follows it, and takes it away with its cluster; a running one is followed.
+    """Submits a strategy as a RayJob, or follows it if it exists; deletes it with its cluster at its end.
 
     Args:
         project: folder with jobs/, tasks/ and raysweep/.
         cluster: the project's, of a Kubernetes target.
-        request: with a storage that this process and the job both reach; a sweep that exists is continued.
-        limits: when it may run.
+        request: with a storage that both this process and the job can reach; an existing sweep is continued.
+        limits: its limits.
         follow: print the job's log until its end.
 
     Returns:
@@ -91,7 +91,7 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
 
     Raises:
         BadInput: the target has no RayJobs, or the storage is a folder.
-        ClusterError: it cannot run, in one line, and was taken away again.
+        ClusterError: it can never run, with the reason in one line; it was deleted again.
     """
     assert request.storage is not None
     if cluster.target not in TARGETS:
@@ -100,30 +100,30 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
         raise BadInput(*problems)
     kube, place = open_cluster(cluster.settings), open_storage(request.storage).child(request.name)
     kube.echo()
-    raycluster.healthy(cluster)  # its store is reached through it
+    raycluster.healthy(cluster)  # restarts the port forward to the cluster's store
     trouble = Trouble(kube, NAMESPACE, HEAD_PATIENCE, grows=cluster.target == "k8s")
     job = job_name(request.strategy, request.name)
-    if (there := kube.get("RayJob", job)) is None:
+    if (existing := kube.get("RayJob", job)) is None:
         logs = _submit(kube, project, request, limits, place)
     else:
         click.echo(f"rayjob {job} is there already: following it")
-        logs = (there["metadata"].get("annotations") or {}).get(LOGS, "logs")
+        logs = (existing["metadata"].get("annotations") or {}).get(LOGS, "logs")
     if not follow:
         return 0
     stop = shlex.join([*kube.command, "delete", "rayjob", job])
     try:
         return _Follower(kube, job, _Printer(place, logs), trouble).follow()
     except KeyboardInterrupt:
-        click.echo(f"\ndetached, {job} goes on; the same command follows it; stop: {stop}")
+        click.echo(f"\ndetached, {job} keeps running; the same command follows it; stop: {stop}")
         return DETACHED
 
 
 def _submit(kube: Kube, project: Path, request: JobRequest, limits: Limits, place: Storage) -> str:
-    """Uploads the code and applies the RayJob; returns where in the sweep's storage its logs are."""
+    """Uploads the code and applies the RayJob; returns the folder of its logs in the sweep's storage."""
     code, logs = code_upload.upload(project, place), f"logs/{secrets.token_hex(4)}"
-    kept = ["python", "-m", "raysweep.submit.log_to_storage", place.child(logs).url]
-    continued = dataclasses.replace(request, arguments=("--resume", "auto", *request.arguments))
-    entrypoint = shlex.join([*kept, *continued.command])
+    wrapper = ["python", "-m", "raysweep.submit.log_to_storage", place.child(logs).url]
+    resuming = dataclasses.replace(request, arguments=("--resume", "auto", *request.arguments))
+    entrypoint = shlex.join([*wrapper, *resuming.command])
     job = RayJob(job_name(request.strategy, request.name), entrypoint, code, logs)
     kube.apply([render(project, job, limits)])
     click.echo(f"submitted rayjob {job.name}: storage {place.url}")
@@ -131,16 +131,16 @@ def _submit(kube: Kube, project: Path, request: JobRequest, limits: Limits, plac
 
 
 def job_name(strategy: str, name: str) -> str:
-    """The RayJob's: strategy and sweep as a DNS label; a hash keeps apart what that makes the same."""
+    """The RayJob's name: strategy and sweep as a DNS label, with a hash if that is ambiguous or too long."""
     plain = re.sub(r"[^a-z0-9]+", "-", f"{strategy}-{name}".lower()).strip("-")
-    if plain == f"{strategy}-{name}" and len(plain) <= MOST_LETTERS:
+    if plain == f"{strategy}-{name}" and len(plain) <= MAX_NAME_LENGTH:
         return plain
     digest = hashlib.sha256(f"{strategy}/{name}".encode()).hexdigest()[:6]
-    return f"{plain[: MOST_LETTERS - 7].rstrip('-')}-{digest}"
+    return f"{plain[: MAX_NAME_LENGTH - 7].rstrip('-')}-{digest}"
 
 
 def render(project: Path, job: RayJob, limits: Limits) -> Object:
-    """The RayJob of the cluster that is applied: same images, same workers. In a queue, all of these from the start."""
+    """The RayJob, with the images and workers of the applied cluster; in a queue, with all workers from the start."""
     from raysweep.clusters.lifecycle import FOLDER
 
     added = Additions(components=("rayjob",) if limits.queue is None else ("rayjob", "kueue"))
@@ -151,31 +151,31 @@ def render(project: Path, job: RayJob, limits: Limits) -> Object:
         replace("/spec/entrypoint", job.entrypoint),
         replace("/spec/runtimeEnvYAML", json.dumps({"working_dir": job.code})),
         replace("/metadata/annotations", {LOGS: job.logs}),
-        *_where(limits.queue, "/metadata/labels/kueue.x-k8s.io~1queue-name"),
-        *_where(limits.deadline, "/spec/activeDeadlineSeconds"),
+        *_if_given(limits.queue, "/metadata/labels/kueue.x-k8s.io~1queue-name"),
+        *_if_given(limits.deadline, "/spec/activeDeadlineSeconds"),
     )
     folder = project / FOLDER / "rayjob" / job.name  # two may be submitted at the same time
     manifests.write(folder, project / FOLDER / "kubernetes", added, project / "k8s" / "components")
-    found = manifests.find(manifests.render(folder), "RayJob", job.name)
-    assert found is not None
-    _keep_from_resubmitter(found["spec"]["rayClusterSpec"])
+    manifest = manifests.find(manifests.render(folder), "RayJob", job.name)
+    assert manifest is not None
+    _disable_tickets(manifest["spec"]["rayClusterSpec"])
     if limits.queue is not None:
-        _fix_size(found["spec"]["rayClusterSpec"])
-    return found
+        _fix_size(manifest["spec"]["rayClusterSpec"])
+    return manifest
 
 
-def _where(value: object, path: str) -> list[Object]:
+def _if_given(value: object, path: str) -> list[Object]:
     return [] if value is None else [replace(path, value)]
 
 
-def _keep_from_resubmitter(cluster: Object) -> None:
-    """KubeRay itself tries the job again: it leaves no ticket."""
+def _disable_tickets(cluster: Object) -> None:
+    """Makes the job leave no ticket for the resubmitter, since KubeRay itself retries it."""
     for container in cluster["headGroupSpec"]["template"]["spec"]["containers"]:
         container.setdefault("env", []).append({"name": env.RAYSWEEP_JOBS, "value": ""})
 
 
 def _fix_size(cluster: Object) -> None:
-    """Kueue admits no cluster that scales itself: each group has its most workers."""
+    """Gives each group its largest number of workers, since Kueue does not admit clusters with autoscaling."""
     cluster.pop("enableInTreeAutoscaling", None)
     cluster.pop("autoscalerOptions", None)
     for group in cluster["workerGroupSpecs"]:
@@ -183,48 +183,48 @@ def _fix_size(cluster: Object) -> None:
 
 
 class _Follower:
-    """Follows a RayJob until the end of its last try. What does not answer for a while is asked again."""
+    """Follows a RayJob until the end of its last try; retries while the API server does not answer."""
 
     def __init__(self, kube: Kube, job: str, printer: _Printer, trouble: Trouble) -> None:
         self._kube, self._job, self._printer, self._trouble = kube, job, printer, trouble
         self._shown = ""
 
     def follow(self) -> int:
-        """Prints what the tries log, one after the other; then takes the RayJob away and returns the exit code."""
-        while not (status := self._patiently(self._status)).ended:
-            self._refuse_hopeless(status)
+        """Prints the logs of the tries, one after the other; then deletes the RayJob and returns the exit code."""
+        while not (status := self._with_retries(self._status)).ended:
+            self._raise_if_hopeless(status)
             self._show(status)
             self._printer.print_new()
             if self._printer.code == BAD_INPUT:
                 break
             time.sleep(POLL_SECONDS)
         self._printer.print_last()
-        self._take_away()
+        self._delete()
         succeeded = status.job == "SUCCEEDED"
         click.echo(f"rayjob {self._job}: {status.job or status.line}{'' if succeeded else status.message}")
         code = self._printer.code
         return code if code is not None else (0 if succeeded else 1)
 
-    def _patiently(self, ask: Callable[[], T]) -> T:
-        again = Retrying(
+    def _with_retries(self, call: Callable[[], T]) -> T:
+        retry = Retrying(
             retry=retry_if_exception_type(Unreachable),
             stop=stop_after_delay(AWAY_SECONDS),
             wait=wait_random_exponential(max=5),
-            before_sleep=lambda state: self._say(str(state.outcome and state.outcome.exception())),
+            before_sleep=lambda state: self._print_change(str(state.outcome and state.outcome.exception())),
             reraise=True,
         )
-        return again(ask)
+        return retry(call)
 
     def _status(self) -> _Status:
-        found = self._kube.get("RayJob", self._job)
-        if found is None:
+        rayjob = self._kube.get("RayJob", self._job)
+        if rayjob is None:
             raise ClusterError(
                 f"rayjob {self._job} was deleted by somebody else; its sweep can be continued by the same command"
             )
-        return _Status.of(found)
+        return _Status.of(rayjob)
 
-    def _refuse_hopeless(self, status: _Status) -> None:
-        """Pods that can never start end the job; one whose place is only taken makes it slower."""
+    def _raise_if_hopeless(self, status: _Status) -> None:
+        """Deletes the job and raises ClusterError if its pods can never start; not if they only have to wait."""
         if status.cluster is None:
             owners: tuple[str, ...] = (self._job,)
         else:
@@ -232,25 +232,25 @@ class _Follower:
         try:
             reason = self._trouble(*owners)
         except Unreachable as error:
-            self._say(str(error))
+            self._print_change(str(error))
             return
         if reason:
-            self._say(f"it is taken away, since it can never run: {reason}")
-            self._take_away()
+            self._print_change(f"it is deleted, since it can never run: {reason}")
+            self._delete()
             raise ClusterError(f"rayjob: {reason}")
 
-    def _take_away(self) -> None:
-        """The job, without waiting for its pods: they go by themselves, and may take their minute of grace."""
-        self._patiently(lambda: self._kube.delete("RayJob", self._job, alone=True))
+    def _delete(self) -> None:
+        """Deletes the job without waiting for its pods, which may take a minute of grace to end."""
+        self._with_retries(lambda: self._kube.delete("RayJob", self._job, alone=True))
 
     def _show(self, status: _Status) -> None:
-        waits = ""
+        pods = ""
         with contextlib.suppress(Unreachable):
             if status.cluster and not status.line.startswith("Running"):
-                waits = waiting.state(self._kube, NAMESPACE, status.cluster)
-        self._say(f"{status.line}{': ' if waits else ''}{waits}")
+                pods = waiting.state(self._kube, NAMESPACE, status.cluster)
+        self._print_change(f"{status.line}{': ' if pods else ''}{pods}")
 
-    def _say(self, text: str) -> None:
+    def _print_change(self, text: str) -> None:
         if text != self._shown:
             click.echo(f"  {text}")
             self._shown = text
@@ -258,7 +258,7 @@ class _Follower:
 
 @dataclass(frozen=True)
 class _Status:
-    """What KubeRay says of a RayJob."""
+    """KubeRay's status of a RayJob."""
 
     ended: bool
     job: str | None
@@ -267,8 +267,8 @@ class _Status:
     message: str
 
     @classmethod
-    def of(cls, found: Object) -> _Status:
-        status = found.get("status") or {}
+    def of(cls, rayjob: Object) -> _Status:
+        status = rayjob.get("status") or {}
         state, tries = status.get("jobDeploymentStatus") or "New", int(status.get("failed") or 0)
         message = status.get("message") or ""
         return cls(
@@ -281,21 +281,21 @@ class _Status:
 
 
 class _Printer:
-    """Prints what is new in the logs of a RayJob's tries, each in parts of which only the newest grows."""
+    """Prints new output in the logs of a RayJob's tries. Each log consists of parts, of which only the newest grows."""
 
     def __init__(self, place: Storage, logs: str) -> None:
         self._place, self._logs = place, logs
         self._printed: dict[str, int] = {}
-        self._whole: set[str] = set()
+        self._complete: set[str] = set()
         self.code: int | None = None
 
     def print_new(self) -> None:
-        """Prints it, unless the storage is away; `code` is the exit code at the end of the newest log."""
+        """Prints new output, if the storage is available; sets `code` to the exit code at the end of the newest log."""
         with contextlib.suppress(StorageError):
             self._print(self._place)
 
     def print_last(self) -> None:
-        """Prints the rest; a storage that is away is waited for, and what it then does not give is said."""
+        """Prints the rest; waits for an unavailable storage, and prints a message if the log cannot be read."""
         try:
             self._print(self._place.patient())
         except StorageError as error:
@@ -303,9 +303,9 @@ class _Printer:
 
     def _print(self, place: Storage) -> None:
         keys = place.list(self._logs)
-        for key in [key for key in keys if key not in self._whole]:
+        for key in [key for key in keys if key not in self._complete]:
             text = place.get(key).decode(errors="replace")
             click.echo(text[self._printed.get(key, 0) :], nl=False)
             self._printed[key] = len(text)
             self.code = exit_code(text)
-        self._whole.update(keys[:-1])
+        self._complete.update(keys[:-1])

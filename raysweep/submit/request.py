@@ -1,4 +1,4 @@
-"""What somebody asks for: a strategy with its flags, to be run as a job of the cluster or as a RayJob."""
+"""A requested job: a strategy with its flags, to be run as a job of the cluster or as a RayJob."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class JobRequest:
     Attributes:
         strategy: a file of jobs/, without .py.
         name: the sweep's, --name.
-        arguments: other flags of the job, passed on as they are.
+        arguments: other flags of the job, passed on unchanged.
         task: its --task.
         storage: its --storage.
         data: its --data.
@@ -28,16 +28,16 @@ class JobRequest:
 
     @property
     def command(self) -> list[str]:
-        """What the job runs, in the project's folder."""
+        """The job's command line, to be run in the project's folder."""
         flags = {"--task": self.task, "--name": self.name, "--storage": self.storage, "--data": self.data}
         given = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
         return ["python", f"jobs/{self.strategy}.py", *given, *self.arguments]
 
     def from_here(self, with_data: bool) -> JobRequest:
-        """With its storage, and the data if they are to be, as absolute paths: a job runs in another folder."""
+        """The request with an absolute storage and, `with_data`, absolute data: a job runs in another folder."""
         return replace(self, storage=absolute(self.storage), data=absolute(self.data) if with_data else self.data)
 
 
 def absolute(place: str | None) -> str | None:
-    """A relative folder as an absolute one; URLs stay."""
+    """A relative folder as an absolute one; URLs are not changed."""
     return place if place is None or "://" in place else str(Path(place).expanduser().absolute())

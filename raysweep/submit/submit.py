@@ -1,7 +1,8 @@
-"""A job on the cluster as Ray knows it, followed to its end.
+"""A job on the cluster as Ray reports it, and following it to its end.
 
-That a cluster does not answer says nothing about a job: it is lost when a cluster that answers does not know it, or
-knows that it was killed. Where the cluster submits such a job again (see `resubmitter`), its next life is followed.
+A cluster that does not answer does not mean that its job is lost: a job is lost if a cluster answers and does not know
+it, or reports that it was killed. If the cluster submits such a job again (see `resubmitter`), its next life is
+followed.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ if TYPE_CHECKING:
 
 DETACHED = 130  # what a shell reports for Ctrl-C
 POLL_SECONDS = 0.2
-CLUSTER_BACK_S = 300.0  # for a head that starts again
+CLUSTER_BACK_S = 300.0  # for a head to restart
 NEXT_LIFE_S = 240.0  # for the cluster to submit a lost job again; it waits up to a minute if the job was lost often
-# Of a job whose own process went with its node; Ray's other types of error would come again.
+# Error type of a job whose own process was lost with its node; Ray's other error types would occur again.
 NODE_LOST = "JOB_SUPERVISOR_ACTOR_DIED"
 TAKEN = "already exists"  # in Ray's refusal of a submission id
 
 
 class JobLost(ClusterError):
-    """The job ended with its head or was killed, not by itself."""
+    """The job was lost with its head, or killed; it did not end by itself."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,13 @@ class Job:
 
     @property
     def lost(self) -> bool:
-        """Whether it failed by no doing of its own."""
+        """Whether it was killed or lost with its node, instead of failing by itself."""
         killed = self.exit_code is not None and not 0 <= self.exit_code <= 128  # by a signal, through a shell or not
         return self.status == "FAILED" and (killed or self.error_type == NODE_LOST)
 
 
 def patiently() -> Retrying:
-    """Asks again what a cluster that starts cannot answer yet."""
+    """Retries calls that a starting cluster cannot answer yet."""
     return Retrying(
         retry=retry_if_exception_type((ClusterError, RuntimeError, OSError)),
         stop=stop_after_delay(CLUSTER_BACK_S),
@@ -81,18 +82,18 @@ def patiently() -> Retrying:
 
 
 def jobs_of(client: JobSubmissionClient) -> list[Job]:
-    found = [_job(details) for details in client.list_jobs() if details.submission_id]
-    return sorted(found, key=lambda job: job.started, reverse=True)
+    jobs = [_job(details) for details in client.list_jobs() if details.submission_id]
+    return sorted(jobs, key=lambda job: job.started, reverse=True)
 
 
 def _job(details: Any) -> Job:
-    about = details.metadata or {}
+    metadata = details.metadata or {}
     return Job(
         id=details.submission_id,
         status=str(details.status.value),
-        name=about.get("name", ""),
-        strategy=about.get("strategy", ""),
-        task=about.get("task", ""),
+        name=metadata.get("name", ""),
+        strategy=metadata.get("strategy", ""),
+        task=metadata.get("task", ""),
         started=(details.start_time or 0) / 1000,
         ended=details.end_time / 1000 if details.end_time else None,
         exit_code=details.driver_exit_code,
@@ -101,27 +102,27 @@ def _job(details: Any) -> Job:
 
 
 def find(client: JobSubmissionClient, job: str) -> Job:
-    """The job with this submission id, else that of the sweep with this name: the one that runs, else the newest.
+    """The job with this submission id, else that of the sweep with this name: a running one, else the newest.
 
-    A sweep's newest job need not be the one that runs it: a second submit is refused, and ends.
+    A sweep's newest job need not be the one that runs it: a second job for the same sweep is refused, and ends.
     """
-    found = jobs_of(client)
-    matches = [each for each in found if each.id == job] or [each for each in found if each.name == job]
+    jobs = jobs_of(client)
+    matches = [each for each in jobs if each.id == job] or [each for each in jobs if each.name == job]
     if matches:
         return next((each for each in matches if not each.over), matches[0])
-    known = [word for each in found for word in (each.id, each.name) if word]
+    known = [word for each in jobs for word in (each.id, each.name) if word]
     raise BadInput(f"there is no job `{job}`{nearest(job, known)}: `raysweep status` lists them")
 
 
 def follow_job(project: Path, client: JobSubmissionClient, job: str) -> int:
-    """Prints a job's log until its end, and that of its next life if it is lost and the cluster submits it again.
+    """Prints a job's log until its end; also of its next life, if it is lost and the cluster submits it again.
 
     Returns:
         The driver's exit code; DETACHED after Ctrl-C: the job keeps running.
 
     Raises:
         ClusterError: the cluster does not answer for CLUSTER_BACK_S.
-        JobLost: the job was lost, and nothing submits it again.
+        JobLost: the job was lost, and is not submitted again.
     """
     while True:
         try:
@@ -134,24 +135,24 @@ def _next_life(project: Path, job: str, lost: JobLost) -> tuple[str, JobSubmissi
     """The id under which the cluster has submitted a lost job again, and a client of that cluster."""
     own, following = lifecycle.read(project), next_id(job)
     if own is None or not targets.load(own.target).resubmits:
-        raise JobLost(f"{lost}: to go on with its sweep, submit it again with --resume auto") from None
+        raise JobLost(f"{lost}: to continue its sweep, submit it again with --resume auto") from None
     print(f"{lost}: waiting until the cluster submits it again, as {following}", file=sys.stderr, flush=True)
 
-    def look() -> JobSubmissionClient | None:
+    def client_if_submitted() -> JobSubmissionClient | None:
         client = connect(project)
         return client if listed(client, following) else None
 
-    again = Retrying(
+    retry = Retrying(
         retry=retry_if_exception_type((ClusterError, RuntimeError, OSError)) | retry_if_result(lambda got: got is None),
         stop=stop_after_delay(NEXT_LIFE_S),
         wait=wait_fixed(1.0),
         retry_error_callback=lambda state: None,
     )
-    client = again(look)
+    client = retry(client_if_submitted)
     if client is None:
         raise JobLost(
             f"{lost}, and the cluster has not submitted it again within {NEXT_LIFE_S:g} s:"
-            " see `make cluster-status`; to go on with its sweep, submit it again with --resume auto"
+            " see `make cluster-status`; to continue its sweep, submit it again with --resume auto"
         )
     return following, client
 
@@ -160,27 +161,27 @@ def _follow_life(project: Path, client: JobSubmissionClient, job: str) -> int:
     shown, over = 0, False
     try:
         while not over:
-            over = (found := _known(project, client, job)).over  # so its log is whole, if it is printed after that
+            over = (details := _details(project, client, job)).over  # checked first: its log is then complete
             shown = asyncio.run(_print_log(client, job, shown))
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        print(f"\ndetached, {job} goes on; follow: raysweep logs {job} --follow; stop: raysweep stop {job}")
+        print(f"\ndetached, {job} keeps running; follow: raysweep logs {job} --follow; stop: raysweep stop {job}")
         return DETACHED
-    print(f"{job}: {found.status}", flush=True)
-    if found.lost:
+    print(f"{job}: {details.status}", flush=True)
+    if details.lost:
         raise JobLost(f"{job} was killed")
-    return exit_code(found)
+    return exit_code(details)
 
 
 def exit_code(ended: Job) -> int:
-    """The driver's; a job that was stopped, or never began, has none."""
+    """The driver's exit code; 0 or 1 if it has none, as after a stop or before its start."""
     if ended.exit_code is not None:
         return ended.exit_code
     return 0 if ended.status == "SUCCEEDED" else 1
 
 
 async def _print_log(client: JobSubmissionClient, job: str, shown: int) -> int:
-    """Prints what comes after so many characters, until the job's end or until it breaks off; returns how many now."""
+    """Prints the log after the `shown` characters, until the job's end or an error; returns how many are shown now."""
     import aiohttp
 
     seen = 0
@@ -194,29 +195,29 @@ async def _print_log(client: JobSubmissionClient, job: str, shown: int) -> int:
 
 
 def wait(project: Path, client: JobSubmissionClient, job: str) -> Job:
-    """The job as it ended."""
-    while not (found := _known(project, client, job)).over:
+    """Waits for the job's end; returns the ended job."""
+    while not (details := _details(project, client, job)).over:
         time.sleep(POLL_SECONDS)
-    return found
+    return details
 
 
-def _known(project: Path, client: JobSubmissionClient, job: str) -> Job:
-    """The job as the cluster knows it; a cluster that does not answer is waited for.
+def _details(project: Path, client: JobSubmissionClient, job: str) -> Job:
+    """The job as the cluster reports it; waits for a cluster that does not answer.
 
     Raises:
-        ClusterError: none answers for CLUSTER_BACK_S.
-        JobLost: the cluster answers, and does not know it.
+        ClusterError: the cluster does not answer for CLUSTER_BACK_S.
+        JobLost: the cluster answers, but does not know the job.
     """
     try:
         for attempt in patiently():
             with attempt:
                 again = attempt.retry_state.attempt_number > 1
-                found = listed(connect(project) if again else client, job)
+                details = listed(connect(project) if again else client, job)
     except (RuntimeError, OSError) as error:
-        raise ClusterError(f"the cluster no longer tells what became of {job}: {error}") from error
-    if found is None:
+        raise ClusterError(f"the cluster no longer reports the state of {job}: {error}") from error
+    if details is None:
         raise JobLost(f"the cluster no longer knows {job}")
-    return found
+    return details
 
 
 def listed(client: JobSubmissionClient, job: str) -> Job | None:

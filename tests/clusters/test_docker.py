@@ -1,4 +1,4 @@
-"""The docker target without an engine: what it asks for, what it writes, and what the files in docker/ say."""
+"""The docker target without an engine: its checks, the files that it writes, and the files in docker/."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def engine(monkeypatch):
     answers = {"info": "4", "image": "[{}]", "compose": "v5"}
     monkeypatch.setattr(docker.shutil, "which", lambda name, **_: f"/bin/{name}")
     monkeypatch.setattr(docker, "_docker", lambda *arguments: answers[arguments[0]])
-    monkeypatch.setattr(docker.ports, "problems", lambda asked: [])
+    monkeypatch.setattr(docker.ports, "problems", lambda ports: [])
     return answers
 
 
@@ -83,7 +83,7 @@ def test_an_engine_that_is_not_running_is_named(project, engine):
         docker._check(project, Options())
 
 
-def test_all_that_is_wrong_is_told_at_once(tmp_path, engine):
+def test_all_problems_are_reported_at_once(tmp_path, engine):
     engine["image"] = ""
     with pytest.raises(BadInput) as refused:
         docker._check(tmp_path, Options(workers=0, num_cpus=9))
@@ -117,7 +117,7 @@ def test_settings_without_a_flag_come_from_the_environment_and_stay(project, mon
     assert (again["RAYSWEEP_TMP"], again["RAYSWEEP_HEAD_MEMORY"]) == ("3g", "8g")
 
 
-def test_compose_reads_the_settings_as_they_are_meant(tmp_path):
+def test_compose_reads_the_settings_unchanged(tmp_path):
     """Whatever characters the project's path has."""
     folder = tmp_path / """a b#c $d ${e} 'f' "g" """.strip()
     folder.mkdir()
@@ -133,7 +133,7 @@ def test_compose_reads_the_settings_as_they_are_meant(tmp_path):
     assert made["services"]["head"]["volumes"][0]["source"].replace("$$", "$") == f"{folder}/nodes"
 
 
-def test_drivers_are_told_what_workers_there_should_be(project, engine, monkeypatch):
+def test_drivers_can_read_the_intended_workers(project, engine, monkeypatch):
     """Where `capacity` looks, and anew after `scale`; the head alone sees it, and is not made anew for it."""
     folder = project / ".raysweep"
     up = []
@@ -156,8 +156,8 @@ def test_gpus_are_for_one_worker_and_counted(project, engine, monkeypatch):
     with pytest.raises(BadInput) as refused:
         docker._check(project, Options(gpus=True, workers=2))
     several, none = refused.value.problems
-    assert several.startswith("`--workers 2` with `--gpus`: each worker is given all GPUs of this machine")
-    assert none.startswith("`--gpus`: `nvidia-smi -L` names no GPU")
+    assert several.startswith("`--workers 2` with `--gpus`: each worker gets all GPUs of this machine")
+    assert none.startswith("`--gpus`: `nvidia-smi -L` lists no GPU")
     monkeypatch.setattr(docker, "_gpus", lambda: 4)
     assert docker._check(project, Options(gpus=True)) == 4
     settings = docker._settings(project, folder, Options(gpus=True), cpus=8)
@@ -171,18 +171,18 @@ def test_gpus_are_for_one_worker_and_counted(project, engine, monkeypatch):
 def test_a_cluster_that_does_not_answer_is_revived_and_nothing_of_it_removed(project, monkeypatch):
     folder = project / ".raysweep"
     docker._write(folder / "compose.env", docker._settings(project, folder, Options(), cpus=2))
-    asked = []
-    monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: asked.append(arguments) or "")
+    calls = []
+    monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: calls.append(arguments) or "")
     monkeypatch.setattr(docker, "_create_bucket", lambda cluster: None)
     lifecycle._write(folder / "cluster.json", cluster_of(folder))
     monkeypatch.setattr(targets, "answers", lambda cluster: False)
-    found, was_up = lifecycle.up(project, "docker")
-    assert (found, was_up) == (cluster_of(folder), False)
-    assert [arguments[0] for arguments in asked] == ["up"]
-    assert "--no-recreate" in asked[0]
+    cluster, was_up = lifecycle.up(project, "docker")
+    assert (cluster, was_up) == (cluster_of(folder), False)
+    assert [arguments[0] for arguments in calls] == ["up"]
+    assert "--no-recreate" in calls[0]
 
 
-def test_one_that_cannot_be_revived_stays_and_the_fix_is_named(project, monkeypatch):
+def test_a_cluster_that_cannot_be_revived_stays_and_the_fix_is_named(project, monkeypatch):
     folder = project / ".raysweep"
     docker._write(folder / "compose.env", docker._settings(project, folder, Options(), cpus=2))
 
@@ -193,7 +193,9 @@ def test_one_that_cannot_be_revived_stays_and_the_fix_is_named(project, monkeypa
     monkeypatch.setattr(targets, "answers", lambda cluster: False)
     monkeypatch.setattr(docker.Docker, "stop", lambda *_: pytest.fail("it was removed"))
     lifecycle._write(folder / "cluster.json", cluster_of(folder))
-    with pytest.raises(ClusterError, match=r"head is unhealthy\nsweeps may run on it: it stays; `make cluster-down`"):
+    with pytest.raises(
+        ClusterError, match=r"head is unhealthy\nsweeps may run on it, so it is not removed; `make cluster-down`"
+    ):
         lifecycle.up(project, "docker")
     assert lifecycle.read(project) == cluster_of(folder)
 
@@ -272,22 +274,22 @@ def test_upload_reaches_the_clusters_store_as_every_command_does(tmp_path, monke
 
 
 def record(project: Path, endpoint: str) -> None:
-    found = Cluster(
+    cluster = Cluster(
         "docker", "x", "http://127.0.0.1:8265", "", s3_keys.STORAGE, "token", endpoint=endpoint, credentials_path="keys"
     )
-    lifecycle._write(lifecycle._folder(project) / "cluster.json", found)
+    lifecycle._write(lifecycle._folder(project) / "cluster.json", cluster)
 
 
 @pytest.mark.parametrize(
-    ("asked", "ours"), [(None, True), ("s3://raysweep/deeper", True), ("s3://raysweeper", False), ("runs", False)]
+    ("requested", "ours"), [(None, True), ("s3://raysweep/deeper", True), ("s3://raysweeper", False), ("runs", False)]
 )
-def test_commands_reach_the_clusters_own_store_and_no_other_with_its_keys(tmp_path, monkeypatch, asked, ours):
+def test_commands_reach_the_clusters_own_store_and_no_other_with_its_keys(tmp_path, monkeypatch, requested, ours):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mine")
     record(tmp_path, "http://127.0.0.1:8333")
     # Set here, so that monkeypatch takes back what `storage` sets.
     for name in s3_keys.environment("", Path()):
         monkeypatch.setenv(name, "mine")
-    assert connection.storage(tmp_path, asked) == (asked or s3_keys.STORAGE)
+    assert connection.storage(tmp_path, requested) == (requested or s3_keys.STORAGE)
     assert (os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:8333") is ours
     assert ("AWS_ACCESS_KEY_ID" not in os.environ) is ours
 
@@ -306,7 +308,7 @@ def test_compose_closes_and_limits_every_container():
     assert "--num-cpus=0" in services["head"]["command"]
 
 
-def test_the_keeper_reads_the_notes_that_jobs_leave_and_each_new_cluster_has_its_own(project):
+def test_the_resubmitter_reads_the_tickets_of_jobs_and_each_new_cluster_has_its_own(project):
     settings = docker._settings(project, project / ".raysweep", Options(), cpus=2)
     services = composed("compose.yaml", RAYSWEEP_JOBS=settings[env.RAYSWEEP_JOBS])["services"]
     assert (
@@ -328,10 +330,10 @@ def test_compose_gives_gpus_to_workers_only():
     assert services["head"]["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
 
 
-def test_settings_are_those_that_compose_asks_for():
-    asked = set(re.findall(r"\$\{(\w+)", (DOCKER / "compose.yaml").read_text()))
+def test_settings_are_those_that_compose_needs():
+    needed = set(re.findall(r"\$\{(\w+)", (DOCKER / "compose.yaml").read_text()))
     given = set(docker._settings(ROOT, ROOT / "docker", Options(), cpus=2))
-    assert given ^ asked == {"COMPOSE_PROJECT_NAME", "COMPOSE_FILE"}
+    assert given ^ needed == {"COMPOSE_PROJECT_NAME", "COMPOSE_FILE"}
 
 
 def test_the_base_is_pinned_in_one_place_and_has_the_cuda_of_the_lock():

@@ -30,13 +30,13 @@ LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
 def listening(cluster_id: str) -> set[tuple[str, int]]:
-    found = set()
+    addresses = set()
     for process in processes.marked(cluster_id):
         with contextlib.suppress(psutil.NoSuchProcess):  # a short helper of Ray's, that has ended meanwhile
             for connection in process.net_connections("all"):
                 if connection.status == psutil.CONN_LISTEN:
-                    found.add((connection.laddr.ip, connection.laddr.port))
-    return found
+                    addresses.add((connection.laddr.ip, connection.laddr.port))
+    return addresses
 
 
 @pytest.fixture
@@ -80,9 +80,9 @@ def test_up_prints_how_to_reach_it(local_cluster):
 
 
 def test_listens_on_loopback_only(local_cluster):
-    found = listening(local_cluster.cluster.id)
-    assert {int(port) for port in local_cluster.ports} <= {port for _, port in found}
-    assert {ip for ip, _ in found} <= LOOPBACK
+    addresses = listening(local_cluster.cluster.id)
+    assert {int(port) for port in local_cluster.ports} <= {port for _, port in addresses}
+    assert {ip for ip, _ in addresses} <= LOOPBACK
 
 
 def test_secret_is_for_its_owner(local_cluster):

@@ -17,7 +17,7 @@ OLD = Cluster("kind", "old", "http://127.0.0.1:1", "", "s3://raysweep", "")
 
 
 class Fake(Target):
-    """A target that writes down what it is asked to do."""
+    """A target that records its calls."""
 
     options = frozenset()
 
@@ -39,10 +39,10 @@ class Fake(Target):
         return _give(self.health)
 
     def logs(self, cluster: Cluster, follow: bool) -> int:
-        raise AssertionError("nobody asks for them")
+        raise AssertionError("not expected to be called")
 
     def scale(self, cluster: Cluster, workers: int) -> None:
-        raise AssertionError("nobody asks for it")
+        raise AssertionError("not expected to be called")
 
     def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
         self.calls.append("revive")
@@ -73,7 +73,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fake], Fake]:
 
 
 @pytest.mark.parametrize("health", [False, Unreachable("no answer")])
-def test_one_that_may_hold_something_is_revived_and_not_removed(
+def test_a_cluster_that_may_hold_data_is_revived_and_not_removed(
     project: Path, use: Callable[[Fake], Fake], health: bool | ClusterError
 ) -> None:
     fake = use(Fake(health, revived=OLD))
@@ -96,14 +96,14 @@ def test_another_target_does_not_replace_it(project: Path, use: Callable[[Fake],
     assert fake.calls == ["healthy"]
 
 
-def test_one_of_which_nothing_is_left_is_replaced(project: Path, use: Callable[[Fake], Fake]) -> None:
+def test_a_cluster_of_which_nothing_is_left_is_replaced(project: Path, use: Callable[[Fake], Fake]) -> None:
     fake = use(Fake(False, revived=None))
-    found, was_up = lifecycle.up(project, "kind")
-    assert (found.id, was_up) == ("new", False)
+    cluster, was_up = lifecycle.up(project, "kind")
+    assert (cluster.id, was_up) == ("new", False)
     assert fake.calls == ["healthy", "revive", "stop", "start"]
 
 
-def test_one_that_is_out_of_reach_can_be_forgotten(project: Path, use: Callable[[Fake], Fake]) -> None:
+def test_a_cluster_that_cannot_be_reached_can_be_forgotten(project: Path, use: Callable[[Fake], Fake]) -> None:
     fake = use(Fake(Unreachable("no answer")))
     ended = lifecycle.down(project, forget=True)
     assert ended
@@ -112,7 +112,7 @@ def test_one_that_is_out_of_reach_can_be_forgotten(project: Path, use: Callable[
     assert lifecycle.read(project) is None
 
 
-def test_why_it_did_not_start_is_told_though_its_half_cannot_be_removed(
+def test_the_reason_of_a_failed_start_is_reported_even_if_its_remains_cannot_be_removed(
     tmp_path: Path, use: Callable[[Fake], Fake], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake = use(Fake(False))

@@ -25,13 +25,13 @@ def two_cpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPa
     return monkeypatch
 
 
-def test_without_an_autoscaler_it_is_what_is_there(two_cpus: pytest.MonkeyPatch) -> None:
+def test_without_an_autoscaler_it_is_the_current_size(two_cpus: pytest.MonkeyPatch) -> None:
     assert (capacity.largest_node("CPU"), capacity.largest_node("GPU")) == (2, 0)
     assert (capacity.max_trials(1, 0), capacity.max_trials(0.5, 0), capacity.max_trials(1, 1)) == (2, 4, 0)
     assert capacity.groups() == []
 
 
-def test_nodes_that_may_come_count_and_groups_without_any_do_not(two_cpus: pytest.MonkeyPatch) -> None:
+def test_nodes_that_may_be_added_count_and_empty_groups_do_not(two_cpus: pytest.MonkeyPatch) -> None:
     two_cpus.setenv(env.RAYSWEEP_NODES, MIXED)
     assert (capacity.largest_node("CPU"), capacity.largest_node("GPU")) == (4, 1)
     assert capacity.describe_nodes() == "CPU 2 | CPU 4 | CPU 2, GPU 1"
@@ -41,7 +41,7 @@ def test_nodes_that_may_come_count_and_groups_without_any_do_not(two_cpus: pytes
     ("cpus", "gpus", "there"),
     [(4, 0, True), (4, 1, False), (2, 1, True), (1, 0.2, True), (0, 1, True), (0, 2, False), (5, 0, False)],
 )
-def test_one_node_has_to_have_all_that_a_trial_asks_for(
+def test_one_node_must_have_all_resources_of_a_trial(
     two_cpus: pytest.MonkeyPatch, cpus: float, gpus: float, there: bool
 ) -> None:
     two_cpus.setenv(env.RAYSWEEP_NODES, MIXED)
@@ -62,7 +62,7 @@ def test_shares_that_make_one_are_all_placed(two_cpus: pytest.MonkeyPatch) -> No
     assert capacity.max_trials(1, 0.2) == 3
 
 
-def test_what_is_there_counts_where_it_is_more(two_cpus: pytest.MonkeyPatch) -> None:
+def test_current_nodes_count_if_they_are_more(two_cpus: pytest.MonkeyPatch) -> None:
     two_cpus.setenv(env.RAYSWEEP_NODES, '[{"count": 1, "CPU": 1}]')
     assert (capacity.largest_node("CPU"), capacity.max_trials(1, 0)) == (2, 2)
 

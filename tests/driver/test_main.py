@@ -1,4 +1,4 @@
-"""What a job's driver is asked, in its first life and in the next ones."""
+"""The flags of a job's driver, in its first life and in the next ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raysweep.driver import main
 from raysweep.spec.flags import Flags
 
 
-def test_a_further_life_resumes_and_has_what_is_left_of_the_budget() -> None:
+def test_a_further_life_resumes_with_the_rest_of_the_budget() -> None:
     flags = Flags(name="mine", time_budget=60.0)
     assert main._restart_flags(flags, 20.0) == Flags(name="mine", time_budget=40.0, resume="auto")
     assert main._restart_flags(flags, 90.0).time_budget == 1.0, "it may still say that the budget is used up"
@@ -29,7 +29,7 @@ def test_a_further_life_resumes_and_has_what_is_left_of_the_budget() -> None:
         ("asha-1-life2", "s3://mine", "auto", True),
     ],
 )
-def test_a_store_is_waited_for_where_the_sweep_may_have_begun(
+def test_the_store_is_waited_for_if_the_sweep_may_have_started(
     job: str | None, storage: str | None, resume: str, another: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAYSWEEP_STORAGE", "s3://raysweep")

@@ -45,20 +45,20 @@ def unreadable(config):
 
 def check(function=train, config=None, strategy="asha", **flags):
     task = Task("mine", function, SPACE, "loss", "min", 10)
-    asked, problems = checked(Flags, flags)
-    return problems + preflight.check_static(asked, settle(asked, strategy, task, ()), config)
+    flags_given, problems = checked(Flags, flags)
+    return problems + preflight.check_static(flags_given, settle(flags_given, strategy, task, ()), config)
 
 
 def pbt():
     return PopulationBasedTraining(hyperparam_mutations={"lr": SPACE["lr"]})
 
 
-def test_nothing_is_wrong_with_the_defaults():
+def test_the_defaults_are_valid():
     assert check(config=tune.TuneConfig(scheduler=ASHAScheduler())) == []
 
 
 @pytest.mark.parametrize(
-    ("flag", "value", "told"),
+    ("flag", "value", "message"),
     [
         ("cpus_per_trial", 0.0, "`--cpus-per-trial 0`: a trial without CPU and GPU"),
         ("cpus_per_trial", 1.5, "`--cpus-per-trial 1.5`: must be a fraction of one, or a whole number: use 1 or 2"),
@@ -67,9 +67,9 @@ def test_nothing_is_wrong_with_the_defaults():
         ("resume", "auto", "`--resume auto` needs `--name`"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_flag(flag, value, told):
+def test_a_wrong_value_is_reported_with_its_flag(flag, value, message):
     [problem] = check(**{flag: value})
-    assert problem.startswith(told)
+    assert problem.startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_wrong_value_is_told_with_its_flag(flag, value, told):
         {"seed": 2**32 - 1},
     ],
 )
-def test_what_is_right_is_not_refused(flags):
+def test_valid_values_are_not_refused(flags):
     assert check(**flags) == []
 
 
@@ -104,7 +104,7 @@ def test_a_wrong_metric_names_what_the_function_reports():
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "training_iteration", "time_total_s"])
-def test_what_is_reported_and_what_ray_adds_are_metrics(metric):
+def test_reported_metrics_and_those_that_ray_adds_are_accepted(metric):
     assert check(metric=metric) == []
 
 
@@ -137,14 +137,14 @@ def test_a_scheduler_that_only_stops_trials_needs_no_state():
     assert check(saves_nothing, tune.TuneConfig(scheduler=ASHAScheduler())) == []
 
 
-def test_pbt_and_a_searcher_are_no_pair():
+def test_pbt_with_a_searcher_is_refused():
     search = OptunaSearch(lambda seed: optuna.samplers.RandomSampler(seed=seed))
     [problem] = check(config=tune.TuneConfig(scheduler=pbt(), search_alg=search), strategy="mine")
     assert problem.startswith("`mine` pairs PopulationBasedTraining with OptunaSearch: ")
     assert check(config=tune.TuneConfig(scheduler=pbt(), search_alg=Variants(SPACE))) == []
 
 
-def test_a_scheduler_that_asks_rays_own_controller_is_refused():
+def test_a_scheduler_that_needs_rays_own_controller_is_refused():
     [problem] = check(config=tune.TuneConfig(scheduler=ResourceChangingScheduler()), strategy="mine")
     assert problem.startswith("`mine` has a ResourceChangingScheduler")
     assert "choose --cpus-per-trial" in problem
@@ -213,8 +213,8 @@ SPEC = {
 
 def begun(strategy="asha", space=SPACE, knobs=None, config=None, **flags):
     """The problems of continuing a sweep that was begun as asha on task mine."""
-    asked = Flags(**{"name": "old", "resume": "must", **flags})
-    sweep = settle(asked, strategy, Task("mine", train, space, "loss", "min", 10), ())
+    flags_given = Flags(**{"name": "old", "resume": "must", **flags})
+    sweep = settle(flags_given, strategy, Task("mine", train, space, "loss", "min", 10), ())
     return preflight.check_same(sweep, SPEC, knobs or Knobs(), config)
 
 
@@ -222,17 +222,17 @@ def begun(strategy="asha", space=SPACE, knobs=None, config=None, **flags):
 def test_a_name_that_exists(resume, problems):
     events = [{"seq": n, "type": "suggest", "trial": str(n), "config": {}} for n in (1, 2, 3)]
     events += [{"seq": 4, "type": "complete", "trial": "1", "status": "finished"}]
-    asked = Flags(name="old", storage="/runs", resume=resume)
-    sweep = settle(asked, "asha", Task("mine", train, SPACE, "loss", "min", 10), ())
-    found = preflight.check_name(sweep, asked, SweepState(events))
-    told = (
+    flags_given = Flags(name="old", storage="/runs", resume=resume)
+    sweep = settle(flags_given, "asha", Task("mine", train, SPACE, "loss", "min", 10), ())
+    problems_found = preflight.check_name(sweep, flags_given, SweepState(events))
+    message = (
         "sweep `old` exists in /runs (3 trials, 1 finished): continue it with --resume must, or choose another --name"
     )
-    assert found == [told] * problems
+    assert problems_found == [message] * problems
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"seed": 1}, "started with seed 0, not 1"),
         ({"strategy": "tpe"}, "started with strategy asha, not tpe"),
@@ -243,16 +243,16 @@ def test_a_name_that_exists(resume, problems):
         ({"space": {"lr": tune.uniform(0.0, 2.0)}}, "space"),
     ],
 )
-def test_a_continued_sweep_keeps_what_it_was_begun_with(change, told):
+def test_a_resumed_sweep_keeps_its_settings(change, message):
     assert begun() == []
     [problem] = begun(**change)
-    assert told in problem
+    assert message in problem
     assert problem.endswith("give the same again, or another --name")
 
 
 @pytest.mark.parametrize("scheduler", [pbt(), HyperBandScheduler()], ids=lambda scheduler: type(scheduler).__name__)
 @pytest.mark.parametrize("samples", [10, 40])
-def test_trials_that_are_decided_over_together_stay_as_many(scheduler, samples):
+def test_a_resumed_synchronous_sweep_keeps_its_number_of_trials(scheduler, samples):
     config = tune.TuneConfig(scheduler=scheduler)
     assert begun(config=config) == []
     [problem] = begun(config=config, samples=samples)
@@ -267,11 +267,11 @@ def test_a_knob_that_a_sweep_did_not_know_is_not_compared(monkeypatch):
 
 @pytest.mark.parametrize(("resume", "problems"), [("never", 0), ("auto", 0), ("must", 1)])
 def test_a_new_name(tmp_path, resume, problems):
-    asked = Flags(name="new", storage=str(tmp_path), resume=resume)
-    sweep = settle(asked, "asha", Task("mine", train, SPACE, "loss", "min", 10), ())
-    found = preflight.check_name(sweep, asked, None)
-    assert len(found) == problems
-    assert all("there is no sweep `new`" in problem for problem in found)
+    flags_given = Flags(name="new", storage=str(tmp_path), resume=resume)
+    sweep = settle(flags_given, "asha", Task("mine", train, SPACE, "loss", "min", 10), ())
+    problems_found = preflight.check_name(sweep, flags_given, None)
+    assert len(problems_found) == problems
+    assert all("there is no sweep `new`" in problem for problem in problems_found)
 
 
 def test_the_storage_is_tried_out(tmp_path):
@@ -299,7 +299,7 @@ def test_a_job_waits_for_the_store_of_its_cluster(s3_proxy, monkeypatch, job, ow
     assert all("the store is not available" in problem for problem in problems)
 
 
-def test_a_driver_that_resumes_a_sweep_waits_for_the_storage_and_says_so_once(s3_proxy, monkeypatch, capsys):
+def test_a_driver_that_resumes_a_sweep_waits_for_the_storage_with_one_message(s3_proxy, monkeypatch, capsys):
     s3.use(s3_proxy, monkeypatch)
     storage = s3_proxy.new_bucket()
     s3_proxy.unavailable(requests=3)
@@ -307,7 +307,7 @@ def test_a_driver_that_resumes_a_sweep_waits_for_the_storage_and_says_so_once(s3
     assert preflight.probe(storage) == []
     assert capsys.readouterr().out == f"the storage {storage} is unavailable: waiting up to 600 s for it\n"
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    preflight.wait_for_storage(storage)  # at once: that will not pass, and the checks tell
+    preflight.wait_for_storage(storage)  # at once: that is not temporary, and the checks will report it
     assert "no permission" in preflight.probe(storage)[0]
 
 
@@ -329,12 +329,14 @@ def on_cluster(monkeypatch, tmp_path, storage="s3://bucket/sweeps", **flags):
     head = {"NodeID": "head", "Alive": True, "Resources": {"memory": 1.0}}
     monkeypatch.setattr(ray, "nodes", lambda: [head])
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "head"))
-    asked = Flags(storage=storage, **flags)
-    return preflight.check_cluster(asked, settle(asked, "asha", Task("mine", train, SPACE, "loss", "min", 10), ()))
+    flags_given = Flags(storage=storage, **flags)
+    return preflight.check_cluster(
+        flags_given, settle(flags_given, "asha", Task("mine", train, SPACE, "loss", "min", 10), ())
+    )
 
 
 @pytest.mark.parametrize(("cpus", "gpus"), [(4, 0), (2, 1), (0.5, 0.2), (0, 1)])
-def test_what_one_node_may_have_is_not_refused(monkeypatch, tmp_path, cpus, gpus):
+def test_a_share_that_fits_on_a_possible_node_is_not_refused(monkeypatch, tmp_path, cpus, gpus):
     assert on_cluster(monkeypatch, tmp_path, cpus_per_trial=cpus, gpus_per_trial=gpus) == []
 
 
@@ -346,11 +348,11 @@ def test_cpus_and_gpus_have_to_be_on_one_node(monkeypatch, tmp_path):
     )
 
 
-def test_more_than_any_node_has_is_told_by_its_flag(monkeypatch, tmp_path):
+def test_a_share_larger_than_every_node_is_reported_with_its_flag(monkeypatch, tmp_path):
     problems = on_cluster(monkeypatch, tmp_path, cpus_per_trial=8.0, gpus_per_trial=2.0)
     assert [problem.split(":")[0] for problem in problems] == ["`--cpus-per-trial 8`", "`--gpus-per-trial 2`"]
 
 
-def test_a_folder_is_refused_where_nodes_come_that_do_not_see_it(monkeypatch, tmp_path):
+def test_a_folder_is_refused_if_added_nodes_would_not_see_it(monkeypatch, tmp_path):
     [problem] = on_cluster(monkeypatch, tmp_path, storage=str(tmp_path))
     assert problem.startswith(f"`--storage {tmp_path}`: a folder of this node, which the nodes that the cluster adds")

@@ -33,15 +33,15 @@ ASKED = {"metric": "loss", "mode": "min", "samples": 2, "max_iterations": 2}
 
 def test_it_takes_the_tutorials_names(private_ray, storage):
     first = {"x": 0.25}
-    asked = {"cpus_per_trial": 1, "gpus_per_trial": 0, "points_to_evaluate": [first]}
-    found = raysweep.run("asha", objective=train, config=SPACE, storage=storage, name="names", **ASKED, **asked)
-    assert found.state.trials["00000"].config == first
+    settings = {"cpus_per_trial": 1, "gpus_per_trial": 0, "points_to_evaluate": [first]}
+    results = raysweep.run("asha", objective=train, config=SPACE, storage=storage, name="names", **ASKED, **settings)
+    assert results.state.trials["00000"].config == first
     same = raysweep.run("asha", train, SPACE, points=[first], storage=storage, name="same", **ASKED)
-    assert list(same.table["config/x"]) == list(found.table["config/x"])
+    assert list(same.table["config/x"]) == list(results.table["config/x"])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"task": train, "objective": train, "space": SPACE}, "`task` and `objective` are the same argument"),
         ({"task": train, "space": SPACE, "config": SPACE}, "`space` and `config` are the same argument"),
@@ -54,13 +54,13 @@ def test_it_takes_the_tutorials_names(private_ray, storage):
         ),
     ],
 )
-def test_what_is_wrong_with_the_arguments(arguments, told, storage):
+def test_wrong_arguments_are_reported(arguments, message, storage):
     with pytest.raises(raysweep.BadInput) as caught:
         raysweep.run("asha", storage=storage, **ASKED, **arguments)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_notebooks_own_random_numbers_do_not_notice_a_sweep(private_ray, storage):
+def test_a_sweep_does_not_change_a_notebooks_random_numbers(private_ray, storage):
     def drawn():
         return random.random(), np.random.random()
 
@@ -75,19 +75,21 @@ def test_a_notebooks_own_random_numbers_do_not_notice_a_sweep(private_ray, stora
 
 
 @pytest.mark.parametrize("reuse", [True, False])
-def test_a_task_may_want_a_process_for_each_trial(reuse, private_ray, storage):
-    asked = ASKED | {"samples": 3, "concurrency": 1, "max_iterations": 1}
-    found = raysweep.run("random_search", process, SPACE, reuse_actors=reuse, storage=storage, name="reuse", **asked)
-    assert found.table["process"].nunique() == (1 if reuse else 3)
+def test_a_task_may_require_a_process_for_each_trial(reuse, private_ray, storage):
+    settings = ASKED | {"samples": 3, "concurrency": 1, "max_iterations": 1}
+    results = raysweep.run(
+        "random_search", process, SPACE, reuse_actors=reuse, storage=storage, name="reuse", **settings
+    )
+    assert results.table["process"].nunique() == (1 if reuse else 3)
 
 
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_a_trial_has_as_many_threads_as_cpus(cpus, private_ray, storage):
     if cpus > (os.cpu_count() or 1):
         pytest.skip("one CPU only")
-    asked = ASKED | {"samples": 1, "max_iterations": 1, "cpus_per_trial": cpus}
-    found = raysweep.run("random_search", threads, SPACE, storage=storage, name=f"threads-{cpus}", **asked)
-    assert list(found.table["threads"]) == [cpus]
+    settings = ASKED | {"samples": 1, "max_iterations": 1, "cpus_per_trial": cpus}
+    results = raysweep.run("random_search", threads, SPACE, storage=storage, name=f"threads-{cpus}", **settings)
+    assert list(results.table["threads"]) == [cpus]
 
 
 def test_a_dry_run_starts_nothing(storage):

@@ -102,7 +102,7 @@ def test_a_driver_that_ends_by_itself_is_not_started_again(job, code):
     assert end(job(f"return {code}")) == (code, "life 0 False\n")
 
 
-def test_a_killed_driver_is_started_again_and_told_so(job):
+def test_a_killed_driver_is_restarted_and_knows_it(job):
     code, log = end(job("return os.kill(os.getpid(), signal.SIGKILL) if number < 2 else 3"))
     assert code == 3
     assert [line for line in log.splitlines() if line.startswith("life")] == [
@@ -127,7 +127,7 @@ def test_lives_are_limited_and_the_end_is_a_failure(job):
     assert log.count("life ") == 6
 
 
-def test_a_driver_that_steps_no_more_is_ended_with_its_traceback_and_replaced(job):
+def test_a_hanging_driver_is_ended_with_its_traceback_and_replaced(job):
     code, log = end(job("heart.turn(); time.sleep(60 if number == 0 else 0); return 0"))
     assert code == 0
     assert "the driver has made no step for 1 s" in log
@@ -211,17 +211,17 @@ def test_a_heart_without_a_supervisor_does_nothing():
     heart.close()
 
 
-def test_a_heart_tells_how_the_sweep_comes_on(monkeypatch):
-    told, pipe = os.pipe()
+def test_a_heart_reports_the_progress_of_the_sweep(monkeypatch):
+    read_end, pipe = os.pipe()
     monkeypatch.setattr(supervisor, "_pulse", supervisor.Pulse(pipe))
     heart = supervisor.Heart()
     for _ in range(100):
-        heart.turn()  # of which one a second is told
+        heart.turn()  # at most one a second is reported
     heart.ended(None)
     heart.close()
     heart.turn()  # and the first one after a rest
-    assert os.read(told, 100) == b".+-."
-    os.close(told)
+    assert os.read(read_end, 100) == b".+-."
+    os.close(read_end)
     os.close(pipe)
 
 

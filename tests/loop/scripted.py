@@ -33,7 +33,7 @@ SPACE = {"lr": tune.uniform(0.0, 1.0)}
 
 
 class DriverKilled(BaseException):
-    """There is nothing more in the script."""
+    """The script has come to its end."""
 
 
 class Scripted:
@@ -44,20 +44,20 @@ class Scripted:
 
     def __init__(self) -> None:
         self.script: deque[Step] = deque()
-        self.dies_in = ""  # the verb in which the driver is killed
-        self.now, self.places, self._wanted = 1000.0, 99, 0
+        self.dies_in = ""  # the call in which the driver is killed
+        self.now, self.places, self._requested = 1000.0, 99, 0
         self.started: list[Run] = []
         self.shares: list[Share | None] = []
         self.running: set[str] = set()
         self.stopped: list[str] = []
         self.killed: list[str] = []
 
-    def want(self, places: int) -> None:
-        self._wanted = places
+    def request_places(self, count: int) -> None:
+        self._requested = count
 
     @property
     def has_place(self) -> bool:
-        return len(self.running) < min(self.places, self._wanted)
+        return len(self.running) < min(self.places, self._requested)
 
     def start(self, run: Run, share: Share | None = None) -> None:
         assert run.trial not in self.running
@@ -111,23 +111,23 @@ class Scripted:
 
 
 class Watched(Variants):
-    """Random search that shows what it was told."""
+    """Random search that records what it was called with."""
 
     def __init__(self) -> None:
         super().__init__(SPACE)
         self.adopted: list[tuple[str, str]] = []
-        self.told: list[tuple[str, dict[str, Any] | None, bool]] = []
+        self.completed: list[tuple[str, dict[str, Any] | None, bool]] = []
 
     def begin(self, adopted: Any) -> None:
         self.adopted = [(trial.id, trial.status) for trial in adopted]
         super().begin(adopted)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self.told.append((trial_id, result, error))
+        self.completed.append((trial_id, result, error))
 
 
 class Driver:
-    """One life of a driver, up to the end of its script: what it was told is in the journal."""
+    """One life of a driver, up to the end of its script: what it decided is in the journal."""
 
     def __init__(self, place: Storage, scheduler: Any = None, **plan: Any) -> None:
         self.place, self._closed = place, False
@@ -145,7 +145,7 @@ class Driver:
         self.loop = Loop(self.plan, self.searcher, controller, self.executor, self.recorder, Observer())
 
     def run(self, *events: Step, dies_in: str = "") -> Driver:
-        """Until these have happened and the loop waits for more; or it ends by itself; or in one of its verbs."""
+        """Until these have happened and the loop waits for more; or until it ends, or is killed in an executor call."""
         self.executor.script.extend(events)
         self.executor.dies_in = dies_in
         with contextlib.suppress(DriverKilled):

@@ -32,14 +32,14 @@ KNOBS: dict[str, dict[str, Any]] = {
 }
 
 
-def asked(name: str, samples: int = 6, max_iterations: int = 9, seed: int = 0) -> Sweep:
+def sweep_of(name: str, samples: int = 6, max_iterations: int = 9, seed: int = 0) -> Sweep:
     """A sweep of that strategy."""
     samples = 1 if name == "grid" else samples
     return Sweep("s", name, TASK, SPACE, "loss", "min", samples, max_iterations, (), seed, "unused")
 
 
 def config_of(sweep: Sweep, **knobs: Any) -> tune.TuneConfig:
-    """What the strategy's file in jobs/ makes of it."""
+    """The TuneConfig of the strategy's file in jobs/."""
     chosen = strategy(sweep.strategy)
     return chosen.tune_config(sweep, knobs_of(chosen, KNOBS.get(sweep.strategy, {}) | knobs))
 
@@ -58,7 +58,7 @@ def bowl(trial: str, config: dict[str, Any], iteration: int, state: Any) -> Step
 def run(name: str, outcome: Any = bowl, *, samples: int = 6, max_iterations: int = 9, **options: Any) -> SweepState:
     """One simulated sweep from its beginning, or from what its storage has."""
     flags = {key: options.pop(key) for key in list(options) if key in Flags.__dataclass_fields__ and key != "storage"}
-    sweep = asked(name, samples, max_iterations)
+    sweep = sweep_of(name, samples, max_iterations)
     config = config_of(sweep, **options.pop("knobs", {}))
     return simulate(config, sweep, outcome, flags=Flags(**flags), **options)
 

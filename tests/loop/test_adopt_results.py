@@ -1,4 +1,4 @@
-"""What trials saved and the journal lacks: found as a chain from where the journal ends, and nothing else."""
+"""Saved results missing from the journal are adopted if they form a chain that begins where the journal ends."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class Sweep:
     def exploit(self, trial: str, donor: Checkpoint) -> None:
         self.write("exploit", trial, donor=donor.key.split("/")[1], checkpoint=donor.to_dict(), after={"lr": 2})
 
-    def found(self) -> list[tuple[str, int, bool]]:
+    def missing(self) -> list[tuple[str, int, bool]]:
         """Trial, iteration, and whether it has a checkpoint."""
-        missed = adopt_results.find(self.place, SweepState(self.events))
-        return [(record.id, report.iteration, report.checkpoint is not None) for record, report, _ in missed]
+        results = adopt_results.find(self.place, SweepState(self.events))
+        return [(record.id, report.iteration, report.checkpoint is not None) for record, report, _ in results]
 
 
 @pytest.fixture
@@ -66,13 +66,13 @@ def sweep(tmp_path: Any) -> Sweep:
     return made
 
 
-def test_what_the_journal_has_is_not_found(sweep: Sweep) -> None:
+def test_results_in_the_journal_are_not_adopted(sweep: Sweep) -> None:
     for iteration in (1, 2):
         sweep.step("a", iteration)
-    assert sweep.found() == []
+    assert sweep.missing() == []
 
 
-def test_what_was_saved_after_the_journals_end_is(sweep: Sweep) -> None:
+def test_results_saved_after_the_end_of_the_journal_are_adopted(sweep: Sweep) -> None:
     sweep.step("a", 1)
     second, third = sweep.save("a", 2), sweep.save("a", 3)
     [(record, first, config), (_, last, _)] = adopt_results.find(sweep.place, SweepState(sweep.events))
@@ -81,67 +81,67 @@ def test_what_was_saved_after_the_journals_end_is(sweep: Sweep) -> None:
     assert last.checkpoint == third
 
 
-def test_of_a_trial_without_a_result_all_is(sweep: Sweep) -> None:
+def test_all_results_of_a_trial_without_any_in_the_journal_are_adopted(sweep: Sweep) -> None:
     sweep.save("b", 1)
-    assert sweep.found() == [("b", 1, True)]
+    assert sweep.missing() == [("b", 1, True)]
 
 
-def test_reports_between_two_checkpoints_come_along_but_for_those_that_the_journal_has(sweep: Sweep) -> None:
+def test_reports_between_two_checkpoints_are_adopted_unless_the_journal_has_them(sweep: Sweep) -> None:
     sweep.step("a", 1)
     sweep.result("a", 2)
     sweep.save("a", 2, 3, 4)
-    assert sweep.found() == [("a", 3, False), ("a", 4, True)]
+    assert sweep.missing() == [("a", 3, False), ("a", 4, True)]
 
 
 def test_a_gap_ends_the_chain(sweep: Sweep) -> None:
     sweep.step("a", 1)
     sweep.save("a", 3)
     sweep.save("a", 4)
-    assert sweep.found() == []
+    assert sweep.missing() == []
 
 
-def test_half_a_checkpoint_ends_the_chain(sweep: Sweep) -> None:
+def test_an_incomplete_checkpoint_ends_the_chain(sweep: Sweep) -> None:
     sweep.step("a", 1)
     half = sweep.save("a", 2)
     sweep.save("a", 3)
     state = f"{half.key}/{checkpoint.STATE}"
     sweep.place.put(state, sweep.place.get(state)[:5])
-    assert sweep.found() == []
+    assert sweep.missing() == []
 
 
-def test_what_follows_a_damaged_one_that_the_journal_has_is_not_found(sweep: Sweep) -> None:
+def test_results_after_a_damaged_journalled_checkpoint_are_not_adopted(sweep: Sweep) -> None:
     sweep.step("a", 1)
     damaged = sweep.step("a", 2)
     sweep.save("a", 3)
     sweep.write("damaged", "a", checkpoint=damaged.key)
-    assert sweep.found() == []
+    assert sweep.missing() == []
 
 
-def test_nor_what_a_trial_saved_that_failed_since_or_has_ended(sweep: Sweep) -> None:
+def test_results_of_a_trial_that_failed_since_or_has_ended_are_not_adopted(sweep: Sweep) -> None:
     sweep.step("a", 1)
     sweep.save("a", 2)
     sweep.write("failure", "a", error="nan", kind="exception")
     sweep.step("b", 1)
     sweep.save("b", 2)
     sweep.write("complete", "b", status="stopped")
-    assert sweep.found() == []
+    assert sweep.missing() == []
 
 
-def test_a_checkpoint_without_a_note_is_passed_over(sweep: Sweep) -> None:
+def test_a_checkpoint_without_a_note_is_ignored(sweep: Sweep) -> None:
     sweep.step("a", 1)
     checkpoint.save(sweep.place, "a", 2, "of an older raysweep, or with nan")
-    assert sweep.found() == []
+    assert sweep.missing() == []
 
 
-def test_of_two_attempts_at_one_step_there_is_one(sweep: Sweep) -> None:
+def test_of_two_attempts_at_the_same_iteration_only_one_is_adopted(sweep: Sweep) -> None:
     before = sweep.step("a", 1)
     sweep.save("a", 2)
     sweep.at["a"] = before
     sweep.save("a", 2, lr=7)
-    assert sweep.found() == [("a", 2, True)]
+    assert sweep.missing() == [("a", 2, True)]
 
 
-def test_an_exploit_that_was_begun_is_found_after_what_the_donor_did(sweep: Sweep) -> None:
+def test_an_exploit_that_was_begun_is_adopted_after_the_donors_results(sweep: Sweep) -> None:
     sweep.step("a", 1)
     sweep.step("b", 1)
     donor = sweep.save("b", 2)
@@ -149,42 +149,42 @@ def test_an_exploit_that_was_begun_is_found_after_what_the_donor_did(sweep: Swee
     sweep.at["a"] = donor
     sweep.save("a", 3, lr=2)
     sweep.save("a", 4, lr=2)
-    missed = adopt_results.find(sweep.place, SweepState(sweep.events))
-    assert [(record.id, report.iteration) for record, report, _ in missed] == [("a", 2), ("b", 2), ("a", 3), ("a", 4)]
-    assert [report.restored for _, report, _ in missed] == [None, None, donor, None]
-    assert [config["lr"] for _, _, config in missed] == [1, 1, 2, 2]
+    results = adopt_results.find(sweep.place, SweepState(sweep.events))
+    assert [(record.id, report.iteration) for record, report, _ in results] == [("a", 2), ("b", 2), ("a", 3), ("a", 4)]
+    assert [report.restored for _, report, _ in results] == [None, None, donor, None]
+    assert [config["lr"] for _, _, config in results] == [1, 1, 2, 2]
 
 
-def test_one_that_took_a_trial_back_comes_after_what_it_did_before(sweep: Sweep) -> None:
+def test_an_exploit_that_set_a_trial_back_is_adopted_after_its_earlier_results(sweep: Sweep) -> None:
     sweep.step("a", 1)
     donor = sweep.step("b", 1)
     for iteration in (2, 3, 4):
         sweep.save("a", iteration)
     sweep.at["a"] = donor
     sweep.save("a", 2, lr=2)
-    assert [iteration for _, iteration, _ in sweep.found()] == [2, 3, 4, 2]
+    assert [iteration for _, iteration, _ in sweep.missing()] == [2, 3, 4, 2]
 
 
-def test_one_that_the_journal_has_is_gone_on_from_and_not_found_again(sweep: Sweep) -> None:
+def test_the_chain_continues_from_an_exploit_in_the_journal_without_adopting_it_again(sweep: Sweep) -> None:
     donor = sweep.step("b", 5)
     sweep.step("a", 1)
     sweep.at["a"] = donor
     stray = sweep.save("a", 6, lr=3)  # by a worker that died; the next one did otherwise
     sweep.exploit("a", donor)
-    assert sweep.found() == [("a", 6, True)]  # cut between an exploit and its first result
+    assert sweep.missing() == [("a", 6, True)]  # cut between an exploit and its first result
     sweep.at["a"] = donor
     sweep.result("a", 6, sweep.save("a", 6, lr=2), config={"lr": 2})
     assert stray.key != sweep.at["a"].key  # type: ignore[union-attr]
-    assert sweep.found() == []
+    assert sweep.missing() == []
     sweep.save("a", 7, lr=2)
-    assert sweep.found() == [("a", 7, True)]
+    assert sweep.missing() == [("a", 7, True)]
 
 
-def test_trials_come_in_step(sweep: Sweep) -> None:
+def test_results_of_several_trials_are_adopted_in_step(sweep: Sweep) -> None:
     """A synchronous scheduler let none of them go on before all had come so far."""
     for trial in ("b", "a"):
         sweep.step(trial, 1)
     for trial in ("b", "a"):
         for iteration in (2, 3):
             sweep.save(trial, iteration)
-    assert [iteration for _, iteration, _ in sweep.found()] == [2, 2, 3, 3]
+    assert [iteration for _, iteration, _ in sweep.missing()] == [2, 2, 3, 3]

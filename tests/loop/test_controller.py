@@ -1,4 +1,4 @@
-"""Ray's schedulers behind the controller: told the journal again, they decide as if nothing had happened.
+"""Ray's schedulers behind the controller: after a replay of the journal, they decide as if nothing had happened.
 
 A script of what trials do next is played twice, the second time with a new controller from some event on: both journals
 must be the same.
@@ -145,28 +145,28 @@ class Driver:
         self.end_stopped()
 
     def end_stopped(self):
-        """Those that the scheduler has ended while they waited."""
+        """Trials that the scheduler has ended while they waited."""
         for trial_id in self.controller.take_stopped():
             self.write("complete", trial=trial_id, status="stopped")
 
     def lose(self, trial_id):
         """The trial's process is gone, and it starts again from its checkpoint."""
         self.starts(trial_id)
-        self.controller.failed(trial_id)
+        self.controller.requeue(trial_id)
         self.write("failure", trial=trial_id, error="gone", kind="lost")
 
     def give_up(self, trial_id):
         """It has failed for good."""
         self.starts(trial_id)
         self.write("failure", trial=trial_id, error="wrong", kind="exception")
-        self.controller.leave(trial_id, failed=True)
+        self.controller.end(trial_id, failed=True)
         self.write("complete", trial=trial_id, status="failed")
         self.end_stopped()
 
     def come_back(self, trial_id):
         """Its function returns before its last iteration."""
         self.starts(trial_id)
-        self.controller.leave(trial_id)
+        self.controller.end(trial_id)
         self.write("complete", trial=trial_id, status="finished")
         self.end_stopped()
 
@@ -209,7 +209,7 @@ def play(controller, parallel=6, trials=TRIALS, happens=HAPPENS, seed=1, of=Driv
 
 
 def play_on(controller, journal, script):
-    """The same script with a new controller that has heard the journal of before."""
+    """The same script with a new controller that has replayed the earlier journal."""
     driver = Driver(controller, journal)
     stopped = controller.take_stopped()
     for began, ended, what, trial_id in script:
@@ -223,10 +223,10 @@ def play_on(controller, journal, script):
 
 
 def finish_line(driver, what, trial_id, stopped):
-    """The driver before was killed in the middle of this: the loop ends what had been decided to end."""
+    """The earlier driver was killed in the middle of this: the loop ends the trials that it had decided to end."""
     ended = {event["trial"] for event in driver.journal if event["type"] == "complete"}
     if what == "give_up" and trial_id not in ended:  # it was not yet decided: the trial starts again, and fails again
-        driver.controller.leave(trial_id, failed=True)
+        driver.controller.end(trial_id, failed=True)
         driver.write("complete", trial=trial_id, status="failed")
     elif driver.trial(trial_id).is_finished() and trial_id not in ended:
         last = driver.journal[-1]["iteration"]
@@ -254,14 +254,14 @@ def test_decides_after_a_resume_as_without_one(make, parallel):
     assert {"result", "complete", "failure"} <= {event["type"] for event in undisturbed.journal}
     for cut in range(0, len(undisturbed.journal) + 1, 9 if make is pb2 else 1):
         if cut and undisturbed.journal[cut - 1]["type"] == "exploit":
-            continue  # written together with its result; by itself it would be told again, to the same effect
+            continue  # written together with its result; by itself it would be decided again, to the same effect
         resumed = play_on(make(), undisturbed.journal[:cut], script)
         assert resumed.journal == undisturbed.journal, f"resumed after {cut} events"
 
 
 @quietly
 @every_scheduler
-def test_the_trials_are_where_they_were(make):
+def test_the_trials_are_in_the_same_state(make):
     driver, script = play(make(), trials=few(make))
     journal = driver.journal[: script[len(script) // 2][0]]
     controller = make()
@@ -275,7 +275,7 @@ def test_the_trials_are_where_they_were(make):
 
 
 def adopted(journal, cut, size=20):
-    """What of the journal's next events trials had saved: results and exploits of those that were begun, in step."""
+    """The next events of the journal that trials had saved: results and exploits of those that were begun, in step."""
     begun = {event["trial"] for event in journal[:cut]}
     lost = [event for event in journal[cut : cut + size] if event["trial"] in begun]
     saved, before, rank = [], [], dict.fromkeys(begun, 0)
@@ -287,25 +287,25 @@ def adopted(journal, cut, size=20):
             rank[trial] = max(rank[trial], event["iteration"])
             saved += [(rank[trial], each) for each in before if each["trial"] == trial]
             before = [each for each in before if each["trial"] != trial]
-            told = {name: value for name, value in event.items() if name != "stop"}
-            saved.append((rank[trial], {**told, "adopted": True}))
+            result = {name: value for name, value in event.items() if name != "stop"}
+            saved.append((rank[trial], {**result, "adopted": True}))
     return [event for _, event in sorted(saved, key=lambda each: each[0])]
 
 
 @quietly
 @every_scheduler
-def test_goes_on_to_the_end_from_what_was_adopted(make):
-    """Their order may be another than it was, and so may decisions; no trial is lost, and none waits for ever."""
+def test_continues_to_the_end_after_adopting_results(make):
+    """Their order may differ from the original one, and so may decisions; but no trial is lost or waits for ever."""
     undisturbed, _ = play(make(), trials=few(make), happens={})
     random = np.random.default_rng(1)
     for cut in range(1, len(undisturbed.journal), 25 if make is pb2 else 5):
         if undisturbed.journal[cut]["type"] == "complete":
             continue  # the result before it says that it comes, see `Loop`
-        found = adopted(undisturbed.journal, cut)
-        driver = Driver(make(), undisturbed.journal[:cut] + found)
+        adopted_events = adopted(undisturbed.journal, cut)
+        driver = Driver(make(), undisturbed.journal[:cut] + adopted_events)
         finished = {trial_id for trial_id, trial in driver.controller.trials.items() if trial.is_finished()}
         ended = {event["trial"] for event in driver.journal if event["type"] == "complete"}
-        full = {event["trial"] for event in found if event["type"] == "result" and event["iteration"] >= MAX_T}
+        full = {event["trial"] for event in adopted_events if event["type"] == "result" and event["iteration"] >= MAX_T}
         assert finished >= ended | full
         # The same journal, with the ends that were decided from it, leads to the same state.
         for trial_id in finished - ended:
@@ -354,7 +354,7 @@ class Tidy(Driver):
 @pytest.mark.parametrize("make", [pbt, pbt_in_step, pb2], ids=lambda make: make.__name__)
 @pytest.mark.parametrize("parallel", [2, 6])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_population_deletes_no_checkpoint_that_a_trial_is_given(make, parallel, seed):
+def test_a_population_deletes_no_checkpoint_that_is_assigned_to_a_trial(make, parallel, seed):
     driver, _ = play(make(interval=4), parallel, trials=8, happens={"lose": 0.2}, seed=seed, of=Tidy)
     given = {event["checkpoint"]["key"] for event in driver.journal if event["type"] == "exploit"}
     assert given
@@ -395,8 +395,8 @@ def test_asha_decides_as_the_paper_says(mode, eta, seed):
     results = [event for event in driver.journal if event["type"] == "result"]
     stopped = [event.get("stop", False) and event["iteration"] < MAX_T for event in results]
     assert sum(stopped) > 5
-    told = [(event["iteration"], event["metrics"][METRIC]) for event in results]
-    assert stopped == list(rule_of_the_paper(told, eta, mode))
+    reports = [(event["iteration"], event["metrics"][METRIC]) for event in results]
+    assert stopped == list(rule_of_the_paper(reports, eta, mode))
 
 
 def test_an_asha_that_forgot_its_rungs_decides_otherwise():
@@ -439,7 +439,7 @@ def test_a_trial_that_failed_for_good_leaves_its_results_behind():
 @pytest.mark.parametrize("way", ["give_up", "come_back", "lose"])
 @pytest.mark.parametrize(("make", "meet"), [("halving", 1), ("halving", 3), ("pbt_in_step", 2), ("pbt_in_step", 4)])
 @pytest.mark.parametrize("resumed", [False, True], ids=["at once", "resumed"])
-def test_those_that_wait_for_the_last_one_do_not_wait_when_it_does_not_come(way, make, meet, resumed):
+def test_paused_trials_are_released_when_the_last_one_never_reports(way, make, meet, resumed):
     """Ray's own do, but for the first rung of HyperBand: nothing but a result makes them look."""
 
     def new():
@@ -473,7 +473,7 @@ def iteration_of(driver, trial_id):
     return start.name.iteration if start else 0
 
 
-def test_a_kept_trial_that_is_beyond_the_next_rung_does_not_wait_for_ever():
+def test_a_promoted_trial_that_is_beyond_the_next_rung_does_not_wait_for_ever():
     """The metric comes with every fourth iteration: at the rungs 1, 2 and 4 all trials are at 4."""
     controller = halving(8, eta=2)
     for number in range(8):
@@ -491,7 +491,7 @@ def test_a_kept_trial_that_is_beyond_the_next_rung_does_not_wait_for_ever():
     assert sorted(at.values()) == [4] * 7 + [MAX_T]
 
 
-def test_a_median_hears_once_more_of_a_trial_that_returned_as_it_did_live():
+def test_a_replay_gives_the_median_rule_the_last_result_of_a_returned_trial_again():
     """Live all three ran; in a replay who has not reported yet seems to wait, so that the others seem to be paused."""
 
     def returned(driver):
@@ -508,21 +508,21 @@ def test_a_median_hears_once_more_of_a_trial_that_returned_as_it_did_live():
     returned(driver)
     controller = median()
     controller.replay(driver.journal)
-    heard = [
+    results_of = [
         [[result["training_iteration"] for result in results] for results in each.scheduler.ray._results.values()]
         for each in (driver.controller, controller)
     ]
-    assert heard[1] == heard[0] == [[1, 2, 2]] * 3
+    assert results_of[1] == results_of[0] == [[1, 2, 2]] * 3
 
 
 def test_a_result_without_the_metric_is_not_shown_to_the_scheduler():
     controller = asha()
-    heard = []
-    controller.scheduler.ray.on_trial_result = lambda *given: heard.append(given[2]) or "CONTINUE"
+    received = []
+    controller.scheduler.ray.on_trial_result = lambda *arguments: received.append(arguments[2]) or "CONTINUE"
     controller.add("00000", {})
     assert controller.report("00000", {"training_iteration": 1, "other": 1.0}) is Decision.GO_ON
     assert controller.report("00000", {"training_iteration": 2, METRIC: 1.0}) is Decision.GO_ON
-    assert [result["training_iteration"] for result in heard] == [2]
+    assert [result["training_iteration"] for result in received] == [2]
 
 
 def test_the_last_result_ends_a_trial_though_it_has_no_metric():
@@ -552,7 +552,7 @@ def test_a_scheduler_may_end_any_trial():
     assert controller.choose() is None
 
 
-def test_an_exploit_that_was_decided_and_not_begun_outlives_the_driver():
+def test_an_exploit_that_was_decided_but_not_begun_survives_the_driver():
     driver, _ = play(pbt(), parallel=1, trials=8, happens={})
     exploit = next(i for i, event in enumerate(driver.journal) if event["type"] == "exploit")
     event = driver.journal[exploit]

@@ -78,7 +78,7 @@ def raised(error):
         (TimeoutError("no node had room for it"), Kind.EXCEPTION),
     ],
 )
-def test_an_error_is_of_a_kind(error, kind):
+def test_each_error_has_a_kind(error, kind):
     assert kind_of(error) is kind
 
 
@@ -97,7 +97,7 @@ def error_of(private_ray, tmp_path_factory):
     return run
 
 
-def test_what_a_function_raises_is_its_failure_however_odd(error_of):
+def test_any_exception_of_a_function_is_its_failure(error_of):
     class TwoArguments(Exception):
         def __init__(self, layer, size):
             super().__init__(f"{layer} has no {size}")
@@ -119,7 +119,7 @@ def test_what_a_function_raises_is_its_failure_however_odd(error_of):
         assert "has no head" in str(error)
 
 
-def test_what_the_kit_raises_is_known_again(error_of):
+def test_errors_of_the_kit_are_recognised(error_of):
     def away():
         raise Unavailable("503")
 
@@ -142,7 +142,7 @@ def test_a_lost_process_or_a_store_that_is_away_is_forgiven(kind):
     assert not trial.failed(kind), "a function that crashes its process again and again has failed"
 
 
-def test_what_is_forgiven_is_counted_together():
+def test_uncounted_losses_share_one_limit():
     trial = tries()
     assert [trial.failed(kind) for kind in (*FORGIVEN, Kind.LOST)] == [True, True, True, False]
 
@@ -198,7 +198,7 @@ def test_a_driver_that_starts_again_counts_on():
     assert not trial.failed(Kind.EXCEPTION)
 
 
-def test_a_storage_that_refused_an_earlier_driver_was_mended():
+def test_refusals_of_an_earlier_driver_do_not_count():
     trial = tries()
     trial.remember(["refused"] * (MOST_REFUSALS + 1))
     assert not trial.storage_refuses
@@ -211,8 +211,8 @@ def driver(tmp_path):
     begun = []
 
     def begin(**plan):
-        asked = {"total": 1, "concurrency": 1, "largest": {"cpus": 4.0}, **plan}
-        begun.append(Driver(FolderStorage(str(tmp_path)), **asked))
+        settings = {"total": 1, "concurrency": 1, "largest": {"cpus": 4.0}, **plan}
+        begun.append(Driver(FolderStorage(str(tmp_path)), **settings))
         return begun[-1]
 
     yield begin

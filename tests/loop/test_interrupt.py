@@ -1,4 +1,4 @@
-"""A sweep that is asked to end lets running trials report first, but not for ever; and asked again, ends at once."""
+"""A sweep that is requested to end lets running trials report first, for a limited time; a second Ctrl-C ends it."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def interruption():
 
 
 @BOTH
-def test_a_signal_is_told_once_and_nothing_new_begins(interruption, sent, capsys):
-    assert not interruption.asked
+def test_a_signal_is_printed_once_and_no_trial_starts(interruption, sent, capsys):
+    assert not interruption.requested
     signal.raise_signal(sent)
     signal.raise_signal(sent)
-    assert (interruption.asked, interruption.over) == (True, False)
+    assert (interruption.requested, interruption.over) == (True, False)
     assert capsys.readouterr().out == "the sweep is asked to end: running trials may finish their iteration first\n"
 
 
-def test_it_waits_for_a_while_only_and_a_signal_passed_on_changes_nothing(clock, interruption):
+def test_it_waits_for_the_grace_time_only_and_a_forwarded_signal_changes_nothing(clock, interruption):
     signal.raise_signal(signal.SIGINT)
     for seconds in (0, GRACE_S - 1):
         clock.seconds += seconds
@@ -64,18 +64,18 @@ def test_a_second_ctrl_c_ends_at_once(clock, interruption, sent):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("reentrant call inside <_io.BufferedWriter>"), BrokenPipeError()])
-def test_a_signal_that_cannot_be_told_is_heard(interruption, monkeypatch, error):
+def test_a_signal_counts_if_it_cannot_be_printed(interruption, monkeypatch, error):
     monkeypatch.setattr(interrupt.click, "echo", mock.Mock(side_effect=error))
     signal.raise_signal(signal.SIGTERM)
-    assert interruption.asked
+    assert interruption.requested
 
 
-def test_in_another_thread_signals_stay_what_they_were():
+def test_in_another_thread_signal_handlers_are_unchanged():
     seen = []
 
     def run():
         with Interruption() as running:
-            seen.extend([signal.getsignal(signal.SIGINT), running.asked])
+            seen.extend([signal.getsignal(signal.SIGINT), running.requested])
 
     before = signal.getsignal(signal.SIGINT)
     thread = threading.Thread(target=run)
@@ -100,14 +100,14 @@ def test_every_running_trial_reports_first_or_ends_otherwise(driver, sent):
     assert [(trial.status, bool(trial.checkpoint)) for trial in trials] == [("running", True), ("pending", False)]
 
 
-def test_one_that_has_done_its_last_iteration_may_come_to_its_end(driver):
+def test_a_trial_after_its_last_iteration_may_finish(driver):
     driver.run(
         lambda: signal.raise_signal(signal.SIGTERM), failed("00001"), driver.reported("00000", LAST), Returned("00000")
     )
     assert (driver.executor.stopped, driver.status("00000")) == ([], "finished")
 
 
-def test_a_trial_that_does_not_report_is_not_waited_for_without_end(driver, clock):
+def test_waiting_for_a_trial_that_does_not_report_is_limited(driver, clock):
     def time_passes():
         clock.seconds += GRACE_S
 

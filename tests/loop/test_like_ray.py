@@ -1,9 +1,9 @@
-"""What is decided is what Ray Tune itself decides: the same scheduler, asked by Ray's own Tuner, says the same.
+"""The decisions are those of Ray Tune itself: the same scheduler decides the same in Ray's own Tuner.
 
-In both one trial runs at a time, with the same points in the same order and the same draws. Ray's controller stages the
-trials to come while one runs, and takes the one that the scheduler chooses only where its process is used again
-(`reuse_actors`). What makes all trials at once, as it does by itself, is what HyperBand and populations want; the other
-schedulers are asked with one trial alive at a time (`max_concurrent`), as the loop does it.
+In both, one trial runs at a time, with the same points in the same order and the same draws. While one trial runs,
+Ray's controller stages the next ones, and takes the one that the scheduler chooses only if processes are reused
+(`reuse_actors`). HyperBand and populations need all trials to be created at once, which the Tuner does by itself; for
+the other schedulers there is one live trial at a time (`max_concurrent`), as in the loop.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ def trainable(config: dict[str, Any]) -> None:
 
 
 class Watched:
-    """Mixed into one of Ray's schedulers: notes what it is told and what it decides, trials by their numbers."""
+    """Mixed into one of Ray's schedulers: records its results and decisions, trials by their numbers."""
 
     def watch(self, seeded: bool) -> None:
-        self.seeded, self.noted = seeded, []
+        self.seeded, self.recorded = seeded, []
         self.numbers, self.exploits = {}, {}
 
     def _seed(self, trial: Any, visit: str) -> None:
@@ -90,17 +90,17 @@ class Watched:
         decision = super().on_trial_result(controller, trial, result)
         if decision == TrialScheduler.NOOP:
             self.exploits[trial] += 1
-            self.noted.append((*note, "exploits", donor_of(trial), dict(trial.config)))
-        elif not (isinstance(self, HyperBandScheduler) and note in [each[:3] for each in self.noted]):
-            self.noted.append((*note, decision))  # what HyperBand is told once more says nothing new
+            self.recorded.append((*note, "exploits", donor_of(trial), dict(trial.config)))
+        elif not (isinstance(self, HyperBandScheduler) and note in [each[:3] for each in self.recorded]):
+            self.recorded.append((*note, decision))  # HyperBand may get the same result again
         return decision
 
     def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        self.noted.append((self.numbers[trial], result["training_iteration"], result["loss"], "ends"))
+        self.recorded.append((self.numbers[trial], result["training_iteration"], result["loss"], "ends"))
         super().on_trial_complete(controller, trial, result)
 
     def on_trial_remove(self, controller: Any, trial: Any) -> None:
-        self.noted.append((self.numbers[trial], "leaves"))
+        self.recorded.append((self.numbers[trial], "leaves"))
         super().on_trial_remove(controller, trial)
 
 
@@ -155,7 +155,7 @@ def in_ray(name: str, folder: Path) -> list[Any]:
         ),
         run_config=tune.RunConfig(storage_path=str(folder), stop={"training_iteration": LAST}, verbose=0),
     ).fit()
-    return scheduler.noted
+    return scheduler.recorded
 
 
 def here(name: str) -> list[Any]:
@@ -164,7 +164,7 @@ def here(name: str) -> list[Any]:
     points = tuple(Point({"x": x}) for x in PLACES)
     sweep = Sweep("s", name, TASK, SPACE, "loss", "min", len(PLACES), LAST, points, SEED, "unused")
     simulate(tune.TuneConfig(scheduler=scheduler), sweep, outcome)
-    return scheduler.noted
+    return scheduler.recorded
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

@@ -15,7 +15,7 @@ from raysweep.loop.observers import Observer
 from raysweep.loop.simulation import Fault, Simulation, Step, simulate
 from raysweep.spec.flags import Flags
 from raysweep.spec.sweep import strategies
-from tests.loop.sweeps import asked, bowl, config_of, draw, events_of, killed_after, run, table
+from tests.loop.sweeps import bowl, config_of, draw, events_of, killed_after, run, sweep_of, table
 
 ENDED = ("finished", "stopped", "failed", "infeasible")
 
@@ -81,7 +81,7 @@ def test_a_model_learns_after_a_resume_what_it_learnt_from_a_trial_that_diverged
         assert str(table(run(name, diverging, storage=left, samples=8))) == str(table(undisturbed))  # nan is no nan
 
 
-# Rungs whose last event is none that a scheduler hears.
+# Rungs whose last event does not reach the scheduler.
 
 FAULTS = {
     "fails for good": Fault(error=RuntimeError("no")),
@@ -122,7 +122,7 @@ def test_no_trial_waits_for_one_whose_next_result_does_not_come(name, way, place
 
 @in_step
 @every_fault
-def test_nor_does_one_after_a_resume(name, way):
+def test_nor_after_a_resume(name, way):
     """In the first rung and in a later one the last event of a trial is that one, and the driver dies anywhere."""
     order = reported(name, places=3, samples=9)
     last = [next(place for place in reversed(order) if place[1] == rung) for rung in (1, 3)]
@@ -144,20 +144,20 @@ def now_and_then(trial, config, iteration, state):
 @pytest.mark.parametrize("name", ["asha", "pbt", "hyperband", "successive_halving", "median_stopping", "tpe_asha"])
 @pytest.mark.parametrize("factor", [2.0, 3.0])
 @pytest.mark.parametrize("places", [1, 3])
-def test_a_scheduler_is_asked_where_the_metric_is(name, factor, places):
-    sweep = asked(name, samples=8, max_iterations=8)
+def test_a_scheduler_gets_only_results_with_its_metric(name, factor, places):
+    sweep = sweep_of(name, samples=8, max_iterations=8)
     knobs = {"reduction_factor": factor} if name not in ("pbt", "median_stopping") else {}
-    config, heard = config_of(sweep, **knobs), []
+    config, received = config_of(sweep, **knobs), []
     decide = config.scheduler.on_trial_result
-    config.scheduler.on_trial_result = lambda *given: heard.append(given[2]) or decide(*given)
+    config.scheduler.on_trial_result = lambda *arguments: received.append(arguments[2]) or decide(*arguments)
     state = simulate(config, sweep, now_and_then, places=places)
     assert_ended(state, 8)
     assert state.count("finished", "stopped") == 8
-    assert heard
-    assert all("loss" in result for result in heard)
+    assert received
+    assert all("loss" in result for result in received)
 
 
-def test_a_trial_that_ends_without_any_report_of_it_has_failed():
+def test_a_trial_that_ends_without_a_report_of_the_metric_has_failed():
     def never(trial, config, iteration, state):
         return Step({"other": 1.0}) if trial == "00001" else bowl(trial, config, iteration, state)
 
@@ -167,7 +167,7 @@ def test_a_trial_that_ends_without_any_report_of_it_has_failed():
     assert "no report of it had `loss`; the last one had other" in state.trials["00001"].failures[0]
 
 
-def test_so_has_one_that_returns_before_the_first_report_of_it():
+def test_a_trial_that_returns_before_a_report_of_the_metric_has_failed():
     state = run("asha", now_and_then, samples=3, faults={("00001", 2): Fault(returns=True)})
     assert kinds(state) == {"00001": ["unreported"]}
 
@@ -182,9 +182,9 @@ class Never(FIFOScheduler):
         return None
 
 
-def test_a_sweep_in_which_nothing_can_ever_start_says_so():
-    sweep = asked("random_search")
-    with pytest.raises(SweepFailed, match="6 trials are left and none can start: Never lets none of the 1 that wait"):
+def test_a_sweep_in_which_no_trial_can_start_fails_with_a_message():
+    sweep = sweep_of("random_search")
+    with pytest.raises(SweepFailed, match="6 trials are left and none can start: Never lets none of the 1 waiting"):
         simulate(tune.TuneConfig(scheduler=Never()), sweep, bowl)
 
 
@@ -199,8 +199,8 @@ class LetsNobodyOn(FIFOScheduler):
         return waiting[0] if waiting else None
 
 
-def test_nor_is_it_waited_for_trials_that_are_paused_for_ever():
-    sweep = asked("random_search", samples=3)
+def test_a_sweep_whose_trials_are_paused_for_ever_fails_with_a_message():
+    sweep = sweep_of("random_search", samples=3)
     with pytest.raises(SweepFailed, match="3 trials are left and none can start: LetsNobodyOn lets none of the 3"):
         simulate(tune.TuneConfig(scheduler=LetsNobodyOn()), sweep, bowl, places=2)
 
@@ -217,7 +217,7 @@ class EndsTheOthers(FIFOScheduler):
 
 
 def test_a_scheduler_may_end_any_trial_that_runs():
-    sweep = asked("random_search", samples=4)
+    sweep = sweep_of("random_search", samples=4)
     state = simulate(tune.TuneConfig(scheduler=EndsTheOthers()), sweep, bowl, places=3)
     assert list(statuses(state).values()) == ["stopped", "stopped", "stopped", "finished"]
     assert [len(trial.results) for trial in state.trials.values()] == [4, 1, 1, 9]
@@ -239,18 +239,18 @@ class Ends(Observer):
     """Hears which trials have ended."""
 
     def __init__(self):
-        self.heard = []
+        self.ended_trials = []
 
     def ended(self, trial):
-        self.heard.append(trial.id)
+        self.ended_trials.append(trial.id)
 
 
 @pytest.mark.parametrize("answer", [TrialScheduler.NOOP, TrialScheduler.CONTINUE, TrialScheduler.STOP])
-def test_it_may_end_the_one_that_has_reported_by_a_call(answer):
-    sweep, ends = asked("random_search", samples=3), Ends()
+def test_a_scheduler_may_end_the_reporting_trial_by_a_call(answer):
+    sweep, ends = sweep_of("random_search", samples=3), Ends()
     state = simulate(tune.TuneConfig(scheduler=EndsByCall(answer)), sweep, bowl, places=2, observer=ends)
     assert [len(trial.results) for trial in state.trials.values()] == [1, 1, 1]
-    assert ends.heard == ["00000", "00001", "00002"]
+    assert ends.ended_trials == ["00000", "00001", "00002"]
 
 
 # Failures.
@@ -309,7 +309,7 @@ def test_code_after_the_last_iteration_may_fail_the_trial():
     assert len(state.trials["00001"].results) == 9
 
 
-def test_and_is_run_again_from_the_last_iterations_checkpoint():
+def test_code_after_the_last_iteration_is_run_again_from_its_checkpoint():
     storage, faults = MemoryStorage(), {("00001", 10): Fault(error=RuntimeError("upload"), times=2)}
     state = run("random_search", samples=2, max_failures=2, faults=faults, storage=storage)
     assert list(statuses(state).values()) == ["finished", "finished"]
@@ -317,7 +317,7 @@ def test_and_is_run_again_from_the_last_iterations_checkpoint():
     assert [event["type"] for event in events_of(storage)].count("result") == 18
 
 
-def test_a_trial_that_saves_nothing_does_not_do_its_iterations_again_for_its_last_lines():
+def test_a_trial_that_saves_nothing_does_not_repeat_iterations_for_the_code_after_them():
     def saves_nothing(trial, config, iteration, state):
         return Step({"loss": config["x"]})
 
@@ -345,7 +345,7 @@ def asks_to_end(trial, config, iteration, state):
 
 
 @pytest.mark.parametrize("name", ["random_search", "hyperband", "pbt"])
-def test_a_sweep_that_is_asked_to_end_lets_running_trials_report_and_goes_on_later(name, capsys):
+def test_an_interrupted_sweep_lets_running_trials_report_and_can_be_resumed(name, capsys):
     storage = MemoryStorage()
     state = run(name, asks_to_end, samples=6, places=3, storage=storage)
     assert "asked to end" in capsys.readouterr().out
@@ -361,7 +361,7 @@ def test_a_sweep_that_is_asked_to_end_lets_running_trials_report_and_goes_on_lat
     assert name == "pbt" or not set(done) & set(later), "no iteration is done twice"
 
 
-def test_a_resource_share_that_has_grown_is_asked_for_once():
+def test_an_increased_share_is_requested_for_one_try():
     asked_for = []
 
     class Watched(Simulation):
@@ -370,7 +370,7 @@ def test_a_resource_share_that_has_grown_is_asked_for_once():
             super().start(run, share)
 
     faults = {("00001", 2): Fault(error=OutOfMemoryError("no"))}
-    sweep = asked("random_search", samples=2, max_iterations=3)
+    sweep = sweep_of("random_search", samples=2, max_iterations=3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("raysweep.loop.simulation.Simulation", Watched)
         simulate(config_of(sweep), sweep, bowl, flags=Flags(cpus_per_trial=1.5), faults=faults)

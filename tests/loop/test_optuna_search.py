@@ -1,4 +1,4 @@
-"""Optuna by ask and tell: stopped trials are PRUNED, and a resumed search asks for what it would have asked for anyway.
+"""Optuna by ask and tell: stopped trials are PRUNED, and a resumed search suggests what an undisturbed one does.
 
 Searches are driven by hand, one trial after the other, in the order of calls that the loop makes.
 """
@@ -108,10 +108,10 @@ class Drive:
         self.journal("complete", trial=trial, status=status)
         metric = self.search.metric
         last = SweepState(self.events).trials[trial].last_with(metric if isinstance(metric, list) else [metric])
-        told = {**last.metrics, "training_iteration": last.iteration} if last and outcome != WAITING else {}
+        result = {**last.metrics, "training_iteration": last.iteration} if last and outcome != WAITING else {}
         if status != FINISHED:
-            told[STOPPED] = True
-        self.search.on_trial_complete(trial, told or None, error=outcome == FAIL)
+            result[STOPPED] = True
+        self.search.on_trial_complete(trial, result or None, error=outcome == FAIL)
 
 
 def bowl(config, iteration):
@@ -126,8 +126,8 @@ def complete(search, outcome, value=0.5, seen=(3.0, 2.0)):
         search.on_trial_result(trial, {"loss": earlier, "training_iteration": iteration})
     result = {"loss": value, "training_iteration": len(seen) + 1, "done": True, STOPPED: outcome == STOP}
     search.on_trial_complete(trial, None if outcome in (FAIL, WAITING) else result, error=outcome == FAIL)
-    [told] = study_of(search).trials
-    return told
+    [frozen] = study_of(search).trials
+    return frozen
 
 
 def study_of(search):
@@ -135,24 +135,24 @@ def study_of(search):
 
 
 def test_a_stopped_trial_is_pruned_with_its_last_value_as_intermediate():
-    told = complete(begun(), STOP, 1.5)
-    assert told.state == TrialState.PRUNED
-    assert told.intermediate_values == {1: 3.0, 2: 2.0, 3: 1.5}
+    frozen = complete(begun(), STOP, 1.5)
+    assert frozen.state == TrialState.PRUNED
+    assert frozen.intermediate_values == {1: 3.0, 2: 2.0, 3: 1.5}
 
 
 def test_plain_ray_tells_optuna_that_a_stopped_trial_is_complete():
-    told = complete(ready(RayOptunaSearch(sampler=random_sampler(0))), STOP, 1.5)
-    assert (told.state, told.value) == (TrialState.COMPLETE, 1.5)
+    frozen = complete(ready(RayOptunaSearch(sampler=random_sampler(0))), STOP, 1.5)
+    assert (frozen.state, frozen.value) == (TrialState.COMPLETE, 1.5)
 
 
 def test_a_trial_that_was_stopped_while_it_waited_is_pruned_with_what_it_reported():
-    told = complete(begun(), WAITING)
-    assert (told.state, told.intermediate_values) == (TrialState.PRUNED, {1: 3.0, 2: 2.0})
+    frozen = complete(begun(), WAITING)
+    assert (frozen.state, frozen.intermediate_values) == (TrialState.PRUNED, {1: 3.0, 2: 2.0})
 
 
 def test_a_finished_trial_is_complete():
-    told = complete(begun(), FINISHED, 1.5)
-    assert (told.state, told.value) == (TrialState.COMPLETE, 1.5)
+    frozen = complete(begun(), FINISHED, 1.5)
+    assert (frozen.state, frozen.value) == (TrialState.COMPLETE, 1.5)
 
 
 def test_a_failed_trial_is_a_failure():
@@ -161,17 +161,17 @@ def test_a_failed_trial_is_a_failure():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, "low"])
 def test_a_trial_that_ends_without_a_number_ranks_last(value):
-    """TPE learns nothing of a FAIL, and would ask for the like again; what is PRUNED without values comes last."""
-    told = complete(begun(), FINISHED, value, seen=())
-    assert (told.state, told.value) == (TrialState.PRUNED, None)
+    """TPE ignores a FAIL, and would suggest similar values again; PRUNED without values ranks last."""
+    frozen = complete(begun(), FINISHED, value, seen=())
+    assert (frozen.state, frozen.value) == (TrialState.PRUNED, None)
 
 
 def test_nan_on_the_way_is_left_out():
-    told = complete(begun(), STOP, math.nan, seen=(3.0, math.nan, 2.0))
-    assert (told.state, told.intermediate_values) == (TrialState.PRUNED, {1: 3.0, 3: 2.0})
+    frozen = complete(begun(), STOP, math.nan, seen=(3.0, math.nan, 2.0))
+    assert (frozen.state, frozen.intermediate_values) == (TrialState.PRUNED, {1: 3.0, 3: 2.0})
 
 
-def test_an_end_told_twice_counts_once():
+def test_an_end_reported_twice_counts_once():
     search = begun()
     complete(search, FINISHED, 1.5)
     search.on_trial_complete("00000", {"loss": 9.0, "training_iteration": 3, STOPPED: False})
@@ -180,7 +180,7 @@ def test_an_end_told_twice_counts_once():
 
 @pytest.mark.parametrize("outcome", [FINISHED, STOP])
 def test_a_repeated_iteration_is_no_warning(outcome):
-    # A trial that failed repeats what came after its checkpoint; Ray also tells a last result again at a time budget.
+    # A trial that failed repeats what came after its checkpoint; Ray also repeats a last result at a time budget.
     search = begun()
     complete_twice = {"loss": 2.0, "training_iteration": 1, STOPPED: outcome == STOP}
     search.suggest("00000")
@@ -224,13 +224,13 @@ def test_a_suggestion_is_a_whole_configuration_nested_as_in_the_space():
 
 def test_known_points_are_in_the_study_without_a_trial_and_the_others_are_tried_first():
     known = {"lr": 0.01, "head": {"dropout": 0.1}, "depth": 2, "act": "relu"}
-    wanted = {"lr": 0.02, "head": {"dropout": 0.2}, "depth": 3, "act": "gelu"}
-    search = begun(points=[Point(known, 0.7), Point(wanted)])
+    point = {"lr": 0.02, "head": {"dropout": 0.2}, "depth": 3, "act": "gelu"}
+    search = begun(points=[Point(known, 0.7), Point(point)])
     first = search.study.trials[0]
     assert (first.state, first.value) == (TrialState.COMPLETE, 0.7)
     assert first.params == {"lr": 0.01, "head/dropout": 0.1, "depth": 2, "act": "relu"}
-    assert search.suggest("00000") == {**wanted, "epochs": 3}
-    assert search.suggest("00001") != {**wanted, "epochs": 3}
+    assert search.suggest("00000") == {**point, "epochs": 3}
+    assert search.suggest("00001") != {**point, "epochs": 3}
 
 
 def test_points_that_were_tried_before_a_resume_are_not_tried_again():
@@ -258,7 +258,7 @@ KNOWN = Point({"x": 1.5, "y": 0.5, "z": 2.0}, 0.8)
         ("cma_es", NUMBERS, (KNOWN, Point({"x": 1.0})), {"population": 5}, range(0, 16, 3)),
     ],
 )
-def test_a_resumed_search_asks_for_what_the_undisturbed_one_asks_for(name, space, points, knobs, cuts):
+def test_a_resumed_search_suggests_what_the_undisturbed_one_suggests(name, space, points, knobs, cuts):
     count = 16 if name != "gp" else 9  # a GP takes its time
 
     def make():
@@ -290,10 +290,10 @@ def test_a_trial_that_runs_on_after_a_resume_ends_in_the_study():
     assert [t.state.name for t in resumed.study.trials] == ["COMPLETE", "RUNNING"]
     resumed.on_trial_result(trial, {"loss": 0.3, "training_iteration": 2})
     resumed.on_trial_complete(trial, {"loss": 0.2, "training_iteration": 3, STOPPED: False})
-    told = resumed.study.trials[1]
-    assert (told.state, told.value) == (TrialState.COMPLETE, 0.2)
-    assert sorted(told.intermediate_values) == [1, 2, 3]
-    assert told.params == drive.search.study.trials[1].params
+    frozen = resumed.study.trials[1]
+    assert (frozen.state, frozen.value) == (TrialState.COMPLETE, 0.2)
+    assert sorted(frozen.intermediate_values) == [1, 2, 3]
+    assert frozen.params == drive.search.study.trials[1].params
 
 
 def test_a_resumed_tpe_counts_running_trials_as_the_undisturbed_one_does():
@@ -318,7 +318,7 @@ def told_of(trial):
 
 
 @pytest.mark.parametrize("outcome", [FINISHED, STOP, FAIL, WAITING, NAN])
-def test_a_resumed_study_says_of_each_trial_what_the_live_one_said(outcome):
+def test_a_resumed_study_has_the_same_trials_as_the_live_one(outcome):
     drive = Drive(begun(), bowl)
     drive.run(0, outcome)
     live, again = states_of(drive, ready(OptunaSearch(random_sampler)))
@@ -334,8 +334,8 @@ def test_multi_objective_trials_have_both_values_and_directions():
     search.begin([])
     Drive(search, two).run(0, FINISHED)
     assert [direction.name for direction in search.study.directions] == ["MAXIMIZE", "MINIMIZE"]
-    [told] = search.study.trials
-    assert (told.state, told.values) == (TrialState.COMPLETE, [told.params["lr"] / 3, 6.0])
+    [frozen] = search.study.trials
+    assert (frozen.state, frozen.values) == (TrialState.COMPLETE, [frozen.params["lr"] / 3, 6.0])
 
 
 def test_a_multi_objective_trial_without_one_of_its_numbers_is_on_no_front():
@@ -370,7 +370,7 @@ def test_a_multi_objective_trial_ended_by_a_time_limit_is_the_same_after_a_resum
     assert (state, values) == ("PRUNED", None)
 
 
-def test_it_resumes_and_remembers_as_the_loop_wants_it():
+def test_it_implements_the_loops_protocols():
     search = begun()
     assert isinstance(search, Resumable)
     assert isinstance(search, Remembering)
@@ -532,23 +532,23 @@ def test_a_resumed_search_draws_objects_as_the_undisturbed_one_does(kind):
     resumed = job_search("tpe", space, seed=5, startup_trials=4)
     resumed.begin(undisturbed.records())
     assert [told_of(t) for t in resumed.study.trials] == [told_of(t) for t in undisturbed.search.study.trials]
-    expected, found = undisturbed.search.suggest("00008"), resumed.suggest("00008")
-    assert (expected["x"], id(expected["object"])) == (found["x"], id(found["object"]))
+    expected, actual = undisturbed.search.suggest("00008"), resumed.suggest("00008")
+    assert (expected["x"], id(expected["object"])) == (actual["x"], id(actual["object"]))
     assert resumed.memory("00008") == undisturbed.search.memory("00008")
 
 
 @pytest.mark.parametrize("kind", TOLD_BY_TEXT)
-def test_a_choice_is_found_by_what_the_journal_has_for_it(kind):
-    """Where a journal has no note of it, such as one of an earlier release."""
+def test_a_choice_is_recognised_by_its_text_in_the_journal(kind):
+    """For a journal without the indices, such as one of an earlier release."""
     choices = OBJECTS[kind]
     assert [index_of(json.loads(to_json(choice)), choices) for choice in choices] == list(range(len(choices)))
 
 
-def test_a_choice_is_found_whatever_address_it_had_in_the_process_before():
+def test_a_choice_is_recognised_whatever_its_memory_address_was():
     assert index_of("<function twice at 0x7f0123456789>", OBJECTS["functions"]) == 1
 
 
-def test_of_equal_choices_the_first_one_is_meant():
+def test_of_equal_choices_the_first_one_counts():
     assert index_of((1, 2), [(0, 1), (1, 2), (1, 2)]) == index_of([1, 2], [(0, 1), (1, 2), (1, 2)]) == 1
     assert index_of(1, [half, True, 1.0, 1]) == 3
     search = ready(OptunaSearch(random_sampler), {"twice": tune.choice([(1, 2), (1, 2), (0, 1)])})
@@ -638,7 +638,7 @@ def test_a_final_value_is_the_newest_that_there_is_live_and_after_a_resume():
 # Optuna's own log.
 
 
-def test_optuna_says_nothing_of_a_search_and_speaks_as_before_afterwards(monkeypatch):
+def test_optuna_logs_nothing_during_a_search_and_as_before_afterwards(monkeypatch):
     said = []
     handler = logging.Handler()
     handler.emit = said.append
@@ -660,7 +660,7 @@ def test_optuna_says_nothing_of_a_search_and_speaks_as_before_afterwards(monkeyp
         logger.setLevel(before)
 
 
-def test_to_import_it_changes_nothing_of_optunas_log():
+def test_importing_it_does_not_change_optunas_logging():
     code = (
         "import optuna; before = optuna.logging.get_verbosity();"
         "import raysweep.loop.optuna_search; assert optuna.logging.get_verbosity() == before"

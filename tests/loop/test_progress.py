@@ -1,4 +1,4 @@
-"""Progress: one line a result, the best so far, and how long it will take."""
+"""Progress: one line for each result, with the best so far and the estimated time."""
 
 import math
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ def clock(monkeypatch):
 
 
 class Sweep:
-    """A sweep that tells its state, then the progress, as the loop does."""
+    """A sweep that updates its state, then notifies the progress, as the loop does."""
 
     def __init__(self, capsys, mode="max", events=()):
         self.capsys, self.state, self.seq = capsys, SweepState(events), len(events)
@@ -65,7 +65,7 @@ class Sweep:
         return self.said()
 
     def wait(self, clock, seconds, since=0):
-        """A wait of so many seconds, told of each second."""
+        """A wait of so many seconds, reported each second."""
         for second in range(since + 1, seconds + 1):
             clock.seconds += 1
             self.progress.waited(float(second), "2 trials of other jobs hold\nall 4 CPUs")
@@ -93,7 +93,7 @@ def test_the_best_is_by_mode(capsys, mode, bests):
     assert [f"(best {best})" in line for best, line in zip(bests, lines, strict=True)] == [True] * 3
 
 
-def test_what_is_no_number_is_shown_and_never_the_best(capsys):
+def test_values_that_are_not_numbers_are_shown_but_never_the_best(capsys):
     sweep = Sweep(capsys)
     assert "accuracy nan (best -)" in sweep.result("00000", 1, math.nan)
     assert "accuracy 0.5 (best 0.5)" in sweep.result("00000", 2, 0.5)
@@ -166,7 +166,7 @@ def test_the_clock_of_the_estimate_starts_with_the_loop(capsys, clock):
     assert "[0/4 ETA 06:10]" in line
 
 
-def test_trials_to_come_cost_what_the_ended_ones_cost(capsys, clock):
+def test_the_estimate_assumes_that_new_trials_take_as_long_as_the_ended_ones(capsys, clock):
     sweep = Sweep(capsys)
     for n in (1, 2):
         clock.seconds += 10
@@ -177,7 +177,7 @@ def test_trials_to_come_cost_what_the_ended_ones_cost(capsys, clock):
     assert "[1/4 ETA 00:50]" in sweep.result("00001", 1, 0.5)
 
 
-def test_a_trial_that_failed_at_once_says_nothing_of_what_one_costs(capsys, clock):
+def test_a_trial_that_failed_at_once_does_not_change_the_estimate(capsys, clock):
     sweep = Sweep(capsys)
     assert "[1/4 ETA --:--]" in sweep.complete("00000", "failed")
     clock.seconds += 10
@@ -244,13 +244,13 @@ def test_a_long_error_is_cut(capsys):
     assert (line[-1], len(line) < 240) == ("…", True)
 
 
-def test_a_wait_is_told_after_ten_seconds_and_then_each_minute(capsys, clock):
+def test_a_wait_is_printed_after_ten_seconds_and_then_each_minute(capsys, clock):
     lines = Sweep(capsys).wait(clock, 140)
     why = "2 trials of other jobs hold all 4 CPUs"
     assert lines == [f"waiting for a place for {seconds} s: {why}" for seconds in (10, 70, 130)]
 
 
-def test_each_wait_is_told_anew(capsys, clock):
+def test_each_wait_is_printed_separately(capsys, clock):
     sweep = Sweep(capsys)
     assert len(sweep.wait(clock, 12)) == 1
     clock.seconds += 5

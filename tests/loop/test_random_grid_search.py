@@ -27,7 +27,7 @@ def draw(search, count):
     return [search.suggest(f"{n:05d}") for n in range(count)]
 
 
-def test_the_same_seed_asks_for_the_same_and_another_for_another():
+def test_the_same_seed_suggests_the_same_and_another_seed_others():
     first, again = draw(Variants(SPACE, seed=3), 8), draw(Variants(SPACE, seed=3), 8)
     assert first == again
     assert len({config["lr"] for config in first}) == 8
@@ -249,7 +249,7 @@ def test_a_point_names_a_nested_parameter_either_way(config):
     assert 0 < first["a"]["c"] < 1
 
 
-def test_a_value_is_found_by_keys_that_are_nested_joined_or_text():
+def test_a_value_is_looked_up_by_keys_that_are_nested_joined_or_text():
     assert value_at({"a": {"b/c": [{"1": 2}]}}, ("a", "b", "c", 0, 1)) == 2
     assert value_at({"a": {"x": 1}, "a/b": 2}, ("a", "b")) == 2
     for config in ({"a": 1}, {"a": {"c": 1}}, {"a": []}, {}):

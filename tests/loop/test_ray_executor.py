@@ -31,14 +31,14 @@ def sweep(private_ray, storage):
     """Runs a sweep of three trials, random search with one iteration each, but for what is said."""
 
     def run(train, space=None, strategy="random_search", **more):
-        asked = {"metric": "loss", "mode": "min", "samples": 3, "max_iterations": 1, "name": "s", **more}
-        return raysweep.run(strategy, train, space or X, storage=storage, **asked)
+        settings = {"metric": "loss", "mode": "min", "samples": 3, "max_iterations": 1, "name": "s", **more}
+        return raysweep.run(strategy, train, space or X, storage=storage, **settings)
 
     return run
 
 
-def status(found):
-    return [trial.status for trial in found.state.trials.values()]
+def status(sweep_results):
+    return [trial.status for trial in sweep_results.state.trials.values()]
 
 
 # Clean-up.
@@ -53,10 +53,10 @@ def test_a_function_that_cleans_up_for_long_loses_no_trial(sweep, strategy):
         finally:
             time.sleep(5.5)  # more than Ray Tune, and this kit before, waited for
 
-    found = sweep(train, strategy=strategy, samples=4, max_iterations=3)
-    assert len(found.state.trials) == 4
-    assert set(status(found)) <= {"finished", "stopped"}
-    assert not any(trial.failures for trial in found.state.trials.values())
+    sweep_results = sweep(train, strategy=strategy, samples=4, max_iterations=3)
+    assert len(sweep_results.state.trials) == 4
+    assert set(status(sweep_results)) <= {"finished", "stopped"}
+    assert not any(trial.failures for trial in sweep_results.state.trials.values())
 
 
 def test_the_next_trial_gets_another_process_while_one_cleans_up(sweep, tmp_path):
@@ -73,9 +73,9 @@ def test_the_next_trial_gets_another_process_while_one_cleans_up(sweep, tmp_path
                 Path(second).touch()
 
     points = [{"x": 0.1}, {"x": 0.9}]
-    found = sweep(stopped, samples=2, concurrency=1, points=points, max_iterations=2)
-    assert status(found) == ["stopped", "finished"]
-    first, last = (trial.last.metrics["process"] for trial in found.state.trials.values())
+    sweep_results = sweep(stopped, samples=2, concurrency=1, points=points, max_iterations=2)
+    assert status(sweep_results) == ["stopped", "finished"]
+    first, last = (trial.last.metrics["process"] for trial in sweep_results.state.trials.values())
     assert first != last
 
 
@@ -87,11 +87,11 @@ def test_a_function_that_does_not_end_its_clean_up_is_ended(sweep):
         finally:
             time.sleep(1000)
 
-    found = sweep(train, samples=2, cleanup_timeout=0.5, max_iterations=2)
-    assert status(found) == ["stopped", "stopped"]
+    sweep_results = sweep(train, samples=2, cleanup_timeout=0.5, max_iterations=2)
+    assert status(sweep_results) == ["stopped", "stopped"]
 
 
-def test_a_report_while_it_is_ended_hangs_nothing_and_saves_nothing(sweep):
+def test_a_report_during_clean_up_neither_hangs_nor_saves(sweep):
     def train(config):
         try:
             for _ in range(5):
@@ -100,14 +100,14 @@ def test_a_report_while_it_is_ended_hangs_nothing_and_saves_nothing(sweep):
             with contextlib.suppress(BaseException):
                 raysweep.report({"loss": 0.0}, state="too late")
 
-    found = sweep(train, max_iterations=2)
-    assert status(found) == ["finished"] * 3
-    for trial in found.state.trials.values():
-        saved = checkpoint.verified(open_storage(found.url), trial.id)
+    sweep_results = sweep(train, max_iterations=2)
+    assert status(sweep_results) == ["finished"] * 3
+    for trial in sweep_results.state.trials.values():
+        saved = checkpoint.verified(open_storage(sweep_results.url), trial.id)
         assert [each.iteration for each in saved] == [1, 2]
 
 
-def test_what_swallows_every_end_hangs_nothing(sweep):
+def test_a_function_that_catches_every_exception_does_not_hang_the_sweep(sweep):
     def train(config):
         while True:
             with contextlib.suppress(BaseException):
@@ -127,9 +127,11 @@ def test_code_after_the_last_iteration_runs(sweep, tmp_path):
             raysweep.report({"loss": config["x"]})
         Path(folder, f"{config['x']}").touch()
 
-    found = sweep(train, max_iterations=2)
-    assert status(found) == ["finished"] * 3
-    assert {file.name for file in tmp_path.iterdir()} >= {f"{t.config['x']}" for t in found.state.trials.values()}
+    sweep_results = sweep(train, max_iterations=2)
+    assert status(sweep_results) == ["finished"] * 3
+    assert {file.name for file in tmp_path.iterdir()} >= {
+        f"{t.config['x']}" for t in sweep_results.state.trials.values()
+    }
 
 
 def test_code_after_the_last_iteration_may_fail_its_trial(sweep):
@@ -153,8 +155,8 @@ def test_code_after_the_last_iteration_is_tried_again_without_any_iteration(swee
         if Path(tries).stat().st_size < 3:
             raise OSError("the upload was refused")
 
-    found = sweep(train, samples=1, max_iterations=2, max_failures=2)
-    [trial] = found.state.trials.values()
+    sweep_results = sweep(train, samples=1, max_iterations=2, max_failures=2)
+    [trial] = sweep_results.state.trials.values()
     assert (trial.status, trial.kinds, sorted(trial.results)) == ("finished", ["exception"] * 2, [1, 2])
 
 
@@ -204,9 +206,9 @@ def test_a_choice_may_be_of_anything(sweep, strategy):
         raysweep.report({"loss": float(config["functions"](4.0)) + config["arrays"].sum()})
 
     space = {name: tune.choice(each) for name, each in choices.items()}
-    found = sweep(train, space, strategy, samples=1 if strategy == "grid" else 4)
-    assert set(status(found)) <= {"finished", "stopped"}
-    assert {trial.last.metrics["loss"] for trial in found.state.trials.values()} <= {11.0, 12.0, 5.0, 6.0}
+    sweep_results = sweep(train, space, strategy, samples=1 if strategy == "grid" else 4)
+    assert set(status(sweep_results)) <= {"finished", "stopped"}
+    assert {trial.last.metrics["loss"] for trial in sweep_results.state.trials.values()} <= {11.0, 12.0, 5.0, 6.0}
 
 
 # What belongs to a trial alone.
@@ -220,12 +222,12 @@ def test_a_trials_configuration_is_its_own(sweep):
             raysweep.report({"loss": len(config["list"])}, state=1)
 
     space = {"opt": {"lr": tune.uniform(0.0, 1.0), "name": "sgd"}, "list": []}
-    found = sweep(train, space, max_iterations=2)
-    for trial in found.state.trials.values():
+    sweep_results = sweep(train, space, max_iterations=2)
+    for trial in sweep_results.state.trials.values():
         assert set(trial.config["opt"]) == {"lr", "name"}
         assert trial.config["list"] == []
         assert [result.metrics["loss"] for result in trial.results.values()] == [1, 2]
-    assert {"config/opt/lr", "config/opt/name"} <= set(found.table.columns)
+    assert {"config/opt/lr", "config/opt/name"} <= set(sweep_results.table.columns)
 
 
 def test_data_that_one_trial_changes_are_not_seen_by_the_next(sweep):
@@ -238,13 +240,13 @@ def test_data_that_one_trial_changes_are_not_seen_by_the_next(sweep):
             "loss": len(data["list"]), "columns": len(data["frame"].columns), "own": data["array"].flags.writeable
         })  # fmt: skip
 
-    found = sweep(train, data=data, samples=6)
-    seen = [(t.last.metrics["loss"], t.last.metrics["columns"], t.last.metrics["own"]) for t in trials(found)]
+    sweep_results = sweep(train, data=data, samples=6)
+    seen = [(t.last.metrics["loss"], t.last.metrics["columns"], t.last.metrics["own"]) for t in trials(sweep_results)]
     assert seen == [(2, 2, False)] * 6
 
 
-def trials(found):
-    return list(found.state.trials.values())
+def trials(sweep_results):
+    return list(sweep_results.state.trials.values())
 
 
 # One trial's report.
@@ -264,24 +266,24 @@ def trials(found):
     ],
     ids=lambda wrong: ascii(wrong)[:30],
 )
-def test_what_one_trial_reports_fails_that_trial_alone(sweep, storage, wrong):
+def test_an_invalid_report_fails_only_its_own_trial(sweep, storage, wrong):
     def train(config):
         raysweep.report(wrong if config["x"] == 0.5 else {"loss": config["x"]})
 
     with pytest.raises(raysweep.SweepFailed, match="1 trials failed; the first, trial 00001"):
         sweep(train, points=[{"x": 0.1}, {"x": 0.5}, {"x": 0.2}])
-    found = results.read("s", storage)
-    assert status(found) == ["finished", "failed", "finished"]
-    assert found.best["trial"] == "00000"
+    stored = results.read("s", storage)
+    assert status(stored) == ["finished", "failed", "finished"]
+    assert stored.best["trial"] == "00000"
 
 
 def test_a_metric_may_have_the_name_of_a_column(sweep):
     def train(config):
         raysweep.report({"loss": config["x"], "status": 3, "checkpoint": 4, "config": 5, "done": 6, "node": 7})
 
-    found = sweep(train)
-    assert list(found.table["status"]) == ["finished"] * 3
-    assert found.state.trials["00000"].last.metrics["done"] == 6
+    sweep_results = sweep(train)
+    assert list(sweep_results.table["status"]) == ["finished"] * 3
+    assert sweep_results.state.trials["00000"].last.metrics["done"] == 6
 
 
 def test_a_trial_without_any_value_of_the_metric_has_failed(sweep):
@@ -300,14 +302,14 @@ def test_a_sweep_runs_outside_of_the_main_thread(sweep):
     def train(config):
         raysweep.report({"loss": config["x"]})
 
-    found = []
-    thread = threading.Thread(target=lambda: found.append(sweep(train)))
+    sweep_results = []
+    thread = threading.Thread(target=lambda: sweep_results.append(sweep(train)))
     thread.start()
     thread.join(SOON_S)
-    assert status(found[0]) == ["finished"] * 3
+    assert status(sweep_results[0]) == ["finished"] * 3
 
 
-def test_a_process_that_cannot_start_fails_its_trials_and_not_for_ever(private_ray, sweep):
+def test_a_process_that_cannot_start_fails_its_trials_and_is_not_retried_for_ever(private_ray, sweep):
     class Travels:
         def __reduce__(self):
             return (arrive, ())

@@ -100,7 +100,7 @@ def begin(place: Storage, lease: Lease) -> Iterator[Callable[..., Life]]:
     lives[-1].close()
 
 
-def test_a_trial_that_is_taken_up_does_not_go_on_from_half_a_checkpoint(begin: Any, tmp_path: Path) -> None:
+def test_a_resumed_trial_does_not_continue_from_an_incomplete_checkpoint(begin: Any, tmp_path: Path) -> None:
     """Nor has it one if it is stopped before it runs again, as a paused one may be."""
     life = begin().suggest("a", "b")
     for trial in ("a", "b"):
@@ -118,7 +118,7 @@ def test_a_trial_that_is_taken_up_does_not_go_on_from_half_a_checkpoint(begin: A
     assert again["a"].results.keys() == {1, 2}
 
 
-def test_what_a_trial_saved_and_no_driver_heard_of_is_taken_up(begin: Any, monkeypatch: Any) -> None:
+def test_results_that_were_saved_but_not_journalled_are_adopted(begin: Any, monkeypatch: Any) -> None:
     life = begin().suggest("a", lr=0.5)
     session = Session(TrialSpec(len, life.place, 9), Run("a", {"lr": 0.5}))
     monkeypatch.setattr(sessions, "_session", session)
@@ -138,7 +138,7 @@ def test_what_a_trial_saved_and_no_driver_heard_of_is_taken_up(begin: Any, monke
         assert adopted == [True, True], "once, and not again by the next driver"
 
 
-def test_a_result_is_journalled_with_what_is_decided_at_once(begin: Any) -> None:
+def test_a_result_is_journalled_together_with_the_decision(begin: Any) -> None:
     life = begin().suggest("a")
     saved = life.report("a", 1)
     life.report("a", 2, saves=False, stop=True)
@@ -147,7 +147,7 @@ def test_a_result_is_journalled_with_what_is_decided_at_once(begin: Any) -> None
     assert life.events("result") == [first, {**common, "iteration": 2, "checkpoint": None, "stop": True}]
 
 
-def test_a_suggestion_is_journalled_with_what_the_sampler_wants_back(begin: Any) -> None:
+def test_a_suggestion_is_journalled_with_the_samplers_memory(begin: Any) -> None:
     life = begin()
     life.recorder.suggested("a", {"lr": 0.5}, {"generation": 1})
     life.recorder.suggested("b", {"lr": 0.5}, {})
@@ -208,7 +208,7 @@ def test_the_best_and_the_last_checkpoints_stay(begin: Any) -> None:
     assert life.kept("a") == [2, 5, 6]
 
 
-def test_so_do_those_that_trials_are_given_or_go_on_from(begin: Any) -> None:
+def test_checkpoints_that_trials_continue_from_stay(begin: Any) -> None:
     life = begin().suggest("a", "b")
     saved = [life.report("a", iteration, loss=1 / iteration) for iteration in range(1, 7)]
     life.report("b", 1)
@@ -216,7 +216,7 @@ def test_so_do_those_that_trials_are_given_or_go_on_from(begin: Any) -> None:
     assert life.kept("a") == [2, 5, 6]
 
 
-def test_one_that_a_trial_goes_on_from_stays_however_old_it_is(begin: Any) -> None:
+def test_a_checkpoint_that_a_trial_continues_from_stays_however_old_it_is(begin: Any) -> None:
     life = begin().suggest("a", "b")
     donor = life.report("a", 9)
     for iteration in range(1, 5):
@@ -243,21 +243,21 @@ def test_the_best_stays_whatever_a_trial_reports_and_repeats(begin: Any, mode: s
         at = draw.randint(1, at + 1)  # it goes back now and then
         life.report("a", at, draw.choice([1, 2, 3, 3.0, math.nan, "text"]))
         best = life.state.trials["a"].best("loss", mode)
-        had = best and best.checkpoint
+        before = best and best.checkpoint
         life.expire("a")
-        assert had == (best and best.checkpoint)
+        assert before == (best and best.checkpoint)
 
 
 def test_a_checkpoint_stays_until_its_successor_is_safe(begin: Any, monkeypatch: Any) -> None:
     life = begin().suggest("a")
-    asked: list[int] = []
-    monkeypatch.setattr(life.journal, "stored", lambda seq: asked.append(seq))
+    seqs: list[int] = []
+    monkeypatch.setattr(life.journal, "stored", lambda seq: seqs.append(seq))
     for iteration in range(1, 4 + KEEP_LAST):
         life.report("a", iteration, loss=1 / iteration)
         life.expire("a")
     life.recorder.close()
     assert len(checkpoint.verified(life.place, "a")) == 3 + KEEP_LAST
-    assert asked == [4, 5, 6]
+    assert seqs == [4, 5, 6]
 
 
 def test_a_driver_that_lost_its_lease_deletes_nothing(begin: Any, lease: Lease) -> None:
@@ -280,10 +280,10 @@ def test_a_checkpoint_that_cannot_be_deleted_ends_nothing(begin: Any, monkeypatc
         life.report("a", iteration)
     life.expire("a")
     life.recorder.close()
-    assert "an old checkpoint stays: permission denied" in caplog.text
+    assert "an old checkpoint could not be deleted: permission denied" in caplog.text
 
 
-def test_a_driver_that_leaves_says_how(begin: Any) -> None:
+def test_a_driver_journals_how_it_ended(begin: Any) -> None:
     life = begin()
     life.recorder.begin(resumed=False)
     life.recorder.end("interrupted")

@@ -77,18 +77,18 @@ def test_an_ended_trial_is_not_started_again(driver):
     ("iteration", "saves", "dies_in", "ended"), [(LAST, False, "step", "finished"), (4, True, "stop", "stopped")]
 )
 def test_a_trial_whose_end_was_decided_is_not_started_again(driver, iteration, saves, dies_in, ended, scheduler):
-    # Killed between the last result, with which it is journalled, and the end, which is told after that.
+    # Killed between the last result, with which it is journalled, and the end, which is journalled after that.
     first = driver(concurrency=1, timeout=4.0)
     first.run(first.reported("00000", iteration, saves=saves), dies_in=dies_in)
     second = driver(scheduler(), concurrency=9).run()
-    # Before the searcher takes the trials over: it is told that this one has ended.
+    # Before the searcher takes the trials over: it is notified that this one has ended.
     assert second.searcher.adopted == [("00000", ended)]
     assert second.started == ["00001", "00002"]
     assert second.status("00000") == ended
     assert of_trial(driver().run(), "00000") == ["suggest", "result", "complete"]
 
 
-def test_the_last_lines_of_a_complete_trial_run_again_if_the_driver_dies_in_them(driver):
+def test_code_after_the_last_iteration_runs_again_if_the_driver_died_during_it(driver):
     first = driver(concurrency=1)
     first.run(first.reported("00000", LAST))
     second = driver(concurrency=1)
@@ -98,7 +98,7 @@ def test_the_last_lines_of_a_complete_trial_run_again_if_the_driver_dies_in_them
         ("00001", None),
     ]
     assert second.status("00000") == "finished"
-    assert ("00000", False) in [(trial, error) for trial, _, error in second.searcher.told]
+    assert ("00000", False) in [(trial, error) for trial, _, error in second.searcher.completed]
 
 
 def test_a_stop_that_the_median_decided_outlives_a_killed_driver(driver):
@@ -114,7 +114,7 @@ def test_a_stop_that_the_median_decided_outlives_a_killed_driver(driver):
     assert second.executor.stopped == []
 
 
-def test_what_was_adopted_is_decided_on(driver, monkeypatch):
+def test_the_scheduler_decides_on_adopted_results(driver, monkeypatch):
     """The driver that would have decided was killed; its trial has the result that stops it."""
     first = driver(median_rule(), total=5, concurrency=4)
     first.run(*(first.reported(f"{n:05d}", 1, loss) for n, loss in enumerate((0.1, 0.2, 0.3))))
@@ -138,7 +138,7 @@ def test_a_trial_that_failed_after_a_stop_was_decided_is_started_again(driver):
     assert driver().run().started[0] == "00000"
 
 
-def test_a_trial_that_has_done_the_iterations_that_are_asked_for_now_is_finished(driver):
+def test_a_trial_that_has_done_the_requested_iterations_is_finished(driver):
     first = driver(concurrency=1)
     first.run(first.reported("00000", 5))
     second = driver(max_iterations=5, concurrency=9)
@@ -147,7 +147,7 @@ def test_a_trial_that_has_done_the_iterations_that_are_asked_for_now_is_finished
     assert second.status("00000") == "finished"
 
 
-def test_a_complete_trial_whose_last_lines_failed_does_them_again(driver):
+def test_a_complete_trial_repeats_failed_code_after_its_last_iteration(driver):
     first = driver(concurrency=1, total=1)
     first.run(first.reported("00000", LAST), failed("00000"))
     second = driver(total=1)
@@ -183,13 +183,13 @@ def test_a_trial_that_is_complete_and_never_reported_its_metric_has_failed(drive
         (LAST, lambda trial: failed(trial, ValueError("no upload")), "failed"),
     ],
 )
-def test_the_journal_says_how_a_trial_ended(driver, iteration, event, ended):
+def test_the_journal_has_the_final_status_of_a_trial(driver, iteration, event, ended):
     only = driver(concurrency=1, total=1)
     only.run(only.reported("00000", iteration), event("00000"))
     assert only.status("00000") == ended
 
 
-def test_one_that_uses_up_its_time_is_stopped(driver):
+def test_a_trial_that_reaches_its_timeout_is_stopped(driver):
     only = driver(concurrency=1, total=1, timeout=4.0)
     only.run(only.reported("00000", 3), only.reported("00000", 4))
     assert (only.status("00000"), only.executor.stopped) == ("stopped", ["00000"])

@@ -1,4 +1,4 @@
-"""One of Ray's schedulers: what it draws can be repeated, and it is asked only what it can answer."""
+"""One of Ray's schedulers: its draws are reproducible, and it gets finite values only."""
 
 import math
 import random
@@ -35,11 +35,11 @@ def result_of(value, iteration=1):
 
 
 class Dice(FIFOScheduler):
-    """Draws whenever it is asked."""
+    """Draws in each call."""
 
     def __init__(self):
         super().__init__()
-        self.drawn, self.heard = [], []
+        self.drawn, self.received = [], []
 
     def _draw(self):
         self.drawn.append((random.random(), float(np.random.random())))
@@ -49,11 +49,11 @@ class Dice(FIFOScheduler):
 
     def on_trial_result(self, controller, trial, result):
         self._draw()
-        self.heard.append(result)
+        self.received.append(result)
         return TrialScheduler.CONTINUE
 
     def on_trial_complete(self, controller, trial, result):
-        self.heard.append(result)
+        self.received.append(result)
 
 
 def rolled(seed, before=0):
@@ -88,24 +88,24 @@ def test_a_draw_depends_on_seed_trial_and_iteration_and_on_nothing_else():
     ],
     ids=lambda ray: type(ray).__name__,
 )
-def test_who_draws_beside_it_notices_nothing(ray):
+def test_other_users_of_the_random_generators_are_not_affected(ray):
     def draws():
         return random.random(), float(np.random.random())
 
-    def between(ask):
+    def between(call):
         random.seed(1)
         np.random.seed(1)
         first = draws()
-        ask()
+        call()
         return first, draws()
 
     scheduler, trial = scheduler_of(ray), new_trial(0)
 
-    def asked():
+    def decide():
         scheduler.add(None, trial)
         scheduler.result(None, trial, result_of(0.5))
 
-    assert between(asked) == between(lambda: None)
+    assert between(decide) == between(lambda: None)
 
 
 def test_the_same_seed_deals_the_same_brackets_and_another_one_others():
@@ -124,30 +124,30 @@ def test_a_value_that_is_not_finite_counts_as_the_worst_so_far(mode, worst):
     for value in (0.5, 0.2, 0.7, math.nan, math.inf, -math.inf):
         dice.result(None, trial, result_of(value))
     dice.complete(None, trial, result_of(math.nan))
-    assert [result[METRIC] for result in dice.ray.heard] == [0.5, 0.2, 0.7, worst, worst, worst, worst]
+    assert [result[METRIC] for result in dice.ray.received] == [0.5, 0.2, 0.7, worst, worst, worst, worst]
 
 
 @pytest.mark.parametrize(("mode", "bad"), [("max", -BAD), ("min", BAD)])
-def test_a_first_one_counts_as_bad_as_can_be(mode, bad):
+def test_a_first_value_that_is_not_finite_counts_as_extremely_bad(mode, bad):
     dice = scheduler_of(Dice(), mode=mode)
     dice.result(None, new_trial(0), result_of(math.nan))
-    assert dice.ray.heard[0][METRIC] == bad
+    assert dice.ray.received[0][METRIC] == bad
 
 
-def test_what_a_scheduler_does_to_a_result_stays_with_it():
+def test_a_schedulers_changes_to_a_result_are_not_visible_outside():
     class Writes(Dice):
         def on_trial_result(self, controller, trial, result):
             result["hyperband_info"] = {}
             return super().on_trial_result(controller, trial, result)
 
-    told = result_of(0.5)
-    scheduler_of(Writes()).result(None, new_trial(0), told)
-    assert told == result_of(0.5)
+    result = result_of(0.5)
+    scheduler_of(Writes()).result(None, new_trial(0), result)
+    assert result == result_of(0.5)
 
 
-def test_only_a_result_with_the_metric_says_something():
+def test_only_a_result_with_the_metric_can_be_compared():
     scheduler = scheduler_of(ASHAScheduler(max_t=9))
-    assert scheduler.hears(result_of(0.5))
-    assert scheduler.hears(result_of(math.nan))
-    assert not scheduler.hears({"training_iteration": 1})
-    assert Scheduler(FIFOScheduler(), 0).hears({"training_iteration": 1}), "which compares nothing"
+    assert scheduler.has_metric(result_of(0.5))
+    assert scheduler.has_metric(result_of(math.nan))
+    assert not scheduler.has_metric({"training_iteration": 1})
+    assert Scheduler(FIFOScheduler(), 0).has_metric({"training_iteration": 1}), "which compares nothing"

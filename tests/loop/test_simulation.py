@@ -13,7 +13,7 @@ from raysweep.loop.observers import Observer
 from raysweep.loop.simulation import Fault, Recorded, Simulation, Step, simulate
 from raysweep.storage import FolderStorage
 from raysweep.trial.actor import NotFinite, Run, Unreported
-from tests.loop.sweeps import asked, bowl, config_of, events_of, run, table
+from tests.loop.sweeps import bowl, config_of, events_of, run, sweep_of, table
 
 LAST = 3
 
@@ -32,7 +32,7 @@ def begin(simulation, trial, start=None, spent=0.0, **config):
     simulation.start(Run(trial, {"step": 1, **config}, start, spent))
 
 
-def told(events):
+def summary(events):
     return [(type(event).__name__, event.trial) for event in events]
 
 
@@ -58,7 +58,7 @@ def test_a_trial_reports_each_iteration_and_returns_after_the_last():
     ]
 
 
-def test_what_comes_first_is_told_first_and_of_one_moment_who_was_started_first():
+def test_events_come_in_order_of_time_and_then_of_starts():
     sim = simulation()
     begin(sim, "slow", seconds=2.0)
     begin(sim, "first")
@@ -72,28 +72,32 @@ def test_what_comes_first_is_told_first_and_of_one_moment_who_was_started_first(
     ]
 
 
-def test_the_clock_goes_to_the_next_event_and_by_no_more_than_was_asked():
+def test_the_clock_moves_to_the_next_event_but_not_beyond_the_timeout():
     sim = simulation()
     begin(sim, "a", seconds=2.5)
-    assert [(told(sim.wait(1.0)), sim.clock()) for _ in range(3)] == [([], 1.0), ([], 2.0), ([("Reported", "a")], 2.5)]
+    assert [(summary(sim.wait(1.0)), sim.clock()) for _ in range(3)] == [
+        ([], 1.0),
+        ([], 2.0),
+        ([("Reported", "a")], 2.5),
+    ]
 
 
-def test_nothing_comes_of_a_trial_before_it_is_let_go_on_or_after_it_was_stopped():
+def test_a_trial_has_no_events_before_its_next_step_or_after_its_stop():
     sim = simulation()
     begin(sim, "a")
     begin(sim, "b")
-    assert told(sim.wait(1.0)) == [("Reported", "a"), ("Reported", "b")]
-    assert told(sim.wait(9.0)) == []
+    assert summary(sim.wait(1.0)) == [("Reported", "a"), ("Reported", "b")]
+    assert summary(sim.wait(9.0)) == []
     sim.step("a")
     sim.stop("a")
     sim.stop("b")
-    assert told(sim.wait(9.0)) == []
+    assert summary(sim.wait(9.0)) == []
 
 
-def test_places_are_those_that_are_there_and_wanted():
+def test_there_are_no_more_places_than_exist_and_were_requested():
     sim = simulation(places=2)
-    for wanted, free in ((2, True), (0, False), (9, True)):
-        sim.want(wanted)
+    for count, free in ((2, True), (0, False), (9, True)):
+        sim.request_places(count)
         assert sim.has_place is free
     begin(sim, "a")
     begin(sim, "b")
@@ -102,7 +106,7 @@ def test_places_are_those_that_are_there_and_wanted():
     assert sim.has_place
 
 
-def test_a_report_says_what_a_session_says():
+def test_a_report_is_the_same_as_a_sessions():
     sim = simulation()
     begin(sim, "a", spent=10.0, seconds=2.0)
     [event] = sim.wait(9.0)
@@ -222,7 +226,7 @@ def test_an_iteration_may_take_longer():
     assert sim.clock() == 7.0
 
 
-def test_one_that_hangs_tells_nothing_until_it_is_killed():
+def test_a_hanging_trial_has_no_events_until_it_is_killed():
     sim = simulation(faults={("a", 1): Fault(delay=math.inf)})
     begin(sim, "a")
     assert not sim.wait(1e9)
@@ -231,7 +235,7 @@ def test_one_that_hangs_tells_nothing_until_it_is_killed():
     assert sim.clock() == 1e9
 
 
-def test_a_kill_comes_before_what_would_have_come():
+def test_a_kill_replaces_the_next_event():
     sim = simulation()
     begin(sim, "a")
     sim.kill("a")
@@ -239,7 +243,7 @@ def test_a_kill_comes_before_what_would_have_come():
     assert not sim.wait(9.0)
 
 
-def test_a_fault_is_met_as_often_as_it_says():
+def test_a_fault_occurs_as_often_as_it_says():
     sim = simulation(faults={("a", 1): Fault(error=RuntimeError("no"), times=2)})
     met = []
     for _ in range(3):
@@ -310,29 +314,29 @@ def test_more_places_take_less_time():
     assert [seconds_with(places) for places in (1, 2, 6, 99)] == [24.0, 12.0, 4.0, 4.0]
 
 
-def test_an_observer_hears_of_it():
-    class Hears(Observer):
+def test_an_observer_is_notified():
+    class Notified(Observer):
         def __init__(self):
-            self.heard = []
+            self.notified = []
 
         def begin(self):
-            self.heard.append("begin")
+            self.notified.append("begin")
 
         def reported(self, trial, result):
-            self.heard.append((trial.id, result.iteration))
+            self.notified.append((trial.id, result.iteration))
 
         def ended(self, trial):
-            self.heard.append((trial.id, trial.status))
+            self.notified.append((trial.id, trial.status))
 
         def close(self):
-            self.heard.append("close")
+            self.notified.append("close")
 
-    hears = Hears()
-    run("random_search", samples=1, max_iterations=2, observer=hears)
-    assert hears.heard == ["begin", ("00000", 1), ("00000", 2), ("00000", "finished"), "close"]
+    observer = Notified()
+    run("random_search", samples=1, max_iterations=2, observer=observer)
+    assert observer.notified == ["begin", ("00000", 1), ("00000", 2), ("00000", "finished"), "close"]
 
 
-def test_a_concurrency_that_is_asked_for_is_kept():
+def test_a_requested_concurrency_is_kept():
     storage = MemoryStorage()
     run("random_search", storage=storage, places=99, concurrency=2, samples=6, max_iterations=4)
     assert events_of(storage)[-1]["time"] == 12.0
@@ -365,7 +369,7 @@ def test_a_trial_that_returned_early_does_so_again():
     assert table(run("random_search", Recorded(recorded), samples=3)) == table(recorded)
 
 
-def test_what_was_not_recorded_fails_its_trial_and_says_so():
+def test_an_iteration_that_was_not_recorded_fails_its_trial_with_a_message():
     recorded = run("asha", samples=6)
     short = next(trial for trial in recorded.trials.values() if trial.status == "stopped")
     outcome = Recorded(recorded)
@@ -391,7 +395,7 @@ def test_of_trials_with_the_same_configuration_each_has_its_own_results():
 
 
 def test_a_strategy_is_taken_as_its_file_makes_it():
-    sweep = asked("asha", samples=4)
+    sweep = sweep_of("asha", samples=4)
     assert [trial.ended for trial in simulate(config_of(sweep), sweep, bowl).trials.values()] == [True] * 4
 
 
@@ -406,7 +410,7 @@ def memory():
     return storage
 
 
-def test_objects_are_found_by_their_keys_and_folders(memory):
+def test_objects_are_listed_by_their_keys_and_folders(memory):
     assert memory.list() == ["a/b/one", "a/b/two", "a/c", "d"]
     assert memory.list("a/b") == memory.list("a/b/") == ["a/b/one", "a/b/two"]
     assert memory.list("e") == memory.list("d") == []
@@ -418,10 +422,10 @@ def test_objects_are_found_by_their_keys_and_folders(memory):
 
 
 @pytest.mark.parametrize("key", ["e", "a", "d/e"])
-def test_what_is_no_object_is_not_found(memory, key):
-    for ask in (memory.get, memory.size):
+def test_a_missing_object_or_a_folder_raises_not_found(memory, key):
+    for read in (memory.get, memory.size):
         with pytest.raises(NotFound):
-            ask(key)
+            read(key)
 
 
 def test_objects_can_be_made_once_appended_to_and_deleted(memory):

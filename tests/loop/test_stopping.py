@@ -16,7 +16,7 @@ def result(iteration=1, seconds=1.0, **metrics):
 
 
 @pytest.mark.parametrize(
-    ("told", "ends"),
+    ("metrics", "ends"),
     [
         (result(4, loss=1.0), False),
         (result(5, loss=1.0), True),
@@ -28,11 +28,11 @@ def result(iteration=1, seconds=1.0, **metrics):
         ({"training_iteration": 1}, False),
     ],
 )
-def test_a_trial_ends_when_it_is_complete_out_of_time_or_diverged(told, ends):
-    assert TrialLimits(5, ("loss",), timeout=9.0)(told) is ends
+def test_a_trial_ends_when_it_is_complete_out_of_time_or_diverged(metrics, ends):
+    assert TrialLimits(5, ("loss",), timeout=9.0)(metrics) is ends
 
 
-def test_nan_ends_nothing_when_no_metric_is_looked_at():
+def test_nan_ends_nothing_when_no_metric_is_checked():
     assert not TrialLimits(5)(result(1, loss=math.nan))
 
 
@@ -70,8 +70,8 @@ def test_a_sweep_that_ran_out_of_time_stays_so(limits):
 
 def fail(sweep, *errors):
     for error in errors:
-        told = ["of another try", f"Traceback\n{error}"]
-        sweep.failed(TrialRecord("00000", {}, failures=told, kinds=[Kind.LOST, Kind.EXCEPTION]))
+        failures = ["of another try", f"Traceback\n{error}"]
+        sweep.failed(TrialRecord("00000", {}, failures=failures, kinds=[Kind.LOST, Kind.EXCEPTION]))
 
 
 def test_a_sweep_whose_first_trials_all_fail_the_same_way_ends(limits):
@@ -89,7 +89,7 @@ def test_a_sweep_of_two_trials_is_hopeless_after_two(limits):
     assert sweep.hopeless
 
 
-def test_errors_without_a_text_are_the_same_if_they_are_of_a_kind(limits):
+def test_errors_without_a_text_are_the_same_if_their_kind_is_the_same(limits):
     same, other = limits(), limits()
     for kinds, sweep in (([Kind.LOST] * 3, same), ([Kind.LOST, Kind.LOST, Kind.NAN], other)):
         for kind in kinds:

@@ -44,7 +44,7 @@ def written(board):
 
 
 class Sweep:
-    """A sweep that tells its state, then TensorBoard, as the loop does.
+    """A sweep that updates its state, then notifies TensorBoard, as the loop does.
 
     Args:
         storage: the sweep's own folder.
@@ -156,7 +156,7 @@ def test_a_trial_that_goes_back_has_its_newest_events(tmp_path, events):
 
 
 @pytest.mark.parametrize("ended", [True, False])
-def test_a_trial_whose_file_was_not_put_has_one_after_a_resume(tmp_path, events, ended):
+def test_a_trial_whose_file_was_not_uploaded_has_one_after_a_resume(tmp_path, events, ended):
     board = Sweep(NoPath(str(tmp_path)), journalled(0.5, 0.25, ended=ended)).board
     board.begin()
     written(board)
@@ -167,7 +167,7 @@ def test_a_trial_whose_file_was_not_put_has_one_after_a_resume(tmp_path, events,
 
 
 @pytest.mark.parametrize("kind", [FolderStorage, NoPath])
-def test_a_trial_of_before_that_ends_without_another_report_has_all_its_events(tmp_path, events, flushing, kind):
+def test_an_earlier_trial_that_ends_without_another_report_has_all_its_events(tmp_path, events, flushing, kind):
     killed = Sweep(kind(str(tmp_path)))
     killed.report(0.5)
     killed.turn()
@@ -185,7 +185,7 @@ def test_a_trial_that_a_resume_finds_ended_is_written_anew(tmp_path, events, flu
     killed.report(0.5)
     killed.turn()
     sweep = Sweep(FolderStorage(str(tmp_path)), journalled(0.5, 0.25))
-    sweep.event("complete", "00000", status="stopped")  # its end was decided: nobody is told
+    sweep.event("complete", "00000", status="stopped")  # its end was decided: observers are not notified
     sweep.board.begin()
     written(sweep.board)
     assert events()["loss"] == [(1, 0.5), (2, 0.25)]
@@ -212,7 +212,7 @@ class Down(NoPath):
 
 
 @pytest.mark.parametrize("kind", [Full, Down])
-def test_what_was_refused_fails_no_trial_and_is_made_from_the_journal(tmp_path, events, flushing, kind):
+def test_a_refused_write_fails_no_trial_and_is_repeated_from_the_journal(tmp_path, events, flushing, kind):
     storage = kind(str(tmp_path))
     sweep = Sweep(storage)
     sweep.board.begin()
@@ -266,7 +266,7 @@ def test_the_loop_does_not_wait_for_a_slow_disk(tmp_path, events, monkeypatch):
     assert events()["loss"] == [(1, 0.5), (2, 0.25)]
 
 
-def test_what_is_no_number_is_left_out(tmp_path, events):
+def test_values_that_are_not_numbers_are_left_out(tmp_path, events):
     sweep = Sweep(FolderStorage(str(tmp_path)))
     sweep.report(math.nan, 0.25, math.inf)
     sweep.board.close()

@@ -24,16 +24,16 @@ TOKEN = "0123456789"
 
 @contextlib.contextmanager
 def serving(port: int, slow: int = 0) -> Iterator[list[str | None]]:
-    """A dashboard whose first answers come too late; the tokens that it was asked with."""
-    asked: list[str | None] = []
+    """A dashboard whose first answers come too late; yields the tokens that it received."""
+    tokens: list[str | None] = []
 
     class Dashboard(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.headers["Authorization"])
-            if len(asked) <= slow:
+            tokens.append(self.headers["Authorization"])
+            if len(tokens) <= slow:
                 time.sleep(3 * ping.SECONDS)
             body = json.dumps({"version": "4", "ray_version": "2", "ray_commit": ""}).encode()
-            with contextlib.suppress(ConnectionError):  # who asked is gone
+            with contextlib.suppress(ConnectionError):  # the client is gone
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -45,7 +45,7 @@ def serving(port: int, slow: int = 0) -> Iterator[list[str | None]]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield asked
+        yield tokens
     finally:
         server.shutdown()
         thread.join()
@@ -71,18 +71,18 @@ def record(project: Path, port: int, target: str) -> None:
     (project / lifecycle.FOLDER / "cluster.json").write_text(json.dumps(asdict(own)))
 
 
-def test_a_busy_cluster_is_waited_for_and_that_is_said_once(
+def test_a_busy_cluster_is_waited_for_with_one_message(
     tmp_path: Path, port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with serving(port, slow=2) as asked:
+    with serving(port, slow=2) as tokens:
         connection.connect(tmp_path)
-    assert len(asked) >= 3
-    assert set(asked) == {f"Bearer {TOKEN}"}
+    assert len(tokens) >= 3
+    assert set(tokens) == {f"Bearer {TOKEN}"}
     assert capsys.readouterr().err == f"http://127.0.0.1:{port} does not answer yet: waiting 3 s\n"
 
 
-def test_a_cluster_that_stays_busy_is_not_said_to_be_missing(tmp_path: Path, port: int) -> None:
-    with serving(port, slow=100), pytest.raises(ClusterError, match="has too much to do to answer: try again later"):
+def test_a_cluster_that_stays_busy_is_not_reported_as_missing(tmp_path: Path, port: int) -> None:
+    with serving(port, slow=100), pytest.raises(ClusterError, match="is too busy to answer: try again later"):
         connection.connect(tmp_path)
 
 
@@ -114,7 +114,7 @@ def test_a_lasting_cluster_that_stays_away_is_named(tmp_path: Path, port: int) -
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_nothing_is_waited_for_where_nothing_comes_back(recorded: bool, tmp_path: Path, port: int) -> None:
+def test_a_cluster_that_does_not_restart_is_not_waited_for(recorded: bool, tmp_path: Path, port: int) -> None:
     if recorded:
         record(tmp_path, port, "local")
     began = time.monotonic()

@@ -42,9 +42,9 @@ def test_a_long_log_is_kept_in_parts_of_which_only_the_newest_is_written_again(
     lines = [f"line {number:03d}\n".encode() for number in range(100)]
     for line in lines:
         log.add(line)
-        log.keep()
+        log.save()
     log.add(b"exit code 0\n")
-    log.keep()
+    log.save()
     assert kept(tmp_path).encode() == b"".join(lines) + b"exit code 0\n"
     assert max(puts) < 120
     assert len(list(tmp_path.glob("*.log"))) == 9
@@ -66,7 +66,7 @@ def test_a_store_that_refuses_does_not_end_the_command(tmp_path: Path, monkeypat
     assert log_to_storage.run([sys.executable, "-c", "print(1)"], place) == 0
 
 
-def test_it_is_kept_while_the_command_runs_and_a_signal_does_not_lose_the_last_words(tmp_path: Path) -> None:
+def test_the_log_is_saved_while_the_command_runs_and_a_signal_does_not_lose_its_end(tmp_path: Path) -> None:
     script = (
         "import time\ntry:\n print('begun', flush=True)\n time.sleep(60)\nexcept KeyboardInterrupt:\n print('saved')"
     )

@@ -36,10 +36,10 @@ def runs(local_cluster, tmp_path_factory):
     plain = ("-m", "ray.scripts.scripts", "job", "submit", "--working-dir", ".", "--", "python", "jobs/probe.py")
     exports = local_cluster.ray_env
     with ThreadPoolExecutor() as pool:
-        found = {n: pool.submit(local_cluster.run, *common, str(n), "--name", f"code-{n}", AWKWARD) for n in range(3)}
-        found["plain"] = pool.submit(local_cluster.python, *plain, **exports)
-        found["other"] = pool.submit(other.run, "submit", "probe", RAYSWEEP_STORAGE="mine", **exports)
-        return {key: run.result() for key, run in found.items()} | {"folder": other.folder}
+        runs = {n: pool.submit(local_cluster.run, *common, str(n), "--name", f"code-{n}", AWKWARD) for n in range(3)}
+        runs["plain"] = pool.submit(local_cluster.python, *plain, **exports)
+        runs["other"] = pool.submit(other.run, "submit", "probe", RAYSWEEP_STORAGE="mine", **exports)
+        return {key: run.result() for key, run in runs.items()} | {"folder": other.folder}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_status_lists_newest_first(ended, local_cluster):
     assert len(one) == 2
 
 
-def test_job_is_found_by_name_and_by_id(ended, local_cluster):
+def test_job_can_be_given_by_name_and_by_id(ended, local_cluster):
     by_name = local_cluster.run("logs", "code-1").stdout
     submit = by_name.split("entrypoint for job ")[1].split(":")[0]
     assert submit.startswith("probe-code-1-")
@@ -114,7 +114,7 @@ def test_interrupt_detaches_and_stop_stops(local_cluster):
     assert local_cluster.run("logs", "held", "--follow").returncode == 1
 
 
-def test_a_killed_job_ends_its_follower_who_is_told_how_to_go_on(local_cluster):
+def test_a_killed_job_ends_its_follower_with_a_hint_how_to_continue(local_cluster):
     command = local_cluster.command("submit", "probe", "--name", "killed", "--hold")
     with subprocess.Popen(
         command,
@@ -128,7 +128,7 @@ def test_a_killed_job_ends_its_follower_who_is_told_how_to_go_on(local_cluster):
         log = iter(follower.stdout.readline, "")
         first = seen(next(line for line in log if line.startswith("seen ")))
         os.kill(first["pid"], signal.SIGKILL)
-        assert any("was killed: to go on with its sweep, submit it again with --resume auto" in line for line in log)
+        assert any("was killed: to continue its sweep, submit it again with --resume auto" in line for line in log)
     assert follower.returncode == 1
     assert [row.split()[1] for row in local_cluster.run("status", "killed").stdout.splitlines()[1:]] == ["FAILED"]
 
@@ -160,7 +160,7 @@ def test_other_project_without_token(local_cluster, tmp_path):
     address = {"RAY_API_SERVER_ADDRESS": local_cluster.cluster.dashboard}
     refused = make_project(tmp_path).run("submit", "probe", **address)
     assert refused.returncode == 2
-    assert "there is none: set RAY_AUTH_TOKEN_PATH" in refused.stdout
+    assert "none is set: set RAY_AUTH_TOKEN_PATH" in refused.stdout
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
     ("strategy", "name", "plain"),
     [("asha", "first", "asha-first"), ("tpe_asha", "first", "tpe-asha-first-"), ("asha", "x" * 60, "asha-xxx")],
 )
-def test_a_name_is_a_label_of_dns(strategy: str, name: str, plain: str) -> None:
+def test_a_name_is_a_dns_label(strategy: str, name: str, plain: str) -> None:
     made = rayjob.job_name(strategy, name)
     assert made.startswith(plain)
     assert len(made) <= 47
@@ -37,7 +37,7 @@ def test_names_that_look_alike_stay_apart() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_it_has_the_images_and_workers_of_the_cluster_that_is_up(tmp_path: Path) -> None:
+def test_it_has_the_images_and_workers_of_the_running_cluster(tmp_path: Path) -> None:
     (tmp_path / "k8s").symlink_to(ROOT / "k8s")
     folder = tmp_path / ".raysweep" / "kubernetes"
     added = manifests.Additions()
@@ -74,23 +74,23 @@ def test_other_targets_have_none(tmp_path: Path) -> None:
         rayjob.run(tmp_path, cluster, request("s3://raysweep"), Limits(), follow=True)
 
 
-def test_a_folder_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+def test_a_folder_is_refused_before_any_request(tmp_path: Path) -> None:
     cluster = Cluster("kind", "id", "", "", "s3://raysweep", "")
-    with pytest.raises(BadInput, match="`--storage runs`: a folder goes with the pod that it is in: use s3://"):
+    with pytest.raises(BadInput, match="`--storage runs`: a folder is lost with the pod that it is in: use s3://"):
         rayjob.run(tmp_path, cluster, request("runs"), Limits(), follow=True)
 
 
 class Kube:
-    """A RayJob whose state changes at each look; an exception is raised instead."""
+    """A RayJob whose state changes at each request; an exception is raised instead."""
 
     def __init__(self, *looks: dict[str, str] | ClusterError) -> None:
         self.looks, self.deleted = list(looks), []
 
     def get(self, kind: str, name: str) -> dict | None:
-        look = self.looks.pop(0)
-        if isinstance(look, ClusterError):
-            raise look
-        return {"status": look}
+        answer = self.looks.pop(0)
+        if isinstance(answer, ClusterError):
+            raise answer
+        return {"status": answer}
 
     def delete(self, kind: str, name: str, alone: bool) -> None:
         self.deleted.append(name)
@@ -113,7 +113,7 @@ def follow(kube: Kube, place: Storage, monkeypatch: pytest.MonkeyPatch) -> int:
     return rayjob._Follower(kube, "job", rayjob._Printer(place, "logs/mine"), trouble).follow()
 
 
-def test_a_store_and_an_api_server_that_are_away_for_a_moment_do_not_end_the_following(
+def test_a_store_and_an_api_server_that_do_not_answer_for_a_moment_do_not_end_the_following(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = open_storage(str(tmp_path))
@@ -173,7 +173,7 @@ def test_bad_input_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.Monkey
     assert kube.deleted == ["job"]
 
 
-def test_one_that_somebody_deleted_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_rayjob_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kube = Kube(RUNS)
     monkeypatch.setattr(kube, "get", lambda *_: None)
     with pytest.raises(ClusterError, match="was deleted by somebody else"):

@@ -1,4 +1,4 @@
-"""What somebody asks for, as the command that runs it."""
+"""A requested job, and the command that runs it."""
 
 from pathlib import Path
 

@@ -112,20 +112,20 @@ def test_a_job_that_the_cluster_does_not_submit_again_in_time_is_lost(follow, re
         follow(Cluster([None]))
 
 
-def test_without_a_resubmitter_a_lost_job_is_told_at_once(follow):
+def test_without_a_resubmitter_a_lost_job_is_reported_at_once(follow):
     cluster = Cluster([None])
-    with pytest.raises(submit.JobLost, match="to go on with its sweep, submit it again with --resume auto"):
+    with pytest.raises(submit.JobLost, match="to continue its sweep, submit it again with --resume auto"):
         follow(cluster)
     assert len(cluster.commands) == 1
 
 
-def test_a_cluster_that_stays_silent_is_told_as_such(follow, monkeypatch):
+def test_a_cluster_that_stays_silent_is_reported(follow, monkeypatch):
     monkeypatch.setattr(submit, "CLUSTER_BACK_S", 0.1)
-    with pytest.raises(ClusterError, match=r"no longer tells what became of asha-first-.*: away"):
+    with pytest.raises(ClusterError, match=r"no longer reports the state of asha-first-.*: away"):
         follow(Cluster([OSError("away")]))
 
 
-def test_a_cluster_that_cannot_start_jobs_yet_is_asked_again(follow, capsys):
+def test_a_submission_to_a_cluster_that_is_not_ready_is_retried(follow, capsys):
     unready = RuntimeError("Request failed with status code 500: No available agent to submit job.")
     cluster = Cluster(["SUCCEEDED"], refusals=[unready, OSError("reset")])
     assert follow(cluster) == 0
@@ -139,7 +139,7 @@ def test_a_submission_whose_answer_was_lost_is_not_made_twice(follow):
     assert len(cluster.ids) == 1
 
 
-def test_a_refusal_is_told_at_once(follow):
+def test_a_refusal_is_reported_at_once(follow):
     cluster = Cluster(["SUCCEEDED"], refusals=[RuntimeError("Request failed with status code 400: bad env")])
     with pytest.raises(ClusterError, match=r"did not take the job: .*bad env"):
         follow(cluster)
@@ -147,7 +147,7 @@ def test_a_refusal_is_told_at_once(follow):
 
 
 @pytest.mark.parametrize(
-    ("statuses", "asked", "found"),
+    ("statuses", "requested", "expected"),
     [
         (["RUNNING", "FAILED"], "first", "id-0"),  # the second submit was refused
         (["FAILED", "RUNNING"], "first", "id-1"),
@@ -155,7 +155,7 @@ def test_a_refusal_is_told_at_once(follow):
         (["RUNNING", "FAILED"], "id-1", "id-1"),
     ],
 )
-def test_a_name_is_the_job_that_runs_the_sweep_else_its_newest(statuses, asked, found):
+def test_a_name_is_the_job_that_runs_the_sweep_else_its_newest(statuses, requested, expected):
     jobs = [
         SimpleNamespace(
             submission_id=f"id-{number}", status=SimpleNamespace(value=status), metadata={"name": "first"},
@@ -163,4 +163,4 @@ def test_a_name_is_the_job_that_runs_the_sweep_else_its_newest(statuses, asked, 
         )
         for number, status in enumerate(statuses)
     ]  # fmt: skip
-    assert submit.find(SimpleNamespace(list_jobs=lambda: jobs), asked).id == found
+    assert submit.find(SimpleNamespace(list_jobs=lambda: jobs), requested).id == expected

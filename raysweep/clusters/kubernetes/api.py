@@ -1,4 +1,4 @@
-"""A Kubernetes cluster through its API: apply, read, delete. Which one: a context of a kubeconfig."""
+"""A Kubernetes cluster through its API: apply, read, delete. A context of a kubeconfig selects the cluster."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from raysweep.clusters.kubernetes.manifests import NAMESPACE, Object, kubectl
 from raysweep.clusters.kubernetes.waiting import line, wait
 from raysweep.errors import BadInput, ClusterError, Unreachable
 
-MANAGER = "raysweep"  # of the fields that it applies
-PASSING = (429, 500, 502, 503, 504)  # HTTP: an API server that starts, or has too much to do
+MANAGER = "raysweep"  # field manager of server-side apply
+TRANSIENT = (429, 500, 502, 503, 504)  # HTTP: an API server that is starting or overloaded
 SECONDS = 30.0  # for each answer of the API server
 OURS = {"app.kubernetes.io/part-of": "raysweep"}
 
@@ -57,15 +57,15 @@ class Kube:
         from kubernetes import client, config
 
         settings = client.Configuration()
-        settings.retries = 1  # of urllib3, at once; who can wait does so himself
+        settings.retries = 1  # of urllib3, at once; callers that can wait retry themselves
         config.load_kube_config(config_file=self.kubeconfig, context=self.context, client_configuration=settings)
         api = client.ApiClient(settings)
-        ask = api.rest_client.request
+        original = api.rest_client.request
 
         def request(*args: Any, _request_timeout: float | None = None, **kwargs: Any) -> Any:
-            return ask(*args, _request_timeout=_request_timeout or SECONDS, **kwargs)
+            return original(*args, _request_timeout=_request_timeout or SECONDS, **kwargs)
 
-        api.rest_client.request = request  # its own default is to wait for ever
+        api.rest_client.request = request  # without a timeout, it would wait for ever
         return api
 
     @property
@@ -82,17 +82,17 @@ class Kube:
 
     @property
     def command(self) -> list[str]:
-        """`kubectl` on this context and our namespace."""
+        """`kubectl` with this context and our namespace."""
         where = [f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else []
         return [kubectl(), *where, f"--context={self.context}", f"--namespace={NAMESPACE}"]
 
     def answers(self) -> bool:
-        """Whether the API server does, within a few seconds; one that has just begun refuses even its owner."""
+        """Whether the API server answers within a few seconds; one that has just started refuses even its owner."""
         from kubernetes import client
         from kubernetes.client.exceptions import ApiException
 
         try:
-            with self._answering():
+            with self._unreachable_errors():
                 client.VersionApi(self.api).get_code(_request_timeout=5)
             return True
         except ApiException as error:
@@ -103,7 +103,7 @@ class Kube:
             return False
 
     def echo(self) -> None:
-        """Says which cluster is about to be changed."""
+        """Prints which cluster is about to be changed."""
         click.echo(f"context {self.context} ({self.server}), namespace {NAMESPACE}")
 
     def apply(self, objects: list[Object]) -> None:
@@ -113,12 +113,12 @@ class Kube:
             ClusterError: the API server refuses an object; its reason in one line.
         """
         for each in objects:
-            with _refusal(each), self._answering():
+            with _refusal_errors(each), self._unreachable_errors():
                 kind = self._dynamic.resources.get(api_version=each["apiVersion"], kind=each["kind"])
                 self._dynamic.server_side_apply(kind, each, field_manager=MANAGER, force_conflicts=True)
 
     def get(self, kind: str, name: str, api_version: str = "ray.io/v1") -> Object | None:
-        """An object of our namespace (or of none), or None."""
+        """An object of our namespace, or a cluster-scoped one; None if it does not exist."""
 
         def read() -> Object:
             resource = self._dynamic.resources.get(api_version=api_version, kind=kind)
@@ -127,8 +127,8 @@ class Kube:
         return self._try(read)
 
     def patch(self, kind: str, name: str, operations: list[Object]) -> None:
-        """JSON 6902 operations on one of KubeRay's objects; all of them, or none and a ClusterError."""
-        with _refusal({"kind": kind, "metadata": {"name": name}}), self._answering():
+        """Applies JSON 6902 operations to one of KubeRay's objects: all of them, or none, with a ClusterError."""
+        with _refusal_errors({"kind": kind, "metadata": {"name": name}}), self._unreachable_errors():
             resource = self._dynamic.resources.get(api_version="ray.io/v1", kind=kind)
             resource.patch(body=operations, name=name, namespace=NAMESPACE, content_type="application/json-patch+json")
 
@@ -136,18 +136,18 @@ class Kube:
         """Addresses and ports of the API server: those of its Service, and those behind it."""
         from kubernetes import client
 
-        with self._answering():
+        with self._unreachable_errors():
             service = self.core.read_namespaced_service("kubernetes", "default").spec
-            behind = client.DiscoveryV1Api(self.api).read_namespaced_endpoint_slice("kubernetes", "default")
+            endpoints = client.DiscoveryV1Api(self.api).read_namespaced_endpoint_slice("kubernetes", "default")
         return [
             ([service.cluster_ip], [port.port for port in service.ports]),
-            ([ip for each in behind.endpoints for ip in each.addresses], [port.port for port in behind.ports]),
+            ([ip for each in endpoints.endpoints for ip in each.addresses], [port.port for port in endpoints.ports]),
         ]
 
     def delete(
         self, kind: str, name: str, api_version: str = "ray.io/v1", seconds: float = 180, alone: bool = False
     ) -> None:
-        """Deletes an object and waits until it and what it owns are gone; or, `alone`, only it: the rest follows."""
+        """Deletes an object and waits until it is gone with its dependents; if `alone`, does not wait for these."""
         policy = "Background" if alone else "Foreground"
 
         def remove() -> bool:
@@ -159,7 +159,7 @@ class Kube:
             wait(f"the end of {kind} {name}", lambda: self.get(kind, name, api_version) is None, seconds=seconds)
 
     def pods(self, namespace: str = NAMESPACE, selector: str = "") -> list[Any]:
-        """The pods of a namespace that bear these labels."""
+        """The pods of a namespace that have these labels."""
         return self._try(lambda: list(self.core.list_namespaced_pod(namespace, label_selector=selector).items)) or []
 
     def namespaces_of(self, labels: dict[str, str]) -> list[str]:
@@ -169,22 +169,24 @@ class Kube:
         return sorted({pod.metadata.namespace for pod in pods})
 
     def events(self, namespace: str = NAMESPACE) -> list[Any]:
-        """What has happened there lately."""
+        """The recent events of a namespace."""
         return self._try(lambda: list(self.core.list_namespaced_event(namespace).items)) or []
 
     def allocatable(self) -> list[dict[str, str]]:
-        """What each node has for pods, such as {"cpu": "2", "memory": "8Gi"}; none if this user may not know it."""
+        """Each node's allocatable resources, such as {"cpu": "2", "memory": "8Gi"}; empty if this user may not list
+        nodes.
+        """
         return [dict(node.status.allocatable or {}) for node in self._if_allowed(lambda: self.core.list_node().items)]
 
     def touch(self, selector: str) -> None:
-        """Has the kubelet look at pods of our namespace at once, and so at the files that they have of ConfigMaps."""
+        """Makes the kubelet sync pods of our namespace at once, and so update the files that ConfigMaps provide."""
         for pod in self.pods(selector=selector):
             now = {"metadata": {"annotations": {"raysweep/looked-at": uuid.uuid4().hex[:8]}}}
-            with _refusal({"kind": "Pod", "metadata": {"name": pod.metadata.name}}), self._answering():
+            with _refusal_errors({"kind": "Pod", "metadata": {"name": pod.metadata.name}}), self._unreachable_errors():
                 self.core.patch_namespaced_pod(pod.metadata.name, NAMESPACE, now)
 
     def names(self, kind: str) -> list[str]:
-        """The objects of one of KubeRay's kinds in our namespace."""
+        """The names of all objects of one of KubeRay's kinds in our namespace."""
 
         def read() -> list[str]:
             resource = self._dynamic.resources.get(api_version="ray.io/v1", kind=kind)
@@ -196,13 +198,13 @@ class Kube:
     def _dynamic(self) -> Any:
         from kubernetes import dynamic
 
-        # Of what kinds there are it keeps a cache in a file, which is another cluster's by the next run.
+        # Its cache of resource kinds is a file, which might be that of another cluster in the next run.
         cache = Path(tempfile.mkdtemp(prefix="raysweep-kube-"))
         atexit.register(shutil.rmtree, cache, ignore_errors=True)
         return dynamic.DynamicClient(self.api, cache_file=str(cache / "kinds.json"))
 
     def _if_allowed(self, call: Callable[[], list[Any]]) -> list[Any]:
-        """Nothing where only more powerful users may look."""
+        """The result of a call; empty if this user is not allowed to make it."""
         try:
             return self._try(call) or []
         except Unreachable:
@@ -211,17 +213,17 @@ class Kube:
             return []
 
     def _try(self, call: Callable[[], Any]) -> Any:
-        """None where there is nothing: neither the object nor its kind.
+        """The result of a call; None if the object, or its kind, does not exist.
 
         Raises:
-            Unreachable: no answer, so that nobody knows whether there is something.
+            Unreachable: no answer, so it is unknown whether the object exists.
             ClusterError: the API server refuses.
         """
         from kubernetes.client.exceptions import ApiException
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
         try:
-            with self._answering():
+            with self._unreachable_errors():
                 return call()
         except ResourceNotFoundError:
             return None
@@ -231,33 +233,33 @@ class Kube:
             raise ClusterError(f"{self.server}: {_message(error)}") from error
 
     @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
+    def _unreachable_errors(self) -> Iterator[None]:
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
-        where = f"the API server of context {self.context} does not answer at {self.server}"
+        message = f"the API server of context {self.context} does not answer at {self.server}"
         try:
             yield
         except ApiException as error:
-            if error.status not in PASSING:
+            if error.status not in TRANSIENT:
                 raise
-            raise Unreachable(f"{where}: {_message(error)}") from error
+            raise Unreachable(f"{message}: {_message(error)}") from error
         except HTTPError as error:
-            raise Unreachable(f"{where}: {type(error).__name__}") from error
+            raise Unreachable(f"{message}: {type(error).__name__}") from error
 
 
 @contextlib.contextmanager
-def _refusal(each: Object) -> Iterator[None]:
+def _refusal_errors(each: Object) -> Iterator[None]:
     from kubernetes.client.exceptions import ApiException
     from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
-    what = f"{each['kind']} {each['metadata']['name']}"
+    name = f"{each['kind']} {each['metadata']['name']}"
     try:
         yield
     except ApiException as error:
-        raise ClusterError(f"{what} was refused: {_message(error)}") from error
+        raise ClusterError(f"{name} was refused: {_message(error)}") from error
     except ResourceNotFoundError as error:
-        raise ClusterError(f"{what}: this cluster does not know the kind: is the KubeRay operator there?") from error
+        raise ClusterError(f"{name}: this cluster does not know the kind: is the KubeRay operator there?") from error
 
 
 def _message(error: Any) -> str:
@@ -267,12 +269,12 @@ def _message(error: Any) -> str:
 
 
 def write_settings(path: Path, **settings: str | None) -> None:
-    """What is needed to find the cluster again."""
+    """Writes what is needed to connect to the cluster again."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def open_cluster(settings: str) -> Kube:
-    """The cluster that `write_settings` wrote down."""
-    known = json.loads(Path(settings).read_text())
-    return Kube(known["kubeconfig"], known["context"])
+    """Connects to the cluster whose settings were written by `write_settings`."""
+    fields = json.loads(Path(settings).read_text())
+    return Kube(fields["kubeconfig"], fields["context"])

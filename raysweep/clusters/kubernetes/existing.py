@@ -1,4 +1,4 @@
-"""The target `k8s`: a Ray cluster on a Kubernetes cluster that is there, by the current context or --context."""
+"""The target `k8s`: a Ray cluster on an existing Kubernetes cluster, that of the current context or of --context."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ OVERLAY = "gpu"
 
 
 class Existing(OnKubernetes):
-    """On a Kubernetes cluster of somebody's: of that, the kit makes and removes its own objects only."""
+    """On a Kubernetes cluster that others may use, too: the kit creates and removes only its own objects."""
 
     options = OPTIONS | {"context", "overlay"}
 
     def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
         """Applies the overlay to the context, which is shown first."""
         overlays = project / "k8s" / "overlays"
-        named = options.overlay or OVERLAY
-        overlay = Path(named).absolute() if "/" in named else overlays / named
+        name = options.overlay or OVERLAY
+        overlay = Path(name).absolute() if "/" in name else overlays / name
         plan = Plan(project, token.parent / "kubernetes", overlay, options, raycluster.GROWING_PATIENCE)
         manifests.kubectl()
         if problems := check(project, overlay, options):
@@ -43,7 +43,7 @@ class Existing(OnKubernetes):
         return cluster
 
     def stop(self, cluster: Cluster, volumes: bool = False) -> str:
-        """Deletes what was applied; neither the Kubernetes cluster nor its operator."""
+        """Deletes the applied objects, but neither the Kubernetes cluster nor its operator."""
         return raycluster.remove(cluster, volumes)
 
     def remove_volumes(self, project: Path) -> None:
@@ -58,5 +58,5 @@ class Existing(OnKubernetes):
                 raycluster.refuse_foreign(kube, raycluster.project_id(settings.parent))
                 kube.delete("Namespace", NAMESPACE, "v1")
             except BadInput as error:
-                raise ClusterError(f"what the store holds cannot be removed: {error}") from error
+                raise ClusterError(f"the store's data cannot be removed: {error}") from error
             settings.unlink()

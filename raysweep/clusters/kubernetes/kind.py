@@ -1,4 +1,4 @@
-"""The target `kind`: a Kubernetes cluster in a container of this machine, with KubeRay and a Ray cluster."""
+"""The target `kind`: a Kubernetes cluster in a container on this machine, with KubeRay and a Ray cluster."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ CREATE_SECONDS = 300
 
 
 class Kind(OwnKubernetes):
-    """A node of Kubernetes in a container of this machine."""
+    """A Kubernetes node in a container on this machine."""
 
     tool = "kind"
     context_prefix = "kind-"
 
     def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
-        """Starts its node again if that has stopped; without a node there is nothing to keep."""
+        """Starts its node again if it has stopped; without a node there is nothing to keep."""
         nodes = _run(["kind", "get", "nodes", "--quiet", "--name", cluster.id]).split()
         if not nodes:
             return None
@@ -37,13 +37,13 @@ class Kind(OwnKubernetes):
         return super().revive(cluster, record)
 
     def check(self, plan: Plan) -> list[str]:
-        """Docker and kind, the images, and the options."""
-        known = {
+        """Checks for Docker, kind and the images, and checks the options."""
+        tools = {
             "docker": "https://docs.docker.com/engine/install",
             "kind": "https://kind.sigs.k8s.io/docs/user/quick-start/#installation",
         }
         if missing := [
-            f"`{tool}` is not installed: see {how}" for tool, how in known.items() if not shutil.which(tool)
+            f"`{tool}` is not installed: see {url}" for tool, url in tools.items() if not shutil.which(tool)
         ]:
             raise BadInput(*missing)
         manifests.kubectl()
@@ -53,16 +53,16 @@ class Kind(OwnKubernetes):
         if problems:
             raise BadInput(*problems)
         operator = manifests.images(manifests.render(manifests.write_operator(plan.folder / "operator", plan.project)))
-        return images + [name for name in operator if _is_here(name)]  # else the node pulls it
+        return images + [name for name in operator if _is_here(name)]  # otherwise the node pulls it
 
     def create(self, name: str, kubeconfig: str, plan: Plan) -> None:
-        """`kind create cluster`."""
+        """Runs `kind create cluster`."""
         node, config = os.environ.get(env.KIND_NODE_IMAGE), str(plan.overlay / "kind-cluster.yaml")
         flags = ["--name", name, "--kubeconfig", kubeconfig, "--config", config, "--wait", f"{CREATE_SECONDS}s"]
         _run(["kind", "create", "cluster", "--quiet", *flags, *(["--image", node] if node else [])])
 
     def load(self, name: str, kubeconfig: str, images: list[str]) -> None:
-        """As `kind load docker-image`, but without a copy of 7 GB in between."""
+        """Does the same as `kind load docker-image`, but without a temporary copy of 7 GB."""
         for node in _run(["kind", "get", "nodes", "--name", name]).split():
             into = ["docker", "exec", "-i", node, "ctr", "--namespace=k8s.io", "images", "import", "--digests", "-"]
             with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saved:
@@ -71,7 +71,7 @@ class Kind(OwnKubernetes):
                 raise ClusterError(f"the images cannot be loaded into {node}: {done.stderr.strip()}")
 
     def delete(self, name: str, kubeconfig: str) -> None:
-        """`kind delete cluster`."""
+        """Runs `kind delete cluster`."""
         _run(["kind", "delete", "cluster", "--name", name, "--kubeconfig", kubeconfig])
 
 

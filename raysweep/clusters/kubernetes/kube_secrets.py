@@ -1,4 +1,4 @@
-"""The Secrets of a Kubernetes target: Ray's token, the keys of the S3 store, and those of its users."""
+"""The Secrets of a Kubernetes target: Ray's token, the S3 store's own keys, and the keys of its users."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from raysweep.clusters.targets import Cluster
 
 
 def objects(folder: Path, cluster: Cluster, has_role: bool = False) -> list[Object]:
-    """Token and keys, from files of this machine that are readable by their owner only.
+    """Token and keys, from files on this machine that only their owner can read.
 
     Args:
-        folder: holds the keys of the store that the cluster brings along, if it has an endpoint.
-        cluster: whose they are.
-        has_role: its pods have a role for S3, so that none of this user's own keys are for them.
+        folder: has the keys of the cluster's own store, if the cluster has an endpoint.
+        cluster: the cluster.
+        has_role: whether its pods have a role for S3, and so need none of this user's own keys.
     """
-    found = [_secret("raysweep-token", {"auth_token": Path(cluster.token_path).read_text()})]
+    secrets = [_secret("raysweep-token", {"auth_token": Path(cluster.token_path).read_text()})]
     if cluster.endpoint:
         keys = _keys(folder)
-        found += [
+        secrets += [
             _secret("raysweep-s3", {"credentials": keys[s3_keys.CREDENTIALS]}),
             _secret("raysweep-store", {"identities.json": keys[s3_keys.IDENTITIES]}),
         ]
     elif not has_role and (text := _own_credentials()):
-        found.append(_secret("raysweep-s3", {"credentials": text}))
-    return found
+        secrets.append(_secret("raysweep-s3", {"credentials": text}))
+    return secrets
 
 
 def _keys(folder: Path) -> dict[str, str]:
-    """The store's keys; made once, since they are also in the store's volume of sweeps to come."""
+    """The store's keys; created only once, since the store's volume, which later clusters use again, has them too."""
     files = {name: folder / name for name in (s3_keys.IDENTITIES, s3_keys.CREDENTIALS)}
     if not all(path.exists() for path in files.values()):
         for name, text in s3_keys.new_keys().items():
@@ -42,7 +42,7 @@ def _keys(folder: Path) -> dict[str, str]:
 
 
 def _own_credentials() -> str | None:
-    """The user's lasting S3 keys; None where there are none, or a role gives short-lived ones."""
+    """The user's long-term S3 keys; None if there are none, or only short-lived ones of a role."""
     import botocore.session
 
     keys = botocore.session.Session().get_credentials()
@@ -53,5 +53,5 @@ def _own_credentials() -> str | None:
 
 def _secret(name: str, files: dict[str, str]) -> Object:
     data = {key: base64.b64encode(text.encode()).decode() for key, text in files.items()}
-    about = {"name": name, "namespace": NAMESPACE, "labels": OURS}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": about, "type": "Opaque", "data": data}
+    metadata = {"name": name, "namespace": NAMESPACE, "labels": OURS}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}

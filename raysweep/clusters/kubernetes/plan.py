@@ -1,4 +1,4 @@
-"""What is to run on a Kubernetes cluster: an overlay, the options, and the objects that come of them."""
+"""The plan for a Kubernetes cluster: an overlay, the options, and the resulting objects."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from raysweep.clusters.kubernetes.api import Kube
 from raysweep.clusters.kubernetes.manifests import WORKERS, Additions, Object, find, replace
 from raysweep.clusters.ping import LOOPBACK
 from raysweep.clusters.shared import ports, s3_keys
-from raysweep.clusters.targets import DASHBOARD_PORT, Options, too_few
+from raysweep.clusters.targets import DASHBOARD_PORT, Options, below_one
 
 NAME = "raysweep"
 SETTINGS = "raysweep-settings"
 AUTOSCALER, DASHBOARD = "autoscaler-to-api-server", "operator-to-dashboard"  # network policies
-OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}  # labels of its pods, by its own manifests and its chart
+OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}  # label of its pods, in its manifests and in its chart
 OPTIONS = frozenset({"dashboard_port", "s3_port", "workers", "num_cpus", "memory"})
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to run.
+    """The plan for a cluster.
 
     Attributes:
         project: the project's folder.
-        folder: what the target keeps, `.raysweep/kubernetes`.
+        folder: the target's own files, `.raysweep/kubernetes`.
         overlay: folder of k8s/overlays, or the user's own.
-        options: what was asked for.
-        patience: seconds for which a pod may find no node.
+        options: the requested options.
+        patience: seconds for which a pod may be unschedulable.
     """
 
     project: Path
@@ -43,7 +43,7 @@ class Plan:
 
     @property
     def additions(self) -> Additions:
-        """What the options and the environment put on top of the overlay."""
+        """The additions to the overlay from the options and the environment."""
         added, options = Additions(), self.options
         operations = []
         if options.num_cpus is not None:
@@ -60,45 +60,45 @@ class Plan:
 
 
 def check(project: Path, overlay: Path, options: Options) -> list[str]:
-    """What is wrong with the options, before anything starts."""
-    problems = too_few({"--workers": options.workers, "--num-cpus": options.num_cpus})
-    asked = {"--dashboard-port": options.dashboard_port or DASHBOARD_PORT, "--s3-port": options.s3_port or s3_keys.PORT}
-    problems += ports.problems(asked) + folder_as_storage(os.environ.get(env.RAYSWEEP_STORAGE))
+    """Problems with the options, before anything starts."""
+    problems = below_one({"--workers": options.workers, "--num-cpus": options.num_cpus})
+    own = {"--dashboard-port": options.dashboard_port or DASHBOARD_PORT, "--s3-port": options.s3_port or s3_keys.PORT}
+    problems += ports.problems(own) + folder_as_storage(os.environ.get(env.RAYSWEEP_STORAGE))
     problems += _unreachable_endpoint()
     if not (overlay / "kustomization.yaml").exists():
         known = sorted(path.name for path in (project / "k8s" / "overlays").glob("*"))
         problems.append(
-            f"`--overlay {overlay}`: it has no kustomization.yaml: name a folder, or one of {', '.join(known)}"
+            f"`--overlay {overlay}`: it has no kustomization.yaml: give a folder, or one of {', '.join(known)}"
         )
     return problems
 
 
 def _unreachable_endpoint() -> list[str]:
-    """A pod's 127.0.0.1 is the pod; such an address is often left from `export`s for another cluster's store."""
+    """Problems with a loopback endpoint, often left from `export`s for another cluster: pods cannot reach it."""
     endpoint = os.environ.get(env.AWS_ENDPOINT_URL)
     if endpoint is None or (urlsplit(endpoint).hostname or "") not in LOOPBACK:
         return []
     return [
-        f"`AWS_ENDPOINT_URL {endpoint}`: pods do not reach this machine's own addresses: unset it, which takes the"
-        " store of the overlay, or name one that they reach"
+        f"`AWS_ENDPOINT_URL {endpoint}`: pods cannot reach this machine's own addresses: unset it to use the store of"
+        " the overlay, or set it to an address that they can reach"
     ]
 
 
 def folder_as_storage(storage: str | None) -> list[str]:
-    """What is wrong with a folder as storage: each pod has its own, and it goes with the pod."""
+    """Problems with a folder as storage: each pod has its own, which is lost with the pod."""
     if storage is None or storage.startswith("s3://"):
         return []
-    return [f"`--storage {storage}`: a folder goes with the pod that it is in: use s3://bucket/prefix"]
+    return [f"`--storage {storage}`: a folder is lost with the pod that it is in: use s3://bucket/prefix"]
 
 
 def objects(plan: Plan, kube: Kube, labels: dict[str, str], cluster_id: str) -> list[Object]:
-    """What is applied: the overlay, what was asked for, where the API server is, and what the groups may grow to.
+    """The objects to apply: the overlay, with options, the API server's addresses, and the groups' largest sizes.
 
     Args:
-        plan: what is to run.
-        kube: where.
+        plan: the plan.
+        kube: the Kubernetes cluster.
         labels: of the namespace.
-        cluster_id: of the cluster: its jobs are not those of one that was taken down.
+        cluster_id: of the cluster; so that jobs of an earlier cluster are not submitted again.
     """
     added = plan.additions
     for label, value in labels.items():
@@ -113,7 +113,7 @@ def objects(plan: Plan, kube: Kube, labels: dict[str, str], cluster_id: str) -> 
 
 
 def readdress(folder: Path, kube: Kube) -> list[Object]:
-    """Puts into what is applied where API server and operator are now; returns the objects."""
+    """Updates the addresses of API server and operator in the kustomization; returns the objects."""
     added = Additions()
     _readdress(added, manifests.render(folder), kube)
     manifests.amend(folder, added)
@@ -121,7 +121,7 @@ def readdress(folder: Path, kube: Kube) -> list[Object]:
 
 
 def resize(folder: Path, workers: int) -> list[Object]:
-    """Puts another most of workers into what is applied; returns the objects."""
+    """Updates the largest number of workers in the kustomization; returns the objects."""
     added = Additions()
     _size(added, manifests.render(folder), workers)
     manifests.amend(folder, added)
@@ -129,16 +129,16 @@ def resize(folder: Path, workers: int) -> list[Object]:
 
 
 def _readdress(added: Additions, objects: list[Object], kube: Kube) -> None:
-    """Where API server and operator are, so that nobody else is let through."""
+    """Restricts network policies to the current addresses of API server and operator."""
     if find(objects, "NetworkPolicy", AUTOSCALER):
         added.patch("NetworkPolicy", AUTOSCALER, replace("/spec/egress", _api_server(kube)))
-    if (elsewhere := kube.namespaces_of(OPERATOR)) and find(objects, "NetworkPolicy", DASHBOARD):
+    if (namespaces := kube.namespaces_of(OPERATOR)) and find(objects, "NetworkPolicy", DASHBOARD):
         peers = [
             {
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
                 "podSelector": {"matchLabels": OPERATOR},
             }
-            for namespace in elsewhere
+            for namespace in namespaces
         ]
         added.patch("NetworkPolicy", DASHBOARD, replace("/spec/ingress/0/from", peers))
 
@@ -152,7 +152,7 @@ def _place_tickets(added: Additions, objects: list[Object], cluster_id: str) -> 
 
 
 def _size(added: Additions, objects: list[Object], workers: int | None) -> None:
-    """The most workers, if another number is wanted; and has drivers know what the groups may grow to."""
+    """Sets the largest number of workers, if given, and the groups' largest sizes for drivers."""
     cluster = find(objects, "RayCluster")
     if cluster is None:
         return
@@ -162,12 +162,12 @@ def _size(added: Additions, objects: list[Object], workers: int | None) -> None:
 
 
 def resized(cluster: Object, workers: int, keep: bool = False) -> list[Object]:
-    """JSON 6902 operations that give a RayCluster another most of workers.
+    """JSON 6902 operations that set the largest number of workers of a RayCluster.
 
     Args:
-        cluster: it, as rendered or as it runs.
-        workers: the most; all of them at once where nothing scales it.
-        keep: leave running what may stay.
+        cluster: the object, as rendered or from the API server.
+        workers: the largest number; without an autoscaler, all of them start at once.
+        keep: whether to keep running workers, as far as the number allows.
     """
     group = cluster["spec"]["workerGroupSpecs"][0]
     fixed = not cluster["spec"].get("enableInTreeAutoscaling")
@@ -181,7 +181,7 @@ def resized(cluster: Object, workers: int, keep: bool = False) -> list[Object]:
 
 
 def nodes(cluster: Object, workers: int | None = None) -> str:
-    """The groups of a RayCluster, as `capacity` reads them; the first may grow to `workers`, if that is given."""
+    """The groups of a RayCluster in the format of `capacity`; the first may grow to `workers`, if given."""
     specs = cluster["spec"]["workerGroupSpecs"]
     counts = [group["maxReplicas"] for group in specs]
     if workers is not None:
@@ -195,7 +195,7 @@ def nodes(cluster: Object, workers: int | None = None) -> str:
 
 
 def _api_server(kube: Kube) -> list[Object]:
-    """Egress to the API server alone: its Service, and the addresses behind it, which most networks look at."""
+    """Egress rules for the API server: its Service, and its endpoints, whose addresses most networks check."""
     return [
         {
             "to": [{"ipBlock": {"cidr": f"{address}/32"}} for address in addresses],

@@ -1,6 +1,6 @@
 """The Ray cluster of a Kubernetes target: operator, Secrets, the overlay's objects, and its ports on this machine.
 
-In `.raysweep/kubernetes/`: the kustomization that was applied, the keys of the store, and how to find the cluster.
+`.raysweep/kubernetes/` has the applied kustomization, the keys of the store, and how to connect to the cluster.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from raysweep.clusters.kubernetes.waiting import Trouble, step, wait
 from raysweep.clusters.shared import forward, s3_keys
 from raysweep.clusters.shared.ports import HOST
 from raysweep.clusters.shared.until import until
-from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, answers, too_few
+from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, answers, below_one
 from raysweep.errors import BadInput, ClusterError, Unreachable
 
 STORE = "raysweep-store"
 OPERATOR = ("kuberay", "kuberay-operator")  # its namespace, and its Deployment
-GROWING_PATIENCE = 900.0  # seconds without a node: a cloud may take so long to make one
+GROWING_PATIENCE = 900.0  # seconds without a node: a cloud may take this long to create one
 READY_SECONDS = 600
 FORWARD_SECONDS = 30
-OWNER = "raysweep/project"  # label of the namespace: whose it is
-SECRETS = ("raysweep-token", "raysweep-s3", "raysweep-store")  # made by kube_secrets
+OWNER = "raysweep/project"  # label of the namespace: the project that owns it
+SECRETS = ("raysweep-token", "raysweep-s3", "raysweep-store")  # created by kube_secrets
 REVIVE_SECONDS = 120  # a head that was deleted is back by then
 
 
 def record_of(target: str, cluster_id: str, token: Path, plan: Plan) -> Cluster:
-    """The cluster as it will be, to be recorded before anything is made."""
+    """The record of the cluster, to be written before anything is created."""
     return Cluster(
         target=target,
         id=cluster_id,
@@ -54,13 +54,13 @@ def record_of(target: str, cluster_id: str, token: Path, plan: Plan) -> Cluster:
 
 
 def install(plan: Plan, cluster: Cluster, kube: Kube) -> Cluster:
-    """From an empty Kubernetes cluster to a Ray cluster whose dashboard answers; says what takes how long.
+    """Installs a Ray cluster, until its dashboard answers; prints how long each step takes.
 
     Returns:
-        The cluster, with its storage and, if it brings one, its store.
+        The cluster, with its storage and, if it has one, its own store.
 
     Raises:
-        ClusterError: what is in the way, in one line.
+        ClusterError: it cannot be installed, with the reason in one line.
     """
     kube.echo()
     project = project_id(plan.folder)
@@ -74,7 +74,7 @@ def install(plan: Plan, cluster: Cluster, kube: Kube) -> Cluster:
 
 
 def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster:
-    """Applies what was applied once more, which changes nothing of what is there. See `Target.revive`."""
+    """Applies the same objects again, which does not change existing ones. See `Target.revive`."""
     kube = open_cluster(cluster.settings)
     kube.echo()
     if not kube.answers():
@@ -87,12 +87,12 @@ def revive(cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster:
 
 
 def patience_of(cluster: Cluster) -> float:
-    """Seconds for which its pods may find no node."""
+    """Seconds for which its pods may be unschedulable."""
     return GROWING_PATIENCE if cluster.target == "k8s" else waiting.FIXED_PATIENCE
 
 
 def _apply(cluster: Cluster, kube: Kube, objects: list[Object], patience: float) -> None:
-    """Namespace, Secrets and the rest; then waits until all of it runs and can be reached from here."""
+    """Applies namespace, Secrets and the rest; then waits until everything is running and reachable from here."""
     with step("objects applied"):
         kube.apply([each for each in objects if each["kind"] == "Namespace"])
         trouble = Trouble(kube, NAMESPACE, patience, grows=patience > waiting.FIXED_PATIENCE)
@@ -113,13 +113,13 @@ def _apply(cluster: Cluster, kube: Kube, objects: list[Object], patience: float)
 
 
 def own_role(objects: list[Object]) -> bool:
-    """Whether the pods have a role of the cloud's for S3: then they read no file of keys."""
+    """Whether the pods have a cloud role for S3, and so read no file with keys."""
     settings = find(objects, "ConfigMap", "raysweep-settings")
     return settings is not None and env.AWS_SHARED_CREDENTIALS_FILE not in settings["data"]
 
 
 def healthy(cluster: Cluster) -> bool:
-    """Whether it answers; a forward that ended is begun again, and a head that is being replaced waited for."""
+    """Whether the cluster answers; restarts ended port forwards, and waits for a head that is being replaced."""
     try:
         kube = open_cluster(cluster.settings)
         if kube.get("RayCluster", NAME) is None:
@@ -136,34 +136,34 @@ def healthy(cluster: Cluster) -> bool:
 
 
 def scale(cluster: Cluster, workers: int) -> None:
-    """The most workers that the autoscaler may ask for."""
-    if wrong := too_few({"--workers": workers}):
-        raise BadInput(*wrong)
+    """Sets the largest number of workers that the autoscaler may request."""
+    if problems := below_one({"--workers": workers}):
+        raise BadInput(*problems)
     kube = open_cluster(cluster.settings)
     kube.echo()
-    found = kube.get("RayCluster", NAME)
-    if found is None:
+    ray_cluster = kube.get("RayCluster", NAME)
+    if ray_cluster is None:
         raise ClusterError(f"there is no RayCluster {NAME} in {kube.context}")
-    kube.patch("RayCluster", NAME, plans.resized(found, workers, keep=True))
+    kube.patch("RayCluster", NAME, plans.resized(ray_cluster, workers, keep=True))
     folder = Path(cluster.settings).parent
-    objects = plans.resize(folder, workers)  # for RayJobs to come, and for `up`
-    told = find(objects, "ConfigMap", "raysweep-settings")
-    assert told is not None
-    kube.apply([told])
-    # The next look at the file would otherwise be up to a minute away, and the next job may be sooner.
+    objects = plans.resize(folder, workers)  # for later RayJobs, and for `up`
+    settings = find(objects, "ConfigMap", "raysweep-settings")
+    assert settings is not None
+    kube.apply([settings])
+    # Otherwise the file on the head could be up to a minute late, and the next job would read the old one.
     kube.touch(f"ray.io/cluster={NAME},ray.io/node-type=head")
 
 
 def logs(cluster: Cluster, follow: bool) -> int:
-    """What heads, workers and the store print."""
+    """Prints the output of heads, workers and the store."""
     kube = open_cluster(cluster.settings)
     flags = ["--all-containers", "--prefix", "--tail=30", "--max-log-requests=50", *(["--follow"] if follow else [])]
     return subprocess.call([*kube.command, "logs", "--selector=raysweep/role", *flags])
 
 
 def remove(cluster: Cluster, volumes: bool) -> str:
-    """Takes our objects away; the operator stays, and without `volumes` the namespace with the store's volume."""
-    kube = _reached(cluster)
+    """Deletes our objects, but not the operator; nor, without `volumes`, the namespace with the store's volume."""
+    kube = _open_for_removal(cluster)
     kube.echo()
     folder = Path(cluster.settings).parent
     refuse_foreign(kube, project_id(folder))
@@ -185,7 +185,7 @@ def remove(cluster: Cluster, volumes: bool) -> str:
     return f"{count} objects"
 
 
-def _reached(cluster: Cluster) -> Kube:
+def _open_for_removal(cluster: Cluster) -> Kube:
     try:
         return open_cluster(cluster.settings)
     except (BadInput, OSError, ValueError) as error:
@@ -193,14 +193,14 @@ def _reached(cluster: Cluster) -> Kube:
 
 
 def forget(cluster: Cluster) -> None:
-    """Removes what is kept of a cluster that is gone with its store."""
+    """Removes the local files of a cluster that was deleted together with its store."""
     folder = Path(cluster.settings).parent
     for each in (folder, folder.with_name("rayjob")):
         shutil.rmtree(each, ignore_errors=True)
 
 
 def project_id(folder: Path) -> str:
-    """What tells this project from other checkouts that use the same Kubernetes cluster; made once."""
+    """Identifies this project among other checkouts on the same Kubernetes cluster; created once."""
     path = folder.with_name("project")
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -209,15 +209,15 @@ def project_id(folder: Path) -> str:
 
 
 def refuse_foreign(kube: Kube, project: str) -> None:
-    """Raises BadInput if somebody else, or another checkout of this project, has a namespace of our name."""
-    found = kube.get("Namespace", NAMESPACE, "v1")
-    labels = (found or {}).get("metadata", {}).get("labels") or {}
+    """Raises BadInput if the namespace belongs to somebody else, or to another checkout of this project."""
+    namespace = kube.get("Namespace", NAMESPACE, "v1")
+    labels = (namespace or {}).get("metadata", {}).get("labels") or {}
     label, value = next(iter(OURS.items()))
-    if found and labels.get(label) != value:
+    if namespace and labels.get(label) != value:
         raise BadInput(
             f"namespace `{NAMESPACE}` of {kube.context} is not of this kit: it lacks the label {label}={value}"
         )
-    if found and labels.get(OWNER) != project:
+    if namespace and labels.get(OWNER) != project:
         raise BadInput(
             f"namespace `{NAMESPACE}` of {kube.context} is another project's ({OWNER}={labels.get(OWNER)}): it is left"
             f" as it is; if it should be this one's: kubectl --context={kube.context} label --overwrite namespace"
@@ -236,7 +236,7 @@ def _with_storage(plan: Plan, cluster: Cluster, objects: list[Object]) -> Cluste
 
 
 def _operator(plan: Plan, kube: Kube) -> None:
-    """Installs the operator, unless this cluster has one."""
+    """Installs the KubeRay operator, unless this Kubernetes cluster has one."""
     if kube.get("CustomResourceDefinition", "rayclusters.ray.io", "apiextensions.k8s.io/v1") is None:
         kube.apply(manifests.render(manifests.write_operator(plan.folder / "operator", plan.project)))
         wait(
@@ -249,8 +249,8 @@ def _operator(plan: Plan, kube: Kube) -> None:
 
 
 def _provisioned(kube: Kube) -> bool:
-    found: Any = kube.get("RayCluster", NAME) or {}
-    conditions = found.get("status", {}).get("conditions") or []
+    ray_cluster: Any = kube.get("RayCluster", NAME) or {}
+    conditions = ray_cluster.get("status", {}).get("conditions") or []
     return any(each["type"] == "RayClusterProvisioned" and each["status"] == "True" for each in conditions)
 
 

@@ -1,4 +1,4 @@
-"""What the targets on Kubernetes have in common, and what those have whose Kubernetes cluster the kit makes itself."""
+"""Base classes: of all targets on Kubernetes, and of those whose Kubernetes cluster the kit creates itself."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from raysweep.clusters.targets import Cluster, Options, Target
 
 
 class OnKubernetes(Target):
-    """A Ray cluster by KubeRay."""
+    """A Ray cluster managed by KubeRay."""
 
     options = OPTIONS
     resubmits = True
 
     def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
-        """Applies what was applied once more, which changes nothing of what is there."""
+        """Applies the same objects again, which does not change existing ones."""
         return raycluster.revive(cluster, record)
 
     def healthy(self, cluster: Cluster) -> bool:
-        """Whether it answers; a forward that ended is begun again, and a head that is being replaced waited for."""
+        """Whether the cluster answers; restarts ended port forwards, and waits for a head that is being replaced."""
         return raycluster.healthy(cluster)
 
     def scale(self, cluster: Cluster, workers: int) -> None:
-        """The most workers that the autoscaler may ask for."""
+        """Sets the largest number of workers that the autoscaler may request."""
         raycluster.scale(cluster, workers)
 
     def logs(self, cluster: Cluster, follow: bool) -> int:
-        """What heads, workers and the store print."""
+        """Prints the output of heads, workers and the store."""
         return raycluster.logs(cluster, follow)
 
 
 class OwnKubernetes(OnKubernetes):
-    """On a Kubernetes cluster that the kit makes on this machine, and removes with all that is in it.
+    """On a Kubernetes cluster that the kit creates on this machine, and removes with everything in it.
 
-    Its kubeconfig is its own, `.raysweep/kubernetes/kubeconfig`: the user's contexts are neither read nor changed.
+    It has a kubeconfig of its own, `.raysweep/kubernetes/kubeconfig`: the user's contexts are neither read nor changed.
 
     Attributes:
-        tool: the program that makes it, and the name of the target and of its overlay.
-        context_prefix: before the cluster's name, in the name of its context.
+        tool: the program that creates it; also the name of the target and of its overlay.
+        context_prefix: of the context's name, before the cluster's name.
     """
 
     tool: ClassVar[str]
@@ -56,26 +56,26 @@ class OwnKubernetes(OnKubernetes):
 
     @abstractmethod
     def check(self, plan: Plan) -> list[str]:
-        """The images that go into the cluster's node.
+        """Checks machine and options; returns the images to load into the cluster's node.
 
         Raises:
-            BadInput: what is missing on this machine, with how to get it, and what is wrong with the options.
+            BadInput: something is missing on this machine (with how to install it), or an option is wrong.
         """
 
     @abstractmethod
     def create(self, name: str, kubeconfig: str, plan: Plan) -> None:
-        """Makes the Kubernetes cluster."""
+        """Creates the Kubernetes cluster."""
 
     @abstractmethod
     def load(self, name: str, kubeconfig: str, images: list[str]) -> None:
-        """Puts images into its node."""
+        """Loads images into its node."""
 
     @abstractmethod
     def delete(self, name: str, kubeconfig: str) -> None:
         """Removes the Kubernetes cluster."""
 
     def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
-        """The Kubernetes cluster, the images into its node, operator and Ray cluster."""
+        """Creates the Kubernetes cluster, loads the images, and installs operator and Ray cluster."""
         folder, overlay = token.parent / "kubernetes", project / "k8s" / "overlays" / self.tool
         plan = Plan(project, folder, overlay, options, FIXED_PATIENCE)
         images = self.check(plan)
@@ -93,7 +93,7 @@ class OwnKubernetes(OnKubernetes):
         return cluster
 
     def stop(self, cluster: Cluster, volumes: bool = False) -> str:
-        """Removes the Kubernetes cluster, its store included: it lives in the node."""
+        """Removes the Kubernetes cluster, with its store, which is in the node."""
         click.echo(
             f"context {self.context_prefix}{cluster.id}: the whole Kubernetes cluster, which the kit made, is removed"
         )

@@ -1,4 +1,4 @@
-"""Waiting for pods, with progress, and with the reason in one line where they will never start."""
+"""Waits for pods, with progress, and reports in one line why pods can never start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from raysweep.errors import ClusterError, Unreachable
 
 POLL_SECONDS = 0.5
-# Of a container that waits -> what to do. Whatever else it waits for may come.
+# Waiting reason of a container -> what to do. For any other reason, it may still start.
 HOPELESS = {
     "ErrImagePull": "build it with `make image`, or set RAYSWEEP_IMAGE to one that the nodes can pull",
     "ImagePullBackOff": "build it with `make image`, or set RAYSWEEP_IMAGE to one that the nodes can pull",
@@ -22,30 +22,30 @@ HOPELESS = {
     "CreateContainerConfigError": "see `kubectl describe pod`",
     "CrashLoopBackOff": "see `kubectl logs`",
 }
-# In the warnings of events -> what to do.
+# Text in an event's warning -> what to do.
 REFUSALS = {
-    "exceeded quota": "ask for less with --workers and --memory, or have the namespace's ResourceQuota raised",
+    "exceeded quota": "request less with --workers and --memory, or have the namespace's ResourceQuota raised",
     "violates PodSecurity": "the manifests break the namespace's policy: see its pod-security labels",
     "forbidden": "a policy of this cluster refuses it",
     "denied the request": "an admission webhook of this cluster refuses it",
 }
-# Reasons of events by which a cloud says that it makes a node for a pod: of the cluster autoscaler, of Karpenter.
+# Reasons of events that announce a new node for a pod: of the cluster autoscaler, and of Karpenter.
 NODE_COMES = ("TriggeredScaleUp", "Nominated")
-NODE_SECONDS = 60.0  # in which it says so
-FIXED_PATIENCE = 20.0  # seconds without a node on a cluster to which no further one comes
+NODE_SECONDS = 60.0  # within which a new node is announced
+FIXED_PATIENCE = 20.0  # seconds without a node on a cluster that does not grow
 
 
 class Watched(Protocol):
-    """What is asked of a Kubernetes cluster here: `Kube` has it."""
+    """The part of `Kube` that is used here."""
 
     def pods(self, namespace: str, selector: str = "") -> list[Any]:
-        """The pods of a namespace that bear these labels."""
+        """The pods of a namespace that have these labels."""
 
     def events(self, namespace: str) -> list[Any]:
-        """What has happened there lately."""
+        """The recent events of a namespace."""
 
     def allocatable(self) -> list[dict[str, str]]:
-        """What each node has for pods."""
+        """Each node's allocatable resources."""
 
 
 def wait(
@@ -56,12 +56,12 @@ def wait(
     trouble: Callable[[], str | None] = lambda: None,
     state: Callable[[], str] = lambda: "",
 ) -> None:
-    """Waits until something is so, and says at each change what it waits for.
+    """Waits until something is ready, and prints each change of its state.
 
-    An API server that does not answer for a while is waited for, too.
+    Also waits for an API server that does not answer for a while.
 
     Raises:
-        ClusterError: `trouble` names a reason why it will never be so, or the time is over.
+        ClusterError: `trouble` returned a reason why it will never be ready, or the time is over.
     """
     began, shown, now = time.monotonic(), "", ""
     while True:
@@ -74,7 +74,7 @@ def wait(
         except Unreachable as error:
             now = str(error)
         if time.monotonic() - began > seconds:
-            raise ClusterError(f"{what}: not within {seconds:g} s: {now or 'nothing says why'}")
+            raise ClusterError(f"{what}: not within {seconds:g} s: {now or 'reason unknown'}")
         if now and now != shown:
             click.echo(f"    {now}")
             shown = now
@@ -83,7 +83,7 @@ def wait(
 
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
-    """Says how long something took."""
+    """Prints how long something took."""
     began = time.monotonic()
     yield
     click.echo(f"  {what:<32} {time.monotonic() - began:6.1f} s")
@@ -91,20 +91,20 @@ def step(what: str) -> Iterator[None]:
 
 @dataclass
 class Trouble:
-    """Why the pods of some owners will not start. What happened before this was made is of no account.
+    """Finds out why the pods of some owners can never start. Events before its creation are ignored.
 
     Attributes:
         kube: the cluster.
-        namespace: where to look.
-        patience: seconds for which a pod may find no node (others have to end first, or a cloud has to make one).
-        grows: whether further nodes may come.
+        namespace: of the pods.
+        patience: seconds for which a pod may be unschedulable, since others have to end or a cloud has to add a node.
+        grows: whether nodes may be added.
     """
 
     kube: Watched
     namespace: str
     patience: float
     grows: bool = False
-    # By what the API server says of an event, and by this process's own time: its clock may differ from the server's.
+    # Old events are identified by their versions, and waits are timed by this process: clocks may differ.
     _old: set[tuple[str, str]] = field(default_factory=set)
     _since: dict[str, float] = field(default_factory=dict)
 
@@ -115,11 +115,11 @@ class Trouble:
         """The reason in one line; None while they may still start.
 
         Args:
-            owners: names of the objects that count, such as a RayCluster's; its pods and what else is named after it
-                count, too. Another cluster of the namespace does not.
+            owners: names of objects, such as a RayCluster; its pods and other objects named after it are included, but
+                not those of another cluster in the namespace.
         """
         for pod in self.kube.pods(self.namespace):
-            if is_of(pod.metadata.name, owners) and (reason := _hopeless(pod) or self._homeless(pod)):
+            if is_of(pod.metadata.name, owners) and (reason := _hopeless(pod) or self._unschedulable(pod)):
                 return reason
         for event in self._new(owners):
             fix = next((fix for mark, fix in REFUSALS.items() if mark in (event.message or "")), None)
@@ -131,34 +131,34 @@ class Trouble:
         events = self.kube.events(self.namespace)
         return [each for each in events if _key(each) not in self._old and is_of(each.involved_object.name, owners)]
 
-    def _homeless(self, pod: Any) -> str | None:
+    def _unschedulable(self, pod: Any) -> str | None:
         if (why := unschedulable(pod)) is None:
             self._since.pop(pod.metadata.uid, None)
             return None
         waited = time.monotonic() - self._since.setdefault(pod.metadata.uid, time.monotonic())
-        lacks = "" if waited > self.patience else self._too_large(pod, waited)
-        if lacks is None:
+        lacking = "" if waited > self.patience else self._too_large(pod, waited)
+        if lacking is None:
             return None
-        return f"pod {pod.metadata.name}: Unschedulable, it asks for {_asked(pod)}{lacks}: {why}"
+        return f"pod {pod.metadata.name}: Unschedulable, it asks for {_requests_text(pod)}{lacking}: {why}"
 
     def _too_large(self, pod: Any, waited: float) -> str | None:
-        """What no node has, were it empty; None if one has all of it, or if a larger one may come."""
-        nodes, asked = self.kube.allocatable(), _requests(pod)
+        """What even an empty node lacks; None if the pod fits on an empty node, or if a larger node may be added."""
+        nodes, requests = self.kube.allocatable(), _requests(pod)
         if not nodes or any(
-            all(_number(node.get(kind, "0")) >= much for kind, much in asked.items()) for node in nodes
+            all(_number(node.get(kind, "0")) >= amount for kind, amount in requests.items()) for node in nodes
         ):
             return None
         if self.grows:
             events = self._new((pod.metadata.name,))
             if waited < NODE_SECONDS or any(event.reason in NODE_COMES for event in events):
                 return None
-        most = {kind: max((node.get(kind, "0") for node in nodes), key=_number, default="0") for kind in asked}
-        lacking = [f"{kind} {have}" for kind, have in most.items() if _number(have) < asked[kind]]
+        largest = {kind: max((node.get(kind, "0") for node in nodes), key=_number, default="0") for kind in requests}
+        lacking = [f"{kind} {amount}" for kind, amount in largest.items() if _number(amount) < requests[kind]]
         return f", and the largest node has {', '.join(lacking) or 'not all of it'}"
 
 
 def state(kube: Watched, namespace: str, *owners: str) -> str:
-    """The owners' pods that are not ready, and what they wait for, for a line of progress."""
+    """The owners' pods that are not ready, and what they wait for, as a line of progress."""
     pods = [pod for pod in kube.pods(namespace) if not _is_ready(pod) and is_of(pod.metadata.name, owners)]
     return ", ".join(f"{pod.metadata.name} {_waits_for(pod)}" for pod in pods)
 
@@ -169,7 +169,7 @@ def is_of(name: str, owners: tuple[str, ...]) -> bool:
 
 
 def unschedulable(pod: Any) -> str | None:
-    """The scheduler's words on a pod that finds no node; None for others."""
+    """The scheduler's message on an unschedulable pod; None for others."""
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.reason == "Unschedulable":
             return line(condition.message)
@@ -177,7 +177,7 @@ def unschedulable(pod: Any) -> str | None:
 
 
 def _key(event: Any) -> tuple[str, str]:
-    """One that happens again has a new version."""
+    """Identifies an event; a repeated one has a new version."""
     return event.metadata.uid, event.metadata.resource_version
 
 
@@ -185,19 +185,19 @@ def _hopeless(pod: Any) -> str | None:
     for status in [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]:
         waiting = status.state and status.state.waiting
         if waiting and waiting.reason in HOPELESS:
-            about = f" ({line(waiting.message)})" if waiting.message else ""
-            return f"pod {pod.metadata.name}: {waiting.reason}: {status.image}{about}: {HOPELESS[waiting.reason]}"
+            message = f" ({line(waiting.message)})" if waiting.message else ""
+            return f"pod {pod.metadata.name}: {waiting.reason}: {status.image}{message}: {HOPELESS[waiting.reason]}"
     return None
 
 
-def _asked(pod: Any) -> str:
+def _requests_text(pod: Any) -> str:
     containers = [container.resources.requests or {} for container in pod.spec.containers]
     kinds = sorted({kind for requests in containers for kind in requests})
     return ", ".join(f"{kind} {'+'.join(r[kind] for r in containers if kind in r)}" for kind in kinds)
 
 
 def _requests(pod: Any) -> dict[str, float]:
-    """What its containers ask for together, by kind."""
+    """The sum of its containers' requests, by resource."""
     total: dict[str, float] = {}
     for container in pod.spec.containers:
         for kind, quantity in (container.resources.requests or {}).items():
@@ -207,7 +207,7 @@ def _requests(pod: Any) -> dict[str, float]:
 
 def _number(quantity: str) -> float:
     """Kubernetes' `250m`, `8Gi` or `2` as a number."""
-    from kubernetes.utils import parse_quantity  # takes long to import, and is there already when pods are looked at
+    from kubernetes.utils import parse_quantity  # slow to import, but already imported when there are pods
 
     return float(parse_quantity(quantity))
 

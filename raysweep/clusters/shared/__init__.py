@@ -1,1 +1,1 @@
-"""What several targets need: ports and processes of this machine, and the keys of an S3 store."""
+"""Used by several targets: ports and processes on this machine, and the keys of an S3 store."""

@@ -1,6 +1,6 @@
-"""Ports of a Kubernetes cluster on this machine's loopback: `kubectl port-forward`, begun again whenever it ends.
+"""Ports of a Kubernetes cluster on this machine's loopback: `kubectl port-forward`, restarted whenever it ends.
 
-It ends when the pod behind it does. The loops are processes of the cluster (see `processes`), ended with it.
+It ends with the pod behind it. The loops are processes of the cluster (see `processes`), and end with it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def start(kubectl: list[str], cluster_id: str, services: dict[str, tuple[int, in
         kubectl: the command with context and namespace.
         cluster_id: marks the processes.
         services: name -> port here and port there.
-        log: file that kubectl's messages go to.
+        log: file for kubectl's messages.
     """
     if len(processes.daemons(cluster_id)) == len(services):
         return
@@ -41,7 +41,7 @@ def detach(script: str, cluster_id: str, log: Path) -> None:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # Ctrl-C in this terminal is not for it
+            start_new_session=True,  # so that Ctrl-C in this terminal does not reach it
             check=True,
         )
 

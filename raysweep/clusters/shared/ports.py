@@ -1,4 +1,4 @@
-"""Ports that a target publishes on this machine's loopback: whether they may be had, before anything starts."""
+"""Checks the ports that a target publishes on this machine's loopback, before anything starts."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import psutil
 HOST = "127.0.0.1"
 
 
-def problems(asked: dict[str, int]) -> list[str]:
-    """What is wrong with the ports asked for, by flag: not a port, in use (and by whom), or asked for twice."""
-    found = [problem for flag, port in asked.items() if (problem := _wrong_port(flag, port))]
-    flags = list(asked)
+def problems(ports: dict[str, int]) -> list[str]:
+    """Problems with requested ports, by flag: not a valid port, in use (and by whom), or requested twice."""
+    messages = [problem for flag, port in ports.items() if (problem := _problem(flag, port))]
+    flags = list(ports)
     for index, flag in enumerate(flags):
         for other in flags[index + 1 :]:
-            if asked[flag] == asked[other]:
-                found.append(f"`{flag}` and `{other}` are both {asked[flag]}: they must differ")
-    return found
+            if ports[flag] == ports[other]:
+                messages.append(f"`{flag}` and `{other}` are both {ports[flag]}: they must differ")
+    return messages
 
 
-def _wrong_port(flag: str, port: int) -> str | None:
+def _problem(flag: str, port: int) -> str | None:
     if not 1024 <= port <= 65535:
-        return f"`{flag}` {port} is not a port that Ray takes: choose one of 1024-65535 with {flag}"
+        return f"`{flag}` {port} is not a port that Ray accepts: choose one of 1024-65535 with {flag}"
     if _is_busy(port):
         return f"`{flag}` {port} is in use{_owner(port)}: free it, or choose another one with {flag}"
     return None
@@ -40,7 +40,7 @@ def _is_busy(port: int) -> bool:
 
 
 def _owner(port: int) -> str:
-    """` by NAME (pid N)` as far as this user may know."""
+    """` by NAME (pid N)`; empty if this user may not see the owner."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN and getattr(connection.laddr, "port", None) == port

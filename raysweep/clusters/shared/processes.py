@@ -1,6 +1,6 @@
-"""The processes of one cluster, known by a marker in their environment.
+"""The processes of one cluster, identified by a marker in their environment.
 
-Not by name: Ray's workers rewrite their command line, and another Ray on this machine is none of our business.
+Names would not do: Ray's workers rewrite their command line, and another Ray on this machine must not be touched.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KILL_SECONDS = 5.0
 
 
 def is_marked(pid: int, cluster_id: str) -> bool:
-    """Whether a live process belongs to the cluster (a pid alone may have been given to another one)."""
+    """Whether a live process belongs to the cluster; its pid alone may have been reused."""
     try:
         process = psutil.Process(pid)
         return _is_alive(process) and process.environ().get(env.RAYSWEEP_CLUSTER_ID) == cluster_id
@@ -27,15 +27,15 @@ def is_marked(pid: int, cluster_id: str) -> bool:
 
 
 def marked(cluster_id: str) -> list[psutil.Process]:
-    """The cluster's live processes and all their children, without this process and its parents."""
+    """The cluster's live processes and all their descendants, without this process and its parents."""
     roots = [p for p in psutil.process_iter() if is_marked(p.pid, cluster_id)]
-    everyone = set(roots).union(*(_children(p) for p in roots))
-    ourselves = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
-    return [p for p in everyone if p.pid not in ourselves and _is_alive(p)]
+    all_processes = set(roots).union(*(_children(p) for p in roots))
+    own_pids = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
+    return [p for p in all_processes if p.pid not in own_pids and _is_alive(p)]
 
 
 def daemons(cluster_id: str) -> list[int]:
-    """The cluster's processes that no other process of it has started, by pid."""
+    """The pids of the cluster's processes that were not started by another of its processes."""
     pids = {p.pid: p.ppid() for p in marked(cluster_id)}
     return sorted(pid for pid, parent in pids.items() if parent not in pids)
 
@@ -44,7 +44,7 @@ def end(cluster_id: str) -> tuple[int, list[int]]:
     """Ends the cluster's processes: SIGTERM, then SIGKILL, until none is left.
 
     Returns:
-        How many there were, and the pids that even SIGKILL did not end within KILL_SECONDS.
+        How many there were, and the pids of those still alive KILL_SECONDS after SIGKILL.
     """
     first = marked(cluster_id)
     for process in first:
@@ -55,7 +55,7 @@ def end(cluster_id: str) -> tuple[int, list[int]]:
 
 
 def _kill(cluster_id: str) -> bool:
-    """Whether none is left. A dying raylet may still have begun a worker: it is looked for again."""
+    """Kills the remaining processes; returns whether there were none. A dying raylet may still start a worker."""
     left = marked(cluster_id)
     for process in left:
         _signal(process, kill=True)
@@ -71,7 +71,7 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    """A zombie has ended: it only waits for its parent, which may take its time."""
+    """Whether a process is running. A zombie has ended, and only waits for its parent."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:

@@ -1,7 +1,7 @@
-"""The S3 store that a target brings along: its keys, and the bucket that sweeps go to.
+"""The S3 store that a target brings along: its keys, and the bucket for sweeps.
 
-The keys are made once and stay in files: `s3-identities.json` for the store, `aws-credentials` for its users. They
-may do everything in their own bucket, and nothing else.
+The keys are created once and kept in files: `s3-identities.json` for the store, `aws-credentials` for its users. They
+permit everything in their own bucket, and nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from raysweep import env
 
 BUCKET = "raysweep"
 STORAGE = f"s3://{BUCKET}"
-REGION = "us-east-1"  # any: the store has none, and S3's signature wants one
+REGION = "us-east-1"  # arbitrary: the store has none, but S3's signature needs one
 IDENTITIES, CREDENTIALS = "s3-identities.json", "aws-credentials"
 ACTIONS = ("Admin", "Read", "Write", "List", "Tagging")
 TRIES = 8
@@ -22,7 +22,7 @@ PORT = 8333  # of the store, and by default on this machine too
 
 
 def new_keys() -> dict[str, str]:
-    """Fresh keys, as the text of each of the two files."""
+    """New keys, as the contents of the two files."""
     access, secret = secrets.token_hex(10).upper(), secrets.token_urlsafe(30)
     identity = {
         "name": BUCKET,
@@ -36,7 +36,7 @@ def new_keys() -> dict[str, str]:
 
 
 def create_bucket(endpoint: str, credentials: Path) -> None:
-    """Makes the bucket, unless it is there.
+    """Creates the bucket, unless it exists.
 
     Raises:
         botocore.exceptions.BotoCoreError, ClientError: the store does not answer, or refuses.
@@ -45,7 +45,7 @@ def create_bucket(endpoint: str, credentials: Path) -> None:
     from botocore.config import Config
     from botocore.session import Session
 
-    keys = Session(profile="default")  # named, so that keys of the environment do not win over the file
+    keys = Session(profile="default")  # by name, so that keys in the environment do not take precedence over the file
     keys.set_config_variable("credentials_file", str(credentials))
     retries = Config(retries={"mode": "standard", "total_max_attempts": TRIES})
     client = boto3.session.Session(region_name=REGION, botocore_session=keys).client(
@@ -58,7 +58,7 @@ def create_bucket(endpoint: str, credentials: Path) -> None:
 
 
 def environment(endpoint: str, credentials: Path) -> dict[str, str]:
-    """What boto3, and with it `raysweep`, needs to reach the store from this machine."""
+    """The variables that boto3, and so `raysweep`, needs to reach the store from this machine."""
     return {
         env.AWS_ENDPOINT_URL: endpoint,
         env.AWS_SHARED_CREDENTIALS_FILE: str(credentials),

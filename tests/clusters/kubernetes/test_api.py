@@ -1,4 +1,4 @@
-"""Which context, and what is said when there is none."""
+"""The choice of the context, and the messages if there is none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_current_context_unless_another_is_named(kubeconfig: str) -> None:
     assert other.server == "https://127.0.0.1:1"
 
 
-def test_an_unknown_context_is_refused_with_those_there_are(kubeconfig: str) -> None:
+def test_an_unknown_context_is_refused_with_the_existing_ones(kubeconfig: str) -> None:
     with pytest.raises(BadInput, match="`--context theirs`: the kubeconfig has mine, other"):
         Kube(kubeconfig, "theirs")
 
@@ -43,9 +43,9 @@ def test_a_server_that_is_not_there_does_not_answer(kubeconfig: str) -> None:
     assert not Kube(kubeconfig, None).answers()
 
 
-def test_no_answer_is_not_taken_for_not_there(kubeconfig: str) -> None:
+def test_no_answer_does_not_count_as_missing(kubeconfig: str) -> None:
     kube = Kube(kubeconfig, None)
-    for ask in (
+    for call in (
         lambda: kube.get("RayCluster", "raysweep"),
         lambda: kube.names("RayJob"),
         lambda: kube.delete("RayJob", "x"),
@@ -53,9 +53,9 @@ def test_no_answer_is_not_taken_for_not_there(kubeconfig: str) -> None:
         lambda: kube.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}}]),
     ):
         with pytest.raises(Unreachable, match="API server of context mine does not answer at https:"):
-            ask()
+            call()
 
 
-def test_it_is_found_again_by_what_was_written_down(kubeconfig: str, tmp_path: Path) -> None:
+def test_the_written_settings_lead_to_the_same_cluster(kubeconfig: str, tmp_path: Path) -> None:
     write_settings(tmp_path / "kubernetes" / "settings.json", kubeconfig=kubeconfig, context="other")
     assert open_cluster(str(tmp_path / "kubernetes" / "settings.json")).context == "other"

@@ -1,4 +1,4 @@
-"""What the kit puts on top of an overlay: images, options, and nothing that is not asked for."""
+"""What the kit adds to an overlay: images, options, and nothing that was not requested."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def rendered(folder: Path, added: Additions | None = None) -> list[manifests.Obj
 
 
 def cluster_of(objects: list[manifests.Object]) -> manifests.Object:
-    found = find(objects, "RayCluster")
-    assert found
-    return found["spec"]
+    cluster = find(objects, "RayCluster")
+    assert cluster
+    return cluster["spec"]
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_options_change_the_workers_and_nothing_else(tmp_path: Path) -> None:
     options = Options(num_cpus=3, memory="5Gi")
     added = plan.Plan(ROOT, tmp_path, KIND, options, 0).additions
     rendered(tmp_path, added)
-    asked, plain = cluster_of(plan.resize(tmp_path, 7)), cluster_of(manifests.render(KIND))
-    group = asked["workerGroupSpecs"][0]
+    resized, plain = cluster_of(plan.resize(tmp_path, 7)), cluster_of(manifests.render(KIND))
+    group = resized["workerGroupSpecs"][0]
     assert (group["minReplicas"], group["maxReplicas"], group["rayStartParams"]["num-cpus"]) == (1, 7, "3")
     resources = group["template"]["spec"]["containers"][0]["resources"]
     assert resources["requests"]["memory"] == resources["limits"]["memory"] == "5Gi"
-    assert asked["headGroupSpec"] == plain["headGroupSpec"]
-    assert json.loads(plan.nodes({"spec": asked})) == [{"count": 7, "CPU": 3}]
+    assert resized["headGroupSpec"] == plain["headGroupSpec"]
+    assert json.loads(plan.nodes({"spec": resized})) == [{"count": 7, "CPU": 3}]
 
 
 def test_storage_of_the_environment_reaches_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,20 +69,20 @@ def test_storage_of_the_environment_reaches_the_settings(tmp_path: Path, monkeyp
     assert settings["data"]["RAYSWEEP_STORAGE"] == "s3://mine/sweeps"
 
 
-def test_a_string_is_one_to_kustomize_and_back_whatever_it_looks_like(tmp_path: Path) -> None:
+def test_a_string_stays_a_string_in_kustomize_whatever_it_looks_like(tmp_path: Path) -> None:
     texts = ["104795057e38", "1e3", "-1E+5", ".5e3", "0o17", "0x1f", "1_0", "12:30:45", "2001-01-01", "yes", "~", "1.2"]
     labels = {f"raysweep/{n}": text for n, text in enumerate(texts)}
     added = Additions()
     added.patch("RayCluster", "raysweep", replace("/metadata/annotations", labels), replace("/spec/n", 3))
-    found = find(rendered(tmp_path, added), "RayCluster")
-    assert found
-    assert found["metadata"]["annotations"] == labels
-    assert found["spec"]["n"] == 3
+    cluster = find(rendered(tmp_path, added), "RayCluster")
+    assert cluster
+    assert cluster["metadata"]["annotations"] == labels
+    assert cluster["spec"]["n"] == 3
     manifests.amend(tmp_path, Additions())
-    assert find(manifests.render(tmp_path), "RayCluster") == found
+    assert find(manifests.render(tmp_path), "RayCluster") == cluster
 
 
-def test_what_kustomize_refuses_is_said(tmp_path: Path) -> None:
+def test_the_reason_of_kustomizes_refusal_is_reported(tmp_path: Path) -> None:
     added = Additions()
     added.patch("RayCluster", "raysweep", replace("/spec/nowhere/at/all", 1))
     with pytest.raises(ClusterError, match="kubectl kustomize"):

@@ -43,8 +43,8 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def start(folder: Path, options: Options | None = None) -> tuple[Cluster, list[Cluster]]:
     records: list[Cluster] = []
     dashboard, s3 = free_ports(2)
-    asked = replace(options or Options(), dashboard_port=dashboard, s3_port=s3)
-    return minikube.Minikube().start(ROOT, folder / ".raysweep" / "token", asked, records.append), records
+    settings = replace(options or Options(), dashboard_port=dashboard, s3_port=s3)
+    return minikube.Minikube().start(ROOT, folder / ".raysweep" / "token", settings, records.append), records
 
 
 def test_it_starts_loads_and_deletes_a_profile_of_its_own(tmp_path: Path, calls: Path) -> None:
@@ -81,12 +81,12 @@ def test_a_machine_that_stopped_is_started_again_and_never_deleted(
     assert not [words for words in said if "delete" in words]
 
 
-def test_gpus_are_asked_for(tmp_path: Path, calls: Path) -> None:
+def test_gpus_are_requested(tmp_path: Path, calls: Path) -> None:
     start(tmp_path, Options(gpus=True))
     assert "--gpus=all" in calls.read_text()
 
 
-def test_what_minikube_says_is_passed_on(tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minikubes_error_message_is_passed_on(tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("fail", "start")
     with pytest.raises(ClusterError, match="`minikube start` failed: no driver works"):
         start(tmp_path)

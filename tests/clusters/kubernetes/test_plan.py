@@ -1,4 +1,4 @@
-"""What is asked of a Kubernetes target is checked before anything starts."""
+"""The options of a Kubernetes target are checked before anything starts."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert "aws, gpu, kind, minikube, rayjob" in problems[-1]
 
 
-def test_what_can_be_had_is_no_problem() -> None:
+def test_valid_options_are_no_problem() -> None:
     dashboard, s3 = free_ports(2)
     assert plan.check(ROOT, KIND, Options(workers=1, dashboard_port=dashboard, s3_port=s3)) == []
 
 
-def test_a_folder_is_no_storage_of_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_refused_as_storage_of_pods(monkeypatch: pytest.MonkeyPatch) -> None:
     dashboard, s3 = free_ports(2)
     monkeypatch.setenv("RAYSWEEP_STORAGE", "runs")
     [problem] = plan.check(ROOT, KIND, Options(dashboard_port=dashboard, s3_port=s3))
-    assert problem.startswith("`--storage runs`: a folder goes with the pod")
+    assert problem.startswith("`--storage runs`: a folder is lost with the pod")
     assert plan.folder_as_storage("s3://bucket/prefix") == plan.folder_as_storage(None) == []
 
 
@@ -51,12 +51,12 @@ def test_pods_do_not_reach_a_store_on_this_machines_own_addresses(
     dashboard, s3 = free_ports(2)
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     [problem] = plan.check(ROOT, KIND, Options(dashboard_port=dashboard, s3_port=s3))
-    assert problem.startswith(f"`AWS_ENDPOINT_URL {endpoint}`: pods do not reach")
+    assert problem.startswith(f"`AWS_ENDPOINT_URL {endpoint}`: pods cannot reach")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio.storage:9000")
     assert plan.check(ROOT, KIND, Options(dashboard_port=dashboard, s3_port=s3)) == []
 
 
-def test_another_most_of_workers_is_put_into_what_is_applied_and_told_to_drivers(tmp_path: Path) -> None:
+def test_a_new_largest_number_of_workers_is_applied_and_published_to_drivers(tmp_path: Path) -> None:
     manifests.write(tmp_path, KIND, manifests.Additions())
     for workers in (5, 7):
         objects = plan.resize(tmp_path, workers)
@@ -75,8 +75,8 @@ def test_workers_from_0_stay_so_and_without_an_autoscaler_all_come_at_once() -> 
     scaled = {"spec": {"enableInTreeAutoscaling": True, "workerGroupSpecs": [group]}}
     fixed = {"spec": {"workerGroupSpecs": [group]}}
 
-    def counts(*asked: object, **how: bool) -> list[int]:
-        return [each["value"] for each in plan.resized(*asked, **how)[1:]]
+    def counts(*arguments: object, **how: bool) -> list[int]:
+        return [each["value"] for each in plan.resized(*arguments, **how)[1:]]
 
     assert counts(scaled, 5) == [5, 0, 0]
     assert counts(scaled, 3, keep=True) == [3, 0, 3]

@@ -20,7 +20,7 @@ def pod(
     name: str = "raysweep-head-x",
     waiting_for: str | None = None,
     unschedulable: bool = False,
-    asks: tuple[dict[str, str], ...] = ({"cpu": "1", "memory": "8Gi"},),
+    requests: tuple[dict[str, str], ...] = ({"cpu": "1", "memory": "8Gi"},),
 ) -> client.V1Pod:
     state = client.V1ContainerState(
         waiting=client.V1ContainerStateWaiting(reason=waiting_for, message="no\nsuch image")
@@ -29,7 +29,7 @@ def pod(
     message = "0/1 nodes are available: 1 Insufficient memory."
     condition = client.V1PodCondition(type="PodScheduled", status="False", reason="Unschedulable", message=message)
     containers = [
-        client.V1Container(name="ray", resources=client.V1ResourceRequirements(requests=each)) for each in asks
+        client.V1Container(name="ray", resources=client.V1ResourceRequirements(requests=each)) for each in requests
     ]
     return client.V1Pod(
         metadata=client.V1ObjectMeta(name=name, uid=name),
@@ -76,8 +76,8 @@ def trouble(cluster: Cluster, patience: float = 900, grows: bool = False) -> str
 
 @pytest.mark.parametrize("reason", sorted(waiting.HOPELESS))
 def test_a_container_that_will_never_start_is_named_with_the_fix(reason: str) -> None:
-    said = trouble(Cluster([pod(waiting_for=reason)]))
-    assert said == f"pod raysweep-head-x: {reason}: ray:1 (no such image): {waiting.HOPELESS[reason]}"
+    answer = trouble(Cluster([pod(waiting_for=reason)]))
+    assert answer == f"pod raysweep-head-x: {reason}: ray:1 (no such image): {waiting.HOPELESS[reason]}"
 
 
 @pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
@@ -87,7 +87,7 @@ def test_a_container_that_is_on_its_way_is_no_trouble(reason: str) -> None:
     assert waiting.state(cluster, "raysweep", "raysweep") == f"raysweep-head-x {reason}"
 
 
-def test_a_pod_whose_place_is_taken_is_trouble_once_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pod_that_has_to_wait_for_others_is_trouble_once_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster([pod(unschedulable=True)])
     look = Trouble(cluster, "raysweep", patience=20)
     now = 1000.0
@@ -107,7 +107,7 @@ def test_a_pod_whose_place_is_taken_is_trouble_once_patience_ends(monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("asks", "lacks"),
+    ("requests", "lacking"),
     [
         (({"cpu": "1", "memory": "64Gi"},), "memory 16308204Ki"),
         (({"cpu": "6", "memory": "1Gi"}, {"cpu": "2"}), "cpu 7910m"),
@@ -115,14 +115,14 @@ def test_a_pod_whose_place_is_taken_is_trouble_once_patience_ends(monkeypatch: p
         (({"cpu": "4", "memory": "8Gi"},), "not all of it"),  # one node has the CPUs, the other the memory
     ],
 )
-def test_what_no_node_has_is_told_at_once(asks: tuple[dict[str, str], ...], lacks: str) -> None:
-    said = trouble(Cluster([pod(unschedulable=True, asks=asks)]))
-    assert said
-    assert f", and the largest node has {lacks}: 0/1 nodes" in said
+def test_a_pod_larger_than_every_node_is_reported_at_once(requests: tuple[dict[str, str], ...], lacking: str) -> None:
+    answer = trouble(Cluster([pod(unschedulable=True, requests=requests)]))
+    assert answer
+    assert f", and the largest node has {lacking}: 0/1 nodes" in answer
 
 
-def test_where_nodes_come_a_large_one_is_waited_for_if_it_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = Cluster([pod(unschedulable=True, asks=({"memory": "64Gi"},))])
+def test_on_a_growing_cluster_a_larger_node_is_waited_for_if_it_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster([pod(unschedulable=True, requests=({"memory": "64Gi"},))])
     look = Trouble(cluster, "raysweep", patience=900, grows=True)
     now = 1000.0
     monkeypatch.setattr(waiting.time, "monotonic", lambda: now)
@@ -138,23 +138,23 @@ def test_where_nodes_come_a_large_one_is_waited_for_if_it_is_announced(monkeypat
 @pytest.mark.parametrize(
     ("message", "fix"),
     [
-        ('pods "x" is forbidden: exceeded quota: small, requested: cpu=1', "ask for less"),
+        ('pods "x" is forbidden: exceeded quota: small, requested: cpu=1', "request less"),
         ('pods "x" is forbidden: violates PodSecurity "restricted"', "pod-security"),
         ('admission webhook "y" denied the request: no', "webhook"),
     ],
 )
-def test_a_refusal_is_told_with_its_fix_unless_it_was_there_before(message: str, fix: str) -> None:
+def test_a_refusal_is_reported_with_its_fix_unless_it_is_old(message: str, fix: str) -> None:
     cluster = Cluster(happened=[event(message)])
     look = Trouble(cluster, "raysweep", 20)
     assert look("raysweep") is None
     cluster.happened = [event(message, version="2")]  # it happened again
-    said = look("raysweep")
-    assert said
-    assert said.startswith(f"RayCluster raysweep: {message}: ")
-    assert fix in said
+    answer = look("raysweep")
+    assert answer
+    assert answer.startswith(f"RayCluster raysweep: {message}: ")
+    assert fix in answer
 
 
-def test_what_happens_to_another_cluster_is_none_of_ours() -> None:
+def test_events_of_another_cluster_are_ignored() -> None:
     cluster = Cluster([pod("asha-first-x7k2p-head-y", waiting_for="ImagePullBackOff")])
     look = Trouble(cluster, "raysweep", 20)
     cluster.happened = [event("exceeded quota: small", "asha-first-x7k2p")]
@@ -163,7 +163,7 @@ def test_what_happens_to_another_cluster_is_none_of_ours() -> None:
     assert waiting.state(cluster, "raysweep", "raysweep") == ""
 
 
-def test_an_event_that_says_nothing_final_is_no_trouble() -> None:
+def test_a_transient_event_is_no_trouble() -> None:
     cluster = Cluster()
     look = Trouble(cluster, "raysweep", 20)
     cluster.happened = [event("Readiness probe failed")]
@@ -178,7 +178,7 @@ def test_waiting_ends_with_the_reason_or_with_the_time() -> None:
         waiting.wait("it", lambda: False, seconds=0, state=lambda: "head Pending")
 
 
-def test_an_api_server_that_is_away_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_api_server_that_does_not_answer_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "POLL_SECONDS", 0)
     answers = iter([Unreachable("no answer"), False, Unreachable("no answer"), True])
 

@@ -46,7 +46,9 @@ def test_it_is_begun_again_and_ended(tmp_path: Path, kubectl: list[str], cluster
     assert not processes.marked(cluster_id)
 
 
-def test_what_runs_is_left_and_what_lacks_one_is_replaced(tmp_path: Path, kubectl: list[str], cluster_id: str) -> None:
+def test_running_forwards_are_kept_and_an_incomplete_set_is_replaced(
+    tmp_path: Path, kubectl: list[str], cluster_id: str
+) -> None:
     services = {"head": (18265, 8265), "store": (18333, 8333)}
     forward.start(kubectl, cluster_id, services, tmp_path / "log")
     eventually(lambda: len(processes.daemons(cluster_id)) == 2)
