@@ -82,7 +82,7 @@ cluster-status: $(READY) ## Is it up, and where
 cluster-logs: $(READY) ## What its own processes wrote [ARGS=--follow]
 	@$(RAYSWEEP) cluster logs $(ARGS)
 
-scale: $(READY) ## WORKERS=3: so many nodes that run trials; those that stay go on undisturbed
+scale: $(READY) ## WORKERS=3: the number of nodes that run trials; the others keep running
 	@$(call need,WORKERS)$(RAYSWEEP) cluster scale $(WORKERS)
 
 ##@ Images (BASE_IMAGE=debian:bookworm-slim without GPUs; CA_BUNDLE=FILE behind a TLS proxy)
@@ -116,7 +116,7 @@ submit: $(READY) ## STRATEGY=asha TASK=digits NAME=first [ARGS="--samples 20"]: 
 	@$(RAYSWEEP) submit $(call quote,$(STRATEGY)) --task $(call quote,$(TASK)) \
 	  $(if $(NAME),--name $(call quote,$(NAME))) $(ARGS)
 
-rayjob: $(READY) ## The same as a RayJob, on a Kubernetes cluster of its own that goes with it (kind, minikube, k8s)
+rayjob: $(READY) ## The same as a RayJob, on a Kubernetes cluster of its own, removed afterwards (kind, minikube, k8s)
 	@$(call need,NAME)$(RAYSWEEP) rayjob $(call quote,$(STRATEGY)) --task $(call quote,$(TASK)) \
 	  --name $(call quote,$(NAME)) $(ARGS)
 
