@@ -19,6 +19,7 @@ from pathlib import Path
 
 from raysweep import env
 from raysweep.clusters.shared import ports, s3_keys
+from raysweep.clusters.shared.images import own_images
 from raysweep.clusters.shared.ports import HOST
 from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, Target, below_one
 from raysweep.errors import BadInput, ClusterError
@@ -26,7 +27,6 @@ from raysweep.errors import BadInput, ClusterError
 WORKERS = 2
 START_SECONDS = 300
 LOG_LINES = 30
-IMAGES = {env.RAYSWEEP_IMAGE: "raysweep:local", env.RAYSWEEP_STORE_IMAGE: "raysweep-store:local"}
 IMAGE_UID = 10001  # the user of both images
 # Settings without a flag: from the environment, else as in the last cluster.
 UNFLAGGED = {env.RAYSWEEP_TMP: "2g", env.RAYSWEEP_HEAD_MEMORY: "4g"}
@@ -144,7 +144,7 @@ def _check(project: Path, options: Options) -> int:
                                 "--s3-port": options.s3_port or s3_keys.PORT})  # fmt: skip
     if not (project / "docker" / "compose.yaml").exists():
         problems.append("docker/compose.yaml is not in this folder: run the command in the project's folder")
-    missing = [image for image in _images().values() if not _docker("image", "inspect", image)]
+    missing = [image for image in own_images().values() if not _docker("image", "inspect", image)]
     if missing:
         problems.append(f"there is no image {' and '.join(missing)}: build them with `make image`")
     if problems:
@@ -164,10 +164,6 @@ def _engine_cpus() -> int:
     if not cpus.isdigit() or cpus == "0":
         raise BadInput("the Docker engine does not answer: start it, and see `docker info`")
     return int(cpus)
-
-
-def _images() -> Settings:
-    return {variable: os.environ.get(variable, default) for variable, default in IMAGES.items()}
 
 
 def _settings(project: Path, folder: Path, options: Options, cpus: int) -> Settings:
@@ -191,7 +187,7 @@ def _settings(project: Path, folder: Path, options: Options, cpus: int) -> Setti
         env.RAYSWEEP_WORKER_CPUS: str(options.num_cpus or max(1, cpus // workers)),
         env.RAYSWEEP_WORKER_MEMORY: options.memory or "4g",
         **{name: os.environ.get(name) or previous.get(name, default) for name, default in UNFLAGGED.items()},
-        **_images(),
+        **own_images(),
     }
 
 

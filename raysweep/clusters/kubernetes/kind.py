@@ -13,6 +13,7 @@ from raysweep.clusters.kubernetes.api import open_cluster
 from raysweep.clusters.kubernetes.plan import Plan, check
 from raysweep.clusters.kubernetes.target import OwnKubernetes
 from raysweep.clusters.kubernetes.waiting import wait
+from raysweep.clusters.shared.images import own_images
 from raysweep.clusters.targets import Cluster
 from raysweep.errors import BadInput, ClusterError
 
@@ -47,7 +48,7 @@ class Kind(OwnKubernetes):
         ]:
             raise BadInput(*missing)
         manifests.kubectl()
-        problems, images = check(plan.project, plan.overlay, plan.options), manifests.own_images()
+        problems, images = check(plan.project, plan.overlay, plan.options), list(own_images().values())
         if absent := [name for name in images if not _is_here(name)]:
             problems.append(f"there is no image {' and '.join(absent)}: build them with `make image`")
         if problems:

@@ -19,10 +19,10 @@ from typing import Any
 import yaml
 
 from raysweep import env
+from raysweep.clusters.shared.images import IMAGES
 from raysweep.errors import BadInput, ClusterError
 
 Object = dict[str, Any]
-IMAGES = {"raysweep": env.RAYSWEEP_IMAGE, "raysweep-store": env.RAYSWEEP_STORE_IMAGE}  # name in k8s/ -> variable
 NAMESPACE = "raysweep"
 WORKERS = "/spec/workerGroupSpecs/0"
 
@@ -131,11 +131,6 @@ def find(objects: list[Object], kind: str, name: str | None = None) -> Object | 
     """The rendered object of this kind and name, or None."""
     matches = (each for each in objects if each["kind"] == kind and name in (None, each["metadata"]["name"]))
     return next(matches, None)
-
-
-def own_images() -> list[str]:
-    """The kit's own images, from this environment, or as `make image` names them."""
-    return [os.environ.get(variable) or f"{name}:local" for name, variable in IMAGES.items()]
 
 
 def images(objects: list[Object]) -> set[str]:

@@ -17,6 +17,7 @@ from raysweep.clusters.kubernetes import manifests
 from raysweep.clusters.kubernetes.api import open_cluster
 from raysweep.clusters.kubernetes.plan import OPTIONS, Plan, check
 from raysweep.clusters.kubernetes.target import OwnKubernetes
+from raysweep.clusters.shared.images import own_images
 from raysweep.clusters.targets import Cluster
 from raysweep.errors import BadInput, ClusterError
 
@@ -47,7 +48,7 @@ class Minikube(OwnKubernetes):
         manifests.kubectl()
         if problems := check(plan.project, plan.overlay, plan.options):
             raise BadInput(*problems)
-        return manifests.own_images()
+        return list(own_images().values())
 
     def create(self, name: str, kubeconfig: str, plan: Plan) -> None:
         """Runs `minikube start`; without Calico, network policies would be accepted but not enforced."""
