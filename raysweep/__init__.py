@@ -1,4 +1,16 @@
-"""raysweep: every tuning strategy of Ray Tune as a job, from a laptop to a GPU cluster."""
+"""raysweep: every tuning strategy of Ray Tune as a job, from a laptop to a GPU cluster.
+
+The rooms, each of which imports only those below it (docs/architecture.md has a drawing):
+
+cli             the command line of the kit; `python jobs/asha.py` is that of a job
+driver, submit  runs a sweep; sends jobs to a cluster
+loop, clusters  the main loop of a sweep; the targets on which Ray runs
+trial           a trial's process
+history         journal, checkpoints, lease, results
+spec            flags, task, space, sweep
+storage         a folder or S3
+env, errors, values, ray_private, optuna_quiet    for all of them
+"""
 
 from typing import TYPE_CHECKING
 

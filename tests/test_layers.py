@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,12 @@ def test_a_process_that_runs_trials_imports_nothing_heavy():
     code = f"import sys, raysweep.trial.actor, raysweep; raysweep.report; print({heavy} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    "room", sorted(p.parent for p in (ROOT / "raysweep").rglob("__init__.py")), ids=lambda p: p.name
+)
+def test_a_room_says_what_each_of_its_modules_is(room):
+    about = ast.get_docstring(ast.parse((room / "__init__.py").read_text())) or ""
+    inside = {path.stem for path in room.glob("[!_]*") if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert not {name for name in inside if not re.search(rf"\b{name}\b", about)}

@@ -1,7 +1,7 @@
 """Where Ray runs: `targets` says what each target offers, `lifecycle` brings the project's cluster up and down.
 
 local, docker, aws, kubernetes/     the targets
-shared/         used by several of them: images, ports, processes, port forwards, S3 keys, waiting
+shared/         used by several of them: images, ports, processes, forward, s3_keys, until (waiting)
 vm_config       cluster.yaml, for Ray's own autoscaler
 ping            checks whether a dashboard answers and accepts this token
 """

@@ -2,8 +2,8 @@
 
 Ray's autoscaler v2 tells a driver which nodes are running and pending, but not how far its groups may grow
 (`get_cluster_config` is empty under KubeRay and `ray up`). So the cluster declares its groups, as a JSON list such as
-`[{"count": 3, "CPU": 1}]`: in a file, which `make scale` updates, or in RAYSWEEP_NODES. The manifests and cluster.yaml
-set these, and tests compare them.
+`[{"count": 3, "CPU": 1}]`: on docker and Kubernetes in a file, which `make scale` updates (`clusters.docker`,
+`clusters.kubernetes.plan`), on virtual machines in RAYSWEEP_NODES, by cluster.yaml. Tests compare them with the groups.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import ray
 
 from raysweep import env
 
-FILE = Path("/etc/raysweep") / env.RAYSWEEP_NODES  # mounted from a ConfigMap
+FILE = Path("/etc/raysweep") / env.RAYSWEEP_NODES  # a ConfigMap, or a folder of the docker target
 KINDS = ("CPU", "GPU")
 Node = dict[str, float]  # resource kind -> amount; for a group also `count`
 ROUNDING = 1e-9  # 0.6 / 0.2 is slightly less than 3

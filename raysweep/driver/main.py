@@ -31,7 +31,7 @@ from raysweep.spec import task as tasks
 from raysweep.spec.flags import Flags, command, default_name
 from raysweep.spec.initial_points import Point
 from raysweep.spec.initial_points import read as read_points
-from raysweep.spec.sweep import NoKnobs, Strategy, Sweep, default_storage, settle, strategy_of
+from raysweep.spec.sweep import NoKnobs, Strategy, Sweep, default_storage, name_problems, settle, strategy_of
 from raysweep.spec.task import Task
 from raysweep.storage import Storage, dataset, open_storage
 
@@ -176,7 +176,7 @@ def _executor(runner: Runner, task: Task, flags: Flags) -> Iterator[RayExecutor]
 def _existing(sweep: Sweep, flags: Flags) -> tuple[SweepResults | None, list[str]]:
     """The stored sweep with this name, if there is one, and problems with the storage itself."""
     problems = preflight.probe(sweep.storage)
-    if problems or preflight.name_problems(flags.name):
+    if problems or name_problems(flags.name):
         return None, problems
     return _read(open_storage(sweep.storage).child(sweep.name)), []
 

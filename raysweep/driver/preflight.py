@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +31,7 @@ from raysweep.loop.assemble import SYNCHRONOUS
 from raysweep.loop.random_grid_search import Variants
 from raysweep.spec.flags import Flags
 from raysweep.spec.space import describe
-from raysweep.spec.sweep import Sweep
+from raysweep.spec.sweep import Sweep, name_problems
 from raysweep.spec.task import Reports, reports
 from raysweep.storage import FolderStorage, open_storage
 from raysweep.storage.s3 import OUTAGE_SECONDS
@@ -129,13 +128,6 @@ def _strategy_problems(flags: Flags, sweep: Sweep, config: Any, task_reports: Re
             " nothing: pass state= to raysweep.report and load it with raysweep.resume()"
         )
     return problems
-
-
-def name_problems(name: str | None) -> list[str]:
-    """Problems with a sweep's name, which is the name of a folder in the storage."""
-    if name is None or re.fullmatch(r"[\w][\w.-]*", name):
-        return []
-    return [f"`--name {name}`: a name is one folder of the storage: use letters, digits, - and _"]
 
 
 def check_name(sweep: Sweep, flags: Flags, state: SweepState | None) -> list[str]:

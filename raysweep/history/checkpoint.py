@@ -136,6 +136,8 @@ def looks_whole(storage: Storage, checkpoint: Checkpoint) -> bool:
 def delete(storage: Storage, key: str) -> None:
     """Deletes a checkpoint, its marker first, so that an interrupted deletion leaves no valid checkpoint.
 
+    Which ones may go is decided in `loop.recorder`.
+
     Raises:
         StorageError: the storage refused.
     """

@@ -3,9 +3,13 @@
 controller      stands in for Ray Tune's own controller: the trials as schedulers see them, live and in a replay
 scheduler       one of Ray's schedulers, with reproducible draws
 optuna_search, random_grid_search    where configurations come from
+searcher        what the loop needs of a searcher
 executor        the interface to what runs trials: ray_executor on a cluster, simulation on a simulated clock
+places          where trials may run on a cluster: placement groups, shared with other sweeps
 failures        why a trial failed, and whether it starts again
 stopping, interrupt, hang_watchdog   what ends a trial or the sweep early
 recorder        writes the journal; observers are notified afterwards: progress, tensorboard
-assemble        puts these together, for a job and for simulations; outcomes and memory are for simulations only
+adopt_results   what a dead driver's trials saved and the journal lacks
+assemble        puts these together, for a job and for simulations
+outcomes, memory_storage    of simulations only: what trials report, and a storage without files
 """

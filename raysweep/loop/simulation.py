@@ -33,7 +33,7 @@ from raysweep.history.journal import Journal
 from raysweep.history.sweep_state import SweepState
 from raysweep.loop.assemble import Assembly
 from raysweep.loop.executor import Event, Failed, Reported, Returned, Share
-from raysweep.loop.memory import MemoryJournal, MemoryStorage
+from raysweep.loop.memory_storage import MemoryJournal, MemoryStorage
 from raysweep.loop.observers import Observer
 from raysweep.loop.outcomes import Fault, Outcome, Recorded, Step
 from raysweep.loop.recorder import Recorder

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,13 @@ class Sweep:
         if unusable:
             what = "known values in `--points`" if values_only else "`--points`"
             raise BadInput(f"`{self.strategy}` cannot use {what} ({len(unusable)} given): {why}")
+
+
+def name_problems(name: str | None) -> list[str]:
+    """Problems with a sweep's name, which is the name of a folder in the storage."""
+    if name is None or re.fullmatch(r"\w[\w.-]*", name):
+        return []
+    return [f"`--name {name}`: a name is one folder of the storage: use letters, digits, - and _"]
 
 
 def default_storage() -> str:

@@ -24,7 +24,7 @@ class NotFinite(ValueError):
 
 
 class Unreported(RuntimeError):
-    """The training function returned, and what it had to report was in none of its reports."""
+    """The training function returned without any report, or without one of the metric that is optimised."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TrialActor:
         self._session: Session | None = None
 
     def prepare(self, spec: TrialSpec) -> None:
-        """Takes what all trials share; to receive it imports what the training function needs."""
+        """Takes what all trials share. Unpickling it imports what the training function needs."""
         self._spec, self._train = spec, spec.train
 
     def start(self, run: Run, data: list[ray.ObjectRef]) -> Report | Over:

@@ -126,7 +126,7 @@ class Session:
         reports = [*self._noted, {**measured, TRAINING_ITERATION: number}]
         note = None
         if all(finite(report.get(name)) for report in reports for name in self.spec.finite):
-            # A driver that dies may lose the reports: the next one finds them here, see `unrecorded`.
+            # A driver that dies may lose the reports: the next one finds them here, see `loop.adopt_results`.
             after = self._after.to_dict() if self._after else None
             note = {"after": after, "reports": reports, "config": self._noted_config, HOST: platform.node()}
         saved = checkpoints.save(self.spec.storage, self.run.trial, number, state, note)

@@ -87,17 +87,6 @@ def test_valid_values_are_not_refused(flags):
     assert check(**flags) == []
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", " ", "", "a b", "/abs", "-x"])
-def test_a_name_is_one_folder_of_the_storage(name):
-    [problem] = preflight.name_problems(name)
-    assert problem.startswith(f"`--name {name}`: a name is one folder")
-
-
-@pytest.mark.parametrize("name", [None, "a", "mnist-asha_1", "v1.2"])
-def test_names_that_are_folders(name):
-    assert preflight.name_problems(name) == []
-
-
 def test_a_wrong_metric_names_what_the_function_reports():
     [problem] = check(metric="acuracy")
     assert problem.startswith("`--metric acuracy`: task mine reports loss, accuracy, training_iteration, time_total_s,")

@@ -10,7 +10,7 @@ from ray import tune
 
 from raysweep.history import journal
 from raysweep.history.sweep_state import SweepState
-from raysweep.loop.memory import MemoryStorage
+from raysweep.loop.memory_storage import MemoryStorage
 from raysweep.loop.simulation import Step, simulate
 from raysweep.spec.flags import Flags
 from raysweep.spec.sweep import Sweep, knobs_of, strategy

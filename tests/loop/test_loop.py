@@ -10,7 +10,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from raysweep.errors import SweepFailed
-from raysweep.loop.memory import MemoryStorage
+from raysweep.loop.memory_storage import MemoryStorage
 from raysweep.loop.observers import Observer
 from raysweep.loop.simulation import Fault, Simulation, Step, simulate
 from raysweep.spec.flags import Flags

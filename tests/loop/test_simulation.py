@@ -8,7 +8,7 @@ from ray.exceptions import RayActorError
 from raysweep.errors import NotFound
 from raysweep.history import checkpoint, journal
 from raysweep.loop.executor import Failed, Reported, Returned
-from raysweep.loop.memory import MemoryJournal, MemoryStorage
+from raysweep.loop.memory_storage import MemoryJournal, MemoryStorage
 from raysweep.loop.observers import Observer
 from raysweep.loop.simulation import Fault, Recorded, Simulation, Step, simulate
 from raysweep.storage import FolderStorage

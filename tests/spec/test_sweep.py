@@ -11,7 +11,16 @@ import raysweep
 from raysweep.errors import BadInput
 from raysweep.spec.flags import Flags
 from raysweep.spec.initial_points import Point
-from raysweep.spec.sweep import NoKnobs, default_storage, knobs_of, settle, strategies, strategy, strategy_of
+from raysweep.spec.sweep import (
+    NoKnobs,
+    default_storage,
+    knobs_of,
+    name_problems,
+    settle,
+    strategies,
+    strategy,
+    strategy_of,
+)
 from raysweep.spec.task import Task
 
 TASK = Task("mypkg.train", lambda config: None, {"lr": tune.uniform(0, 1)}, "loss", "min", 7)
@@ -115,3 +124,14 @@ def test_every_unknown_knob_is_named_with_the_nearest():
         "`grace_peroid` is not a knob of asha (did you mean `grace_period`?)",
         "`zzz` is not a knob of asha",
     )
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", " ", "", "a b", "/abs", "-x"])
+def test_a_name_is_one_folder_of_the_storage(name):
+    [problem] = name_problems(name)
+    assert problem.startswith(f"`--name {name}`: a name is one folder")
+
+
+@pytest.mark.parametrize("name", [None, "a", "mnist-asha_1", "v1.2"])
+def test_names_that_are_folders(name):
+    assert name_problems(name) == []

@@ -1,1 +1,9 @@
-"""Used by several targets: ports and processes on this machine, and the keys of an S3 store."""
+"""What several targets use.
+
+images          the kit's own images
+ports           which ports are free, and who has the others
+processes       the processes of a cluster on this machine
+forward         a port of a cluster, forwarded to this machine for as long as the cluster is up
+s3_keys         keys, bucket and endpoint of a cluster's own store
+until           waits until something is true
+"""
