@@ -3,7 +3,8 @@
     python benchmarks/journal.py                      a folder
     python benchmarks/journal.py s3://bucket/prefix   a store, which gets one object a second
 
-Prints milliseconds a result: the median and the 99th percentile of TURNS turns of RESULTS results each.
+Prints milliseconds a result: the median and the 99th percentile of TURNS turns of RESULTS results each. Then whether
+the storage keeps up with so many results a second, and how long a resume reads them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import time
 from typing import Any
 
+from raysweep.history import journal
 from raysweep.history.journal import Journal
 from raysweep.history.sweep_state import SweepState
 from raysweep.loop.recorder import Recorder
@@ -21,6 +23,7 @@ from raysweep.storage import open_storage
 from raysweep.trial.session import Report
 
 TURNS, RESULTS = 5, 2000
+RATES, SECONDS = (1300, 5000, 12000), 15.0  # results a second, for so long
 
 
 def turn(url: str, number: int) -> list[float]:
@@ -41,6 +44,28 @@ def turn(url: str, number: int) -> list[float]:
     return spent
 
 
+def paced(url: str, rate: int) -> str:
+    """What becomes of so many results a second."""
+    place = open_storage(url).child(f"journal-rate-{rate}")
+    log, began = Journal(place, term=1), time.monotonic()
+    while (passed := time.monotonic() - began) < SECONDS:
+        while log.seq < passed * rate:
+            metrics = {"loss": 1.0 / (log.seq + 1), "accuracy": 0.5, "time_total_s": 1.0, "time_this_iter_s": 0.1}
+            log.append("result", trial=f"{log.seq % 1000:05d}", iteration=1, metrics=metrics, node="node")
+        time.sleep(0.01)
+    written = log.seq / (time.monotonic() - began)
+    ended = time.monotonic()
+    assert log.stored(log.seq)
+    behind = time.monotonic() - ended
+    log.close()
+    began = time.monotonic()
+    events, objects = len(journal.read(place)), len(place.list("journal/"))
+    return (
+        f"{rate} results a second: {written:.0f} were written, the last stored {behind:.2f} s after the end,"
+        f" {objects} objects; {events} events read in {time.monotonic() - began:.2f} s"
+    )
+
+
 def main() -> None:
     """Runs the turns, and prints what they took."""
     with tempfile.TemporaryDirectory() as folder:
@@ -48,6 +73,8 @@ def main() -> None:
         for number in range(TURNS):
             spent = sorted(turn(url, number))
             print(f"median {statistics.median(spent):.4f} ms, 99% {spent[int(len(spent) * 0.99)]:.4f} ms a result")
+        for rate in RATES:
+            print(paced(url, rate), flush=True)
 
 
 if __name__ == "__main__":
