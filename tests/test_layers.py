@@ -53,7 +53,18 @@ def test_a_job_is_short_and_opens_with_its_command(job):
 
 
 def test_a_process_that_runs_trials_imports_nothing_heavy():
-    heavy = {"ray.tune", "ray.train", "ray.data", "pandas", "pyarrow", "optuna", "torch", "scipy", "raysweep.loop"}
+    heavy = {
+        "ray.tune",
+        "ray.train",
+        "ray.data",
+        "pandas",
+        "pyarrow",
+        "optuna",
+        "torch",
+        "scipy",
+        "pydantic",
+        "raysweep.loop",
+    }
     code = f"import sys, raysweep.trial.actor, raysweep; raysweep.report; print({heavy} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -14,12 +14,14 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from pydantic import TypeAdapter
 
 from raysweep.spec.rules import check, rule
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "FILE"}
 

@@ -1,13 +1,16 @@
-"""What a value must be: pydantic decides, and its answer becomes one sentence that names value, rule and fix."""
+"""What a value must be: pydantic decides, and its answer becomes one sentence that names value, rule and fix.
+
+Pydantic is imported when something is checked: every process of a trial imports this package, and checks nothing.
+"""
 
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
 
 # Pydantic's words for the rules that flags, knobs and tasks have, in ours; its own for any other.
 SENTENCES = {
@@ -35,6 +38,8 @@ def rule(kind: Any, choices: tuple[str, ...] | None = None, **limits: Any) -> Ty
         choices: all values that are allowed.
         **limits: of numbers, in pydantic's words: `ge`, `gt`, `le`, `lt`.
     """
+    from pydantic import ConfigDict, Field, TypeAdapter
+
     if choices:
         kind = Literal[choices]
     if limits:
@@ -50,7 +55,9 @@ def check(what: str, value: Any, allowed: TypeAdapter[Any]) -> tuple[Any, str | 
         value: as it was given.
         allowed: see `rule`.
     """
-    plain = value.item() if isinstance(value, np.generic) else value  # pydantic knows no numbers of numpy
+    from pydantic import ValidationError
+
+    plain = value.item() if hasattr(value, "item") else value  # pydantic knows no numbers of numpy
     try:
         return allowed.validate_python(plain), None
     except ValidationError as error:

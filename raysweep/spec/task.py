@@ -21,8 +21,6 @@ from raysweep.spec.flags import nearest
 from raysweep.spec.rules import check, rule
 from raysweep.values import takes_data
 
-MODES, AT_LEAST_1 = rule(str, ("max", "min")), rule(int, ge=1)
-
 
 @dataclass(frozen=True)
 class Task:
@@ -61,7 +59,8 @@ class Task:
     reuse_actors: bool = True
 
     def __post_init__(self) -> None:
-        found = [check("MODE", self.mode, MODES), check("MAX_ITERATIONS", self.max_iterations, AT_LEAST_1)]
+        modes, at_least_1 = rule(str, ("max", "min")), rule(int, ge=1)
+        found = [check("MODE", self.mode, modes), check("MAX_ITERATIONS", self.max_iterations, at_least_1)]
         if problems := [problem for _, problem in found if problem]:
             raise BadInput(*(f"`--task {self.name}`: {problem}" for problem in problems))
 
