@@ -106,7 +106,8 @@ class Watched:
 
 def donor_of(trial: Any) -> int:
     """The number of the trial whose checkpoint this one has just been given."""
-    return int(re.search(r"[/_](\d{5})[/_]", trial.checkpoint.path)[1])
+    # Ours: checkpoints/00002/…; Ray's: trainable_35321_00002_2_2026-11-26_…, whose first number is the experiment's.
+    return int(re.search(r"(?:/|_)(\d{5})(?:/|_\d+_\d{4}-)", trial.checkpoint.path)[1])
 
 
 def watched(kind: type, seeded: bool, **arguments: Any) -> Any:
