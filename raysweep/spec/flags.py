@@ -123,7 +123,7 @@ def checked(cls: type[T], values: dict[str, Any]) -> tuple[T, list[str]]:
 def _rules(cls: type) -> list[tuple[dataclasses.Field[Any], TypeAdapter[Any]]]:
     hints = typing.get_type_hints(cls)
     return [
-        (field, rule(hints[field.name], field.metadata["choices"], **field.metadata["limits"]))
+        (field, rule(hints[field.name], field.metadata.get("choices"), **field.metadata.get("limits", {})))
         for field in dataclasses.fields(cls)
     ]
 

@@ -44,7 +44,7 @@ def rule(kind: Any, choices: tuple[str, ...] | None = None, **limits: Any) -> Ty
         kind = Literal[choices]
     if limits:
         kind = Annotated[kind, Field(**limits)]
-    return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
+    return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True))
 
 
 def check(what: str, value: Any, allowed: TypeAdapter[Any]) -> tuple[Any, str | None]:

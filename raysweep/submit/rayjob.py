@@ -104,7 +104,10 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
     trouble = Trouble(kube, NAMESPACE, HEAD_PATIENCE, grows=cluster.target == "k8s")
     job = job_name(request.strategy, request.name)
     if (existing := kube.get("RayJob", job)) is None:
-        logs = _submit(kube, project, request, limits, place)
+        submitted = _uploaded(job, project, request, place)
+        kube.apply([render(project, submitted, limits)])
+        click.echo(f"submitted rayjob {job}: storage {place.url}")
+        logs = submitted.logs
     else:
         click.echo(f"rayjob {job} is there already: following it")
         logs = (existing["metadata"].get("annotations") or {}).get(LOGS, "logs")
@@ -118,16 +121,12 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
         return DETACHED
 
 
-def _submit(kube: Kube, project: Path, request: JobRequest, limits: Limits, place: Storage) -> str:
-    """Uploads the code and applies the RayJob; returns the folder of its logs in the sweep's storage."""
+def _uploaded(name: str, project: Path, request: JobRequest, place: Storage) -> RayJob:
+    """The RayJob of a request, whose code has been uploaded to the sweep's storage."""
     code, logs = code_upload.upload(project, place), f"logs/{secrets.token_hex(4)}"
     wrapper = ["python", "-m", "raysweep.submit.log_to_storage", place.child(logs).url]
     resuming = dataclasses.replace(request, arguments=("--resume", "auto", *request.arguments))
-    entrypoint = shlex.join([*wrapper, *resuming.command])
-    job = RayJob(job_name(request.strategy, request.name), entrypoint, code, logs)
-    kube.apply([render(project, job, limits)])
-    click.echo(f"submitted rayjob {job.name}: storage {place.url}")
-    return logs
+    return RayJob(name, shlex.join([*wrapper, *resuming.command]), code, logs)
 
 
 def job_name(strategy: str, name: str) -> str:

@@ -196,6 +196,19 @@ def test_so_is_a_wrong_knob(knob, value, told):
     assert checked(Limited, {"grace_period": "2", "eta": 9}) == (Limited(2, 9.0), [])
 
 
+SINGLE = np.dtype("float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    kind: np.dtype = SINGLE
+    eta: float = 3.0
+
+
+def test_knobs_of_a_notebook_may_be_a_plain_dataclass():
+    assert checked(Plain, {"kind": np.dtype("float64"), "eta": 2}) == (Plain(np.dtype("float64"), 2.0), [])
+
+
 def test_numbers_of_numpy_are_numbers():
     flags, problems = checked(Flags, {"samples": np.int64(3), "cpus_per_trial": np.float32(0.5)})
     assert (flags, problems) == (Flags(samples=3, cpus_per_trial=0.5), [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -104,26 +105,29 @@ def objects(plan: Plan, kube: Kube, labels: dict[str, str], cluster_id: str) -> 
     for label, value in labels.items():
         added.patch("Namespace", manifests.NAMESPACE, replace(f"/metadata/labels/{label.replace('/', '~1')}", value))
     manifests.write(plan.folder, plan.overlay, added)
-    overlay, added = manifests.render(plan.folder), Additions()
-    _readdress(added, overlay, kube)
-    _place_tickets(added, overlay, cluster_id)
-    _size(added, overlay, plan.options.workers)
-    manifests.amend(plan.folder, added)
-    return manifests.render(plan.folder)
+
+    def complete(added: Additions, overlay: list[Object]) -> None:
+        _readdress(added, overlay, kube)
+        _place_tickets(added, overlay, cluster_id)
+        _size(added, overlay, plan.options.workers)
+
+    return _amended(plan.folder, complete)
 
 
 def readdress(folder: Path, kube: Kube) -> list[Object]:
     """Updates the addresses of API server and operator in the kustomization; returns the objects."""
-    added = Additions()
-    _readdress(added, manifests.render(folder), kube)
-    manifests.amend(folder, added)
-    return manifests.render(folder)
+    return _amended(folder, lambda added, objects: _readdress(added, objects, kube))
 
 
 def resize(folder: Path, workers: int) -> list[Object]:
     """Updates the largest number of workers in the kustomization; returns the objects."""
+    return _amended(folder, lambda added, objects: _size(added, objects, workers))
+
+
+def _amended(folder: Path, change: Callable[[Additions, list[Object]], None]) -> list[Object]:
+    """Renders a kustomization, adds the changes that follow from its objects, and returns the objects with them."""
     added = Additions()
-    _size(added, manifests.render(folder), workers)
+    change(added, manifests.render(folder))
     manifests.amend(folder, added)
     return manifests.render(folder)
 
