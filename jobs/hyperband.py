@@ -1,4 +1,4 @@
-"""HyperBand: successive halving in several brackets, from many short trials to few long ones.
+"""HyperBand: successive halving in several brackets, from few long trials to many short ones.
 
 Choose it when you do not know how early a trial can be judged: each bracket bets on another grace period.
 Do not choose it when trials differ in speed, since a bracket waits for its slowest trial at each rung

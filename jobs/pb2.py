@@ -17,7 +17,7 @@ from ray import tune
 from ray.tune.schedulers.pb2 import PB2
 
 import raysweep
-from raysweep.spec import space
+from raysweep.spec import mutations
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:
         scheduler=PB2(
             time_attr="training_iteration",
             perturbation_interval=knobs.perturbation_interval,
-            hyperparam_bounds=space.bounds(sweep.space, sweep.task.mutable),
+            hyperparam_bounds=mutations.bounds(sweep.space, sweep.task.mutable),
             quantile_fraction=knobs.quantile_fraction,
+            custom_explore_fn=mutations.inside(sweep.space),
             log_config=False,  # the journal has every exploit
         )
     )

@@ -18,7 +18,7 @@ from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining
 
 import raysweep
-from raysweep.spec import space
+from raysweep.spec import mutations
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:
         scheduler=PopulationBasedTraining(
             time_attr="training_iteration",
             perturbation_interval=knobs.perturbation_interval,
-            hyperparam_mutations=space.mutations(sweep.space, sweep.task.mutable),
+            hyperparam_mutations=mutations.mutations(sweep.space, sweep.task.mutable),
             quantile_fraction=knobs.quantile_fraction,
             resample_probability=knobs.resample_probability,
-            custom_explore_fn=space.clip(sweep.space),
+            custom_explore_fn=mutations.inside(sweep.space),
             log_config=False,  # the journal has every exploit
         )
     )

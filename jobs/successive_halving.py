@@ -30,13 +30,16 @@ class Knobs:
 
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:
     """Random draws under one synchronous bracket with rungs at r, r eta, r eta^2, …"""
+    sweep.refuse_points("it samples at random and learns from no value", values_only=True)
+    search = raysweep.Variants(sweep.space, sweep.points, sweep.seed)
     return tune.TuneConfig(
+        search_alg=search,
         scheduler=one_bracket(
-            sweep.samples,
+            search.total(sweep.samples),
             knobs.grace_period,
             max_t=sweep.max_iterations,
             reduction_factor=knobs.reduction_factor,
-        )
+        ),
     )
 
 

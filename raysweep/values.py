@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,8 @@ TRAINING_ITERATION = "training_iteration"
 TIME_TOTAL_S = "time_total_s"
 TIME_THIS_ITER_S = "time_this_iter_s"
 AUTOMATIC_METRICS = (TRAINING_ITERATION, TIME_TOTAL_S, TIME_THIS_ITER_S)
+TAG = "!"  # first character of the key of a tagged value
+MOST_NESTED = 100  # levels of dictionaries and lists
 
 
 def finite(value: Any) -> bool:
@@ -27,14 +31,59 @@ def is_number(value: Any) -> bool:
         return False
 
 
+def is_tagged(value: dict[str, Any]) -> bool:
+    """Whether a dictionary stands for one value that JSON does not have, see `spec.configuration`."""
+    return len(value) == 1 and str(next(iter(value))).startswith(TAG)
+
+
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"a": {"b": 1}}` -> `{"a/b": 1}`, the way Ray and Optuna name nested parameters."""
     found: dict[str, Any] = {}
     for key, value in config.items():
-        found |= flat(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        nested = isinstance(value, dict) and not is_tagged(value)
+        found |= flat(value, f"{prefix}{key}/") if nested else {f"{prefix}{key}": value}
     return found
 
 
 def takes_data(train: Callable[..., None]) -> bool:
     """Whether a training function wants the task's data as its second argument."""
     return len(inspect.signature(train).parameters) >= 2
+
+
+def plain(value: Any) -> Any:
+    """The JSON representation of another type: a number for a numpy scalar, else text."""
+    with contextlib.suppress(Exception):  # `item` fails for arrays, and may mean something else in a user's class
+        item = value.item()
+        if isinstance(item, bool | int | float | str):  # numpy's longdouble returns itself
+            return item
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        if isinstance(value, set | frozenset):  # their order differs between processes
+            items = f"{{{', '.join(sorted(map(repr, value)))}}}"
+            return items if type(value) is set else f"{type(value).__name__}({items})"
+        return repr(value)
+    except Exception:  # a user's class, or nested too deep
+        return f"<{type(value).__name__}>"
+
+
+def to_json(value: Any) -> str:
+    """One line of JSON for any value; keys and values of types that JSON does not have become text."""
+    try:
+        return json.dumps(value, separators=(",", ":"), default=plain)
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(_plain_tree(value, ()), separators=(",", ":"), default=plain)
+
+
+def _plain_tree(value: Any, parents: tuple[int, ...]) -> Any:
+    """A copy with string keys and without cycles; `parents` are the ids of the containers around the value."""
+    if id(value) in parents or len(parents) >= MOST_NESTED:
+        return _text(value)
+    path = (*parents, id(value))
+    if isinstance(value, dict):
+        return {k if isinstance(k, str) else _text(k): _plain_tree(v, path) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_tree(each, path) for each in value]
+    return value

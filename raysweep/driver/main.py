@@ -29,8 +29,9 @@ from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.ray_executor import RayExecutor
 from raysweep.spec import task as tasks
 from raysweep.spec.flags import Flags, command, default_name
-from raysweep.spec.initial_points import Point
+from raysweep.spec.initial_points import Point, joined
 from raysweep.spec.initial_points import read as read_points
+from raysweep.spec.space import forgotten_choices
 from raysweep.spec.sweep import NoKnobs, Strategy, Sweep, default_storage, name_problems, settle, strategy_of
 from raysweep.spec.task import Task
 from raysweep.storage import Storage, dataset, open_storage
@@ -130,15 +131,22 @@ def check_and_run(
         SweepFailed: trials failed beyond `max_failures`, or none reported.
     """
     sweep = settle(flags, strategy.name, task, points)
-    config, config_problems = _tune_config(strategy, sweep, knobs)
     existing, storage_problems = _existing(sweep, flags)
+    if existing and flags.resume != "never":
+        sweep = dataclasses.replace(sweep, points=joined(existing.spec.get("points", []), points, sweep.space))
+    config, config_problems = _tune_config(strategy, sweep, knobs)
     problems = problems + config_problems + preflight.check_static(flags, sweep, config) + storage_problems
+    if config is not None and (draw := _tune_config(strategy, sweep, knobs)[0]):
+        adopted = list(existing.state.trials.values()) if existing and flags.resume != "never" else []
+        problems += preflight.check_draw(flags, sweep, draw, adopted)
     problems += [] if storage_problems else _resume_problems(sweep, flags, knobs, config, existing)
     problems += _capacity_problems(sweep, flags, storage_usable=not storage_problems)
     if problems:
         raise BadInput(*problems)
     assert config is not None
     place = open_storage(sweep.storage).child(sweep.name).patient()
+    for note in forgotten_choices(sweep.space):
+        click.echo(note, err=True)
     if flags.dry_run:
         click.echo(f"dry run: {strategy.name} on {task.name}, {sweep.samples} samples, to {place.url}: nothing started")
         return None

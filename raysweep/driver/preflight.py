@@ -26,11 +26,13 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from raysweep import env
 from raysweep.driver import capacity
 from raysweep.errors import BadInput, StorageError, Unavailable
-from raysweep.history.sweep_state import SweepState
-from raysweep.loop.assemble import SYNCHRONOUS
+from raysweep.history.sweep_state import SweepState, TrialRecord
+from raysweep.loop.assemble import SYNCHRONOUS, Assembly
 from raysweep.loop.random_grid_search import Variants
+from raysweep.loop.searcher import Resumable
 from raysweep.spec.flags import Flags
 from raysweep.spec.space import describe
+from raysweep.spec.space_checks import check_space, draw_problems
 from raysweep.spec.sweep import Sweep, name_problems
 from raysweep.spec.task import Reports, reports
 from raysweep.storage import FolderStorage, open_storage
@@ -128,6 +130,34 @@ def _strategy_problems(flags: Flags, sweep: Sweep, config: Any, task_reports: Re
             " nothing: pass state= to raysweep.report and load it with raysweep.resume()"
         )
     return problems
+
+
+def check_draw(flags: Flags, sweep: Sweep, config: Any, adopted: list[TrialRecord]) -> list[str]:
+    """Problems with the space that a first configuration shows: it is drawn, written as JSON, restored and pickled.
+
+    Args:
+        flags: of the sweep.
+        sweep: its settings.
+        config: the strategy's TuneConfig, made for this draw: its searcher goes on from it.
+        adopted: the trials of a sweep to resume.
+    """
+    problems = check_space(sweep.space)
+    if problems:
+        return problems
+    try:
+        assembly = Assembly(config, sweep, flags)
+        searcher, left = assembly.searcher, assembly.total - len(adopted)
+        if isinstance(searcher, Resumable):
+            searcher.begin(adopted if sweep.points else [])
+            if adopted and searcher.waiting > left:
+                return [
+                    f"`--points`: {searcher.waiting} are new, and {max(left, 0)} of the {assembly.total} trials are"
+                    f" still to be drawn: use --samples {sweep.samples + searcher.waiting - left}"
+                ]
+        drawn = searcher.suggest(f"{len(adopted):05d}")
+        return draw_problems(sweep.space, drawn) if isinstance(drawn, dict) else []
+    except Exception as error:
+        return [f"`{sweep.strategy}` cannot draw a configuration of this space: {type(error).__name__}: {error}"]
 
 
 def check_name(sweep: Sweep, flags: Flags, state: SweepState | None) -> list[str]:

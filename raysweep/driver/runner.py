@@ -34,6 +34,7 @@ from raysweep.loop.stopping import SweepLimits
 from raysweep.loop.tensorboard import TensorBoard
 from raysweep.spec import space
 from raysweep.spec.flags import Flags
+from raysweep.spec.initial_points import described
 from raysweep.spec.sweep import Strategy, Sweep
 from raysweep.storage import Storage
 from raysweep.trial.run import TrialSpec
@@ -123,6 +124,7 @@ class Runner:
             "samples": self.sweep.samples,
             "max_iterations": self.sweep.max_iterations,
             "space": space.describe(self.sweep.space),
+            "points": described(self.sweep.points, self.sweep.space),
             "code": code_hash(self.sweep.task.train, self.strategy.tune_config),
             "versions": {name: version(name) for name in ("ray", "optuna", "numpy")},
             "python": sys.version.split()[0],

@@ -23,8 +23,8 @@ from ray import cloudpickle
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from raysweep.errors import Corrupt, NotFound
-from raysweep.history.journal import plain
 from raysweep.storage import Storage
+from raysweep.values import plain
 
 log = logging.getLogger(__name__)
 

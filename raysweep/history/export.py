@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from raysweep.history import journal
 from raysweep.history.results import SweepResults
 from raysweep.storage import Storage
+from raysweep.values import to_json
 
 
 def export(place: Storage, results: SweepResults) -> None:
@@ -26,5 +26,5 @@ def export(place: Storage, results: SweepResults) -> None:
 
 def _json(value: Any) -> bytes:
     """Standard JSON: NaN and the infinities, which it does not have, become null."""
-    plain = json.loads(journal.to_json(value), parse_constant=lambda _: None)
+    plain = json.loads(to_json(value), parse_constant=lambda _: None)
     return (json.dumps(plain, indent=2, allow_nan=False) + "\n").encode()

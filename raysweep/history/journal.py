@@ -21,7 +21,6 @@ Events, by `type`:
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
@@ -35,6 +34,7 @@ from typing import IO, Any
 from raysweep.errors import StorageError
 from raysweep.storage import Storage
 from raysweep.storage.append_log import AppendLog
+from raysweep.values import to_json
 
 log = logging.getLogger(__name__)
 Event = dict[str, Any]
@@ -44,7 +44,6 @@ Event = dict[str, Any]
 FLUSH_SECONDS = 1.0
 IMMEDIATE = ("suggest",)  # stored at once, so that the checkpoints of a trial can always be found by its id
 READERS = 16
-MOST_NESTED = 100  # levels of dictionaries and lists
 DURABLE_SECONDS = 60.0  # longest wait until an event is stored
 
 
@@ -119,42 +118,6 @@ class Journal:
 
 def _segment(term: int, first: int) -> str:
     return f"journal/{term:06d}-{first:09d}.jsonl"
-
-
-def plain(value: Any) -> Any:
-    """The JSON representation of another type: a number for a numpy scalar, else text."""
-    with contextlib.suppress(Exception):  # `item` fails for arrays, and may mean something else in a user's class
-        item = value.item()
-        if isinstance(item, bool | int | float | str):  # numpy's longdouble returns itself
-            return item
-    return _text(value)
-
-
-def _text(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:  # a user's class, or nested too deep
-        return f"<{type(value).__name__}>"
-
-
-def to_json(value: Any) -> str:
-    """One line of JSON for any value; keys and values of types that JSON does not have become text."""
-    try:
-        return json.dumps(value, separators=(",", ":"), default=plain)
-    except (TypeError, ValueError, RecursionError):
-        return json.dumps(_plain_tree(value, ()), separators=(",", ":"), default=plain)
-
-
-def _plain_tree(value: Any, parents: tuple[int, ...]) -> Any:
-    """A copy with string keys and without cycles; `parents` are the ids of the containers around the value."""
-    if id(value) in parents or len(parents) >= MOST_NESTED:
-        return _text(value)
-    path = (*parents, id(value))
-    if isinstance(value, dict):
-        return {k if isinstance(k, str) else _text(k): _plain_tree(v, path) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_tree(each, path) for each in value]
-    return value
 
 
 class _FileSink:

@@ -13,12 +13,11 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from raysweep.history.journal import plain, to_json
 from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import TrialRecord
 from raysweep.optuna_quiet import experiments_allowed, silent
 from raysweep.spec.space import CONSTANT
-from raysweep.values import flat, is_number
+from raysweep.values import flat, is_number, plain, to_json
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 # Longest list of all choices of a parameter, in characters. The line of each trial repeats the list: if every trial has

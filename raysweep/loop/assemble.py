@@ -93,6 +93,7 @@ class Assembly:
             max_iterations=self._sweep.max_iterations,
             metrics=self.metrics,
             concurrency=self.concurrency(places),
+            space=self._sweep.space,
             together=isinstance(self.scheduler, SYNCHRONOUS),
             share=self.share,
             largest=largest,

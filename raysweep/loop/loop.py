@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import click
 from ray.exceptions import RayTaskError
@@ -28,6 +29,7 @@ from raysweep.loop.observers import Observer
 from raysweep.loop.recorder import Recorder
 from raysweep.loop.searcher import STOPPED, Remembering, Resumable
 from raysweep.loop.stopping import SweepLimits
+from raysweep.spec.configuration import Codec
 from raysweep.trial.run import Run
 from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION
 
@@ -43,6 +45,7 @@ class Plan:
         max_iterations: iterations of a complete trial.
         metrics: the metrics that are optimised.
         concurrency: trials at the same time, at most.
+        space: of Ray's domains, from which the configurations are.
         together: whether all trials are suggested at the start, since the scheduler compares all of them.
         share: the resources of a trial.
         largest: CPUs and GPUs of the largest node, up to which a trial's share may grow.
@@ -56,6 +59,7 @@ class Plan:
     max_iterations: int
     metrics: tuple[str, ...]
     concurrency: int
+    space: Mapping[str, Any] = field(default_factory=dict)
     together: bool = False
     share: Share = field(default_factory=lambda: Share(1.0))
     largest: Mapping[str, float] = field(default_factory=dict)
@@ -88,7 +92,7 @@ class Loop:
     ) -> None:
         self._plan, self._searcher, self._controller = plan, searcher, controller
         self._executor, self._recorder, self._observer = executor, recorder, observer
-        self._state = recorder.state
+        self._state, self._codec = recorder.state, Codec(plan.space)
         self.limits = SweepLimits(plan.time_budget, plan.total, executor.clock)
         self._watchdog = HangWatchdog(plan.report_timeout)
         self._interruption = Interruption()
@@ -196,8 +200,9 @@ class Loop:
             self._suggested_all = config is not None
             return False
         memory = self._remembering.memory(trial_id) if self._remembering else {}
-        self._recorder.suggested(trial_id, config, memory)
-        self._controller.add(trial_id, config)
+        written = self._codec.write(config)
+        self._recorder.suggested(trial_id, written, memory)
+        self._controller.add(trial_id, written)
         self._tries[trial_id] = self._new_tries()
         return True
 
@@ -211,7 +216,7 @@ class Loop:
         is_exploit = saved is not None and owner(saved.path) != trial_id
         name = saved.name if saved is not None and is_exploit else self._state.trials[trial_id].checkpoint
         spent = saved.metrics.get(TIME_TOTAL_S, 0.0) if saved and name else 0.0
-        run = Run(trial_id, trial.config, name, spent)
+        run = Run(trial_id, self._codec.restore(trial.config), trial.config, name, spent)
         if trial.is_finished():
             self._finishing.add(trial_id)
         else:
@@ -244,7 +249,7 @@ class Loop:
             self._on_failure(event.trial, event.error)
 
     def _on_report(self, event: Reported) -> None:
-        trial_id, report, config = event.trial, event.report, self._running[event.trial].config
+        trial_id, report, config = event.trial, event.report, self._running[event.trial].written
         result = {**report.metrics, TRAINING_ITERATION: report.iteration}
         decision = self._controller.report(trial_id, result, report.checkpoint)
         ended = decision in (Decision.STOP, Decision.COMPLETE)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raysweep.errors import NotFound
-from raysweep.history import journal
 from raysweep.history.journal import Event, Journal
 from raysweep.storage import Storage
+from raysweep.values import to_json
 
 Keys = list[str]
 Folder = dict[str, Any]  # name -> bytes, or the folder of that name
@@ -118,7 +118,7 @@ class MemoryJournal(Journal):
         """Writes one event and returns it."""
         self.seq += 1
         event = {"seq": self.seq, "type": type, "time": round(self._clock(), 3), **fields}
-        self._storage.append(self._key, (journal.to_json(event) + "\n").encode())
+        self._storage.append(self._key, (to_json(event) + "\n").encode())
         return event
 
     def stored(self, seq: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,20 +14,16 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
-from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Quantized, Uniform
-from ray.tune.search.variant_generator import parse_spec_vars
+from ray.tune.search.sample import Domain, Float, Integer, LogUniform, Quantized, Uniform
 
-from raysweep.history.journal import to_json
 from raysweep.history.sweep_state import TrialRecord
-from raysweep.loop.random_grid_search import KeyPath, filled, name_of, value_at
-from raysweep.loop.searcher import STOPPED
+from raysweep.loop.searcher import FIXED, STOPPED
 from raysweep.optuna_quiet import experiments_allowed, silent
+from raysweep.spec.configuration import Choices, Codec, KeyPath, filled, has_domains, name_of, parameters, value_at
 from raysweep.spec.initial_points import Point
 from raysweep.values import TRAINING_ITERATION, is_number
 
 log = logging.getLogger(__name__)
-
-CHOSEN = "raysweep:chosen"  # in a trial's memory: parameter -> index of its choice, if the journal has only its text
 
 
 class OptunaSearch(Searcher):
@@ -105,6 +100,7 @@ class OptunaSearch(Searcher):
 
     def begin(self, adopted: list[TrialRecord]) -> None:
         """Fills the study: known values, then the journal's trials, then the points that were not tried yet."""
+        waiting = [self._to_optuna(point.config) for point in self._points if point.value is None]
         for point in self._points:
             if point.value is not None:
                 self._add(TrialState.COMPLETE, self._to_optuna(point.config), [point.value])
@@ -113,8 +109,15 @@ class OptunaSearch(Searcher):
                 self._adopt(trial)
             except (KeyError, ValueError) as error:
                 log.warning("trial %s is left out of the study: it was not drawn from this space: %s", trial.id, error)
-        for point in [p for p in self._points if p.value is None][len(adopted) :]:
-            self.study.enqueue_trial(self._to_optuna(point.config))
+            if trial.memory.get(FIXED) in waiting:
+                waiting.remove(trial.memory[FIXED])
+        for params in waiting:
+            self.study.enqueue_trial(params)
+
+    @property
+    def waiting(self) -> int:
+        """The number of points that are still to be tried."""
+        return len(self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
 
     def _to_optuna(self, config: dict[str, Any]) -> dict[str, Any]:
         """The parameters of a point as Optuna represents them; a point need not set all of them."""
@@ -125,11 +128,7 @@ class OptunaSearch(Searcher):
         return params
 
     def _adopt(self, trial: TrialRecord) -> None:
-        chosen = trial.memory.get(CHOSEN, {})
-        params = {
-            each.name: chosen[each.name] if each.name in chosen else each.to_optuna(value_at(trial.config, each.path))
-            for each in self._parameters
-        }
+        params = {each.name: each.adopted(value_at(trial.config, each.path)) for each in self._parameters}
         steps = {i: float(r.metrics[self.metric]) for i, r in trial.results.items() if self._single(r.metrics)}
         state, values = self._end(trial, steps)
         self._ids[trial.id] = self._add(state, params, values, steps, trial.memory)
@@ -195,10 +194,8 @@ class OptunaSearch(Searcher):
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
 
     def memory(self, trial_id: str) -> dict[str, Any]:
-        """What the sampler stored with a trial, such as the state of CMA-ES, and its choices; for the journal."""
-        trial = self._storage.get_trial(self._ids[trial_id])
-        chosen = {each.name: trial.params[each.name] for each in self._parameters if each.choices is not None}
-        return {**trial.system_attrs, **({CHOSEN: chosen} if chosen else {})}
+        """What the sampler stored with a trial, such as the state of CMA-ES, and the point that it tries."""
+        return dict(self._storage.get_trial(self._ids[trial_id]).system_attrs)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Reports an iteration to the study, unless the value is not a number or there are several objectives.
@@ -254,12 +251,12 @@ class _Parameter:
     Attributes:
         path: its keys in a configuration.
         distribution: that Optuna draws from.
-        choices: the values of which Optuna draws the index; None if Optuna draws the value itself.
+        choices: of which Optuna draws the index; None if Optuna draws the value itself.
     """
 
     path: KeyPath
     distribution: BaseDistribution
-    choices: list[Any] | None = None
+    choices: Choices | None = None
 
     @property
     def name(self) -> str:
@@ -267,37 +264,51 @@ class _Parameter:
         return name_of(self.path)
 
     def to_optuna(self, value: Any) -> Any:
-        """Optuna's value for a value of the space, or for its JSON form.
+        """Optuna's value for a value of the space.
 
         Raises:
-            ValueError: it is none of the choices, or may be several of them.
+            ValueError: it is none of the choices.
         """
-        return value if self.choices is None else index_of(value, self.choices)
+        return value if self.choices is None else self._known(self.choices.index_of(value), value)
+
+    def adopted(self, written: Any) -> Any:
+        """Optuna's value for what the journal has of a value.
+
+        Raises:
+            ValueError: it was not drawn from these choices.
+        """
+        return written if self.choices is None else self._known(self.choices.index_of_written(written), written)
+
+    def _known(self, index: int | None, value: Any) -> int:
+        if index is None:
+            raise ValueError(f"`{self.name}` is {value!r}, which is none of the choices")
+        return index
 
     def from_optuna(self, value: Any) -> Any:
         """The value of the space, the same object, for a value that Optuna has drawn."""
-        return value if self.choices is None else self.choices[value]
+        return value if self.choices is None else self.choices.values[value]
 
 
 def _parameters(space: dict[str, Any]) -> list[_Parameter]:
     """The drawn parameters of a space, by depth as in Ray's own OptunaSearch, so that the same seed draws the same."""
-    _, domains, grids = parse_spec_vars(space)
-    if grids:
-        raise ValueError(f"`{name_of(grids[0][0])}` is a grid_search, which Optuna cannot draw")
-    parameters = [_parameter(path, domain) for path, domain in sorted(domains, key=lambda item: len(item[0]))]
-    duplicates = [name for name, count in Counter(each.name for each in parameters).items() if count > 1]
+    codec, domains = Codec(space), parameters(space)
+    if grids := [path for path, domain in domains.items() if domain.is_grid()]:
+        raise ValueError(f"`{name_of(grids[0])}` is a grid_search, which Optuna cannot draw")
+    drawn = [_parameter(path, domains[path], codec.choices(path)) for path in sorted(domains, key=len)]
+    duplicates = [name for name, count in Counter(each.name for each in drawn).items() if count > 1]
     if duplicates:
         raise ValueError(f"`{duplicates[0]}` is the name of two parameters: one is nested, one has a slash in its key")
-    return parameters
+    return drawn
 
 
-def _parameter(path: KeyPath, domain: Domain) -> _Parameter:
-    if isinstance(domain, Categorical) and isinstance(domain.get_sampler(), Uniform):
-        choices = domain.categories
-        if all(choice is None or type(choice) in (bool, int, float, str) for choice in choices):
-            return _Parameter(path, CategoricalDistribution(choices))
+def _parameter(path: KeyPath, domain: Domain, choices: Choices | None) -> _Parameter:
+    if choices is not None and any(map(has_domains, choices.values)):
+        raise ValueError(f"`{name_of(path)}` is a choice between domains, which Optuna cannot draw")
+    if choices is not None and isinstance(domain.get_sampler(), Uniform):
+        if _plain(choices):
+            return _Parameter(path, CategoricalDistribution(choices.values))
         # Two equal choices share the index of the first one, as in Optuna itself.
-        return _Parameter(path, CategoricalDistribution([index_of(choice, choices) for choice in choices]), choices)
+        return _Parameter(path, CategoricalDistribution(choices.firsts), choices)
     sampler, q = domain.get_sampler(), None
     if isinstance(sampler, Quantized):
         sampler, q = sampler.sampler, sampler.q
@@ -305,6 +316,12 @@ def _parameter(path: KeyPath, domain: Domain) -> _Parameter:
         kind = f"{type(domain).__name__} with {type(sampler).__name__}"
         raise ValueError(f"`{name_of(path)}` is {kind}, which Optuna cannot draw: use a domain such as tune.uniform")
     return _Parameter(path, _numbers(domain, q, isinstance(sampler, LogUniform)))
+
+
+def _plain(choices: Choices) -> bool:
+    """Whether Optuna takes the choices as they are, and the journal has them so; to Optuna, 1 and True are the same."""
+    scalars = all(value is None or type(value) in (bool, int, float, str) for value in choices.values)
+    return scalars and choices.written == choices.values and len(set(choices.values)) == len(set(choices.firsts))
 
 
 def _numbers(domain: Domain, q: float | None, log_scale: bool) -> BaseDistribution:
@@ -315,31 +332,3 @@ def _numbers(domain: Domain, q: float | None, log_scale: bool) -> BaseDistributi
     if q and log_scale:
         log.warning("Optuna draws no steps on a logarithmic scale: the quantum %g is ignored", q)
     return FloatDistribution(domain.lower, domain.upper, step=None if log_scale else q, log=log_scale)
-
-
-def index_of(value: Any, choices: list[Any]) -> int:
-    """The index of a value among the choices; the value may be in its JSON form, a number or a text.
-
-    Raises:
-        ValueError: it is none of them, or several have the same text, such as two lambdas.
-    """
-    for index, choice in enumerate(choices):
-        if value is choice or _equal(value, choice):
-            return index
-    same_text = [choice for choice in choices if _text(choice) == _text(value)]
-    indices = {index_of(choice, choices) for choice in same_text}
-    if len(indices) != 1:
-        raise ValueError(f"{value!r} is {'none' if not indices else 'perhaps another one'} of {choices!r}")
-    return indices.pop()
-
-
-def _equal(value: Any, choice: Any) -> bool:
-    try:
-        return type(value) is type(choice) and bool(value == choice)
-    except Exception:  # the truth value of comparing arrays is undefined, and a user's class may raise anything
-        return False
-
-
-def _text(value: Any) -> str:
-    """A value's text in the journal, without memory addresses, which differ in the next process."""
-    return re.sub(r" at 0x[0-9a-f]+", "", to_json(value))

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from raysweep.history import journal
 from raysweep.history.sweep_state import SweepState, TrialRecord
-from raysweep.values import AUTOMATIC_METRICS, TIME_THIS_ITER_S
+from raysweep.values import AUTOMATIC_METRICS, TIME_THIS_ITER_S, to_json
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Recorded:
     def __init__(self, state: SweepState) -> None:
         self._trials: defaultdict[str, dict[str, TrialRecord]] = defaultdict(dict)
         for record in state.trials.values():
-            self._trials[journal.to_json(record.config)][record.id] = record
+            self._trials[to_json(record.config)][record.id] = record
 
     def __call__(self, trial: str, config: dict[str, Any], iteration: int, state: Any) -> Step | None:
         """The recorded iteration; None if the trial had returned before it.
@@ -69,7 +68,7 @@ class Recorded:
         Raises:
             LookupError: no trial had this configuration, or none got that far.
         """
-        records = self._trials.get(journal.to_json(config))
+        records = self._trials.get(to_json(config))
         if records is None:
             raise LookupError(f"no recorded trial had {config}: the strategy has to draw the same ones")
         record = records.get(trial) or next(iter(records.values()))

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import itertools
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from ray.tune.search import Searcher
 from ray.tune.search.sample import Domain
-from ray.tune.search.variant_generator import generate_variants, parse_spec_vars
+from ray.tune.search.variant_generator import generate_variants
 
 from raysweep.history.sweep_state import TrialRecord
+from raysweep.loop.searcher import FIXED
+from raysweep.spec.configuration import Codec, KeyPath, filled, has_domains, parameters, value_at
 from raysweep.spec.initial_points import Point
 from raysweep.spec.space import grids
-
-KeyPath = tuple[Any, ...]  # the keys that lead to a parameter, with indices for lists
 
 
 class Variants(Searcher):
     """Grid and random search: Ray's variant generator, given a seed, as a searcher.
 
-    The n-th suggestion depends only on the seed and on n, so a resumed sweep continues the same sequence.
+    The n-th draw depends only on the seed and on n, so a resumed sweep continues the same sequence.
     Choices such as functions, classes or arrays are passed on as the same objects, not as copies.
     For search spaces see https://docs.ray.io/en/latest/tune/tutorials/tune-search-spaces.html
 
@@ -36,9 +35,12 @@ class Variants(Searcher):
 
     def __init__(self, space: dict[str, Any] | None = None, points: Iterable[Point] = (), seed: int = 0) -> None:
         super().__init__()
-        self.space, self._points = space, [point.config for point in points]
+        self.space, self._points = space, list(points)
+        self._waiting = deque(self._points)
         self._random = np.random.RandomState(seed)
-        self._configs: Iterator[dict[str, Any]] | None = None
+        self._pass: Iterator[dict[str, Any]] = iter(())  # the rest of the current pass over the space
+        self._given: dict[str, Any] = {}  # the point of the current pass
+        self._given_by_trial: dict[str, dict[str, Any]] = {}
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Called with the sweep's metric, mode and space."""
@@ -49,35 +51,54 @@ class Variants(Searcher):
     def total(self, samples: int) -> int:
         """The number of trials in `samples` passes over the space; a point is one pass over the rest of the grid."""
         space = self.space or {}
-        passes = [merged(space, point) for point in self._points]
+        passes = [_merged(space, point.config) for point in self._points]
         left = max(samples - len(passes), 0)
         return sum(map(_combinations, passes)) + left * _combinations(space)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next configuration."""
-        self._configs = self._configs or self._generate(self.space or {})
-        return next(self._configs, Searcher.FINISHED)
+        """The next configuration: of the current pass, else of the next point, else of the whole space."""
+        config = next(self._pass, None)
+        if config is None:
+            config = self._begin_pass(self._waiting.popleft().config if self._waiting else {})
+        if self._given:
+            self._given_by_trial[trial_id] = self._given
+        return Searcher.FINISHED if config is None else config
 
-    def _generate(self, space: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        for point in self._points:
-            yield from self._one_pass(merged(space, point))
-        while _combinations(space):  # an empty grid has no configuration, and this would loop for ever
-            yield from self._one_pass(space)
+    def _begin_pass(self, given: dict[str, Any]) -> dict[str, Any] | None:
+        space = self.space or {}
+        self._given, self._pass = given, self._one_pass(_merged(space, given) if given else space)
+        return next(self._pass, None)  # an empty grid has no configuration
 
     def _one_pass(self, space: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        _, domains, grid = parse_spec_vars(space)
-        drawn = {path: _Drawn(domain) for path, domain in [*domains, *grid]}
+        drawn = {path: _Drawn(domain) for path, domain in parameters(space).items()}
         spec = {"config": filled(space, drawn)}
         for resolved, _ in generate_variants(spec, random_state=self._random):
             values = {path[1:]: value for path, value in resolved.items()}
             # Ray's value may be a copy of the drawn object. It is used only if the object itself contains domains.
-            values |= {path: each.last for path, each in drawn.items() if not any(parse_spec_vars({"": each.last})[1:])}
+            values |= {path: each.last for path, each in drawn.items() if not has_domains(each.last)}
             yield filled(space, values)
 
     def begin(self, adopted: list[TrialRecord]) -> None:
-        """Takes over the journal's trials: skips their suggestions in the sequence."""
+        """Takes over the journal's trials: skips their suggestions in the sequence, and the points that were tried."""
+        codec = Codec(self.space or {})
         for trial in adopted:
-            self.suggest(trial.id)
+            if next(self._pass, None) is None:
+                given = trial.memory.get(FIXED, {})
+                waiting = [codec.write_flat(point.config) for point in self._waiting]
+                if given in waiting:
+                    del self._waiting[waiting.index(given)]
+                self._begin_pass(codec.restore_flat(given))
+        self._given_by_trial.clear()
+
+    @property
+    def waiting(self) -> int:
+        """The number of points that are still to be tried."""
+        return len(self._waiting)
+
+    def memory(self, trial_id: str) -> dict[str, Any]:
+        """The point that a trial tries, for the journal: a resumed sweep need not try it again."""
+        given = self._given_by_trial.pop(trial_id, None)
+        return {FIXED: Codec(self.space or {}).write_flat(given)} if given else {}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing is learnt from results."""
@@ -120,60 +141,10 @@ def _combinations(space: dict[str, Any]) -> int:
     return math.prod(len(values) for values in grids(space).values())
 
 
-def filled(node: Any, values: dict[KeyPath, Any], path: KeyPath = ()) -> Any:
-    """A space with these values at their paths: dictionaries and lists are new, all else is the same object."""
-    if path in values:
-        node = values[path]
-        if not any(other[: len(path)] == path for other in values if len(other) > len(path)):
-            return node
-    if isinstance(node, dict):
-        whole = copy.copy(node)  # of the same type
-        whole.update({key: filled(value, values, (*path, key)) for key, value in node.items()})
-        return whole
-    if isinstance(node, list | tuple):
-        items = [filled(value, values, (*path, index)) for index, value in enumerate(node)]
-        return items if isinstance(node, list) else _tuple(node, items)
-    return node
-
-
-def _tuple(original: tuple[Any, ...], items: list[Any]) -> tuple[Any, ...]:
-    if all(new is old for new, old in zip(items, original, strict=True)):
-        return original
-    make = getattr(type(original), "_make", tuple)  # the constructor of a named tuple does not take a list
-    return make(items)
-
-
-def merged(space: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
-    """The space with a point's values instead of its domains, grids and constants."""
+def _merged(space: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
+    """The space with a point's values instead of its domains and grids."""
     given: dict[KeyPath, Any] = {}
-    for path, _ in itertools.chain(*parse_spec_vars(space)):
+    for path in parameters(space):
         with contextlib.suppress(KeyError):
             given[path] = value_at(point, path)
     return dict(filled(space, given))
-
-
-def name_of(path: KeyPath) -> str:
-    """`("a", "b")` -> `a/b`, as points, Optuna and Ray name a nested parameter."""
-    return "/".join(map(str, path))
-
-
-def value_at(config: Any, path: KeyPath) -> Any:
-    """The value at a path of a configuration. Keys may be joined, as in `a/b`, and numbers may be text, as in JSON.
-
-    Raises:
-        KeyError: there is none.
-    """
-    if not path:
-        return config
-    for size in range(1, len(path) + 1):
-        key = path[0] if size == 1 and _has(config, path[0]) else name_of(path[:size])
-        if _has(config, key):
-            with contextlib.suppress(KeyError):
-                return value_at(config[key], path[size:])
-    raise KeyError(name_of(path))
-
-
-def _has(config: Any, key: Any) -> bool:
-    if isinstance(config, dict):
-        return key in config
-    return isinstance(config, list | tuple) and isinstance(key, int) and key < len(config)

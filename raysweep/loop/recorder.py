@@ -9,7 +9,6 @@ from typing import Any
 
 from raysweep.errors import StorageError
 from raysweep.history import checkpoint as checkpoints
-from raysweep.history import journal
 from raysweep.history.checkpoint import Checkpoint
 from raysweep.history.journal import Journal
 from raysweep.history.lease import Lease
@@ -168,9 +167,4 @@ class Recorder:
 
 def _changed(record: TrialRecord, config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of a result, if it has changed."""
-    if config is record.config:
-        return {}
-    if journal.to_json(config) != journal.to_json(record.config):  # arrays and the like cannot be compared
-        return {"config": config}
-    record.config = config
-    return {}
+    return {} if config == record.config else {"config": config}

@@ -6,6 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from raysweep.history.sweep_state import TrialRecord
 
+# Key of a trial's memory: the values that a point gave it, in Optuna's own words.
+FIXED = "fixed_params"
 # Key that the loop adds to the last result of a trial that ended before it was complete: stopped by a scheduler, by a
 # limit or by nan, or infeasible. So a searcher need not mistake an early value for a final one.
 STOPPED = "stopped_early"
@@ -17,6 +19,10 @@ class Resumable(Protocol):
 
     def begin(self, adopted: list[TrialRecord]) -> None:
         """Called once, with metric, mode and space set, before the first suggestion."""
+
+    @property
+    def waiting(self) -> int:
+        """The number of points that are still to be tried."""
 
 
 @runtime_checkable

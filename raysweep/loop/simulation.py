@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -207,8 +206,7 @@ class Simulation:
 
     def _save(self, trial: _Running, state: Any) -> Checkpoint:
         after = trial.after.to_dict() if trial.after else None
-        config = json.loads(journal.to_json(trial.run.config))
-        note = {"after": after, "reports": trial.reports, "config": config, HOST: NODE}
+        note = {"after": after, "reports": trial.reports, "config": trial.run.written, HOST: NODE}
         saved = checkpoints.save(self._storage, trial.run.trial, trial.iteration, state, note)
         trial.after, trial.state, trial.reports = saved, state, []
         return saved

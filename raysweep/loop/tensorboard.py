@@ -24,11 +24,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from raysweep.errors import StorageError
-from raysweep.history.journal import plain
 from raysweep.history.sweep_state import Result, SweepState, TrialRecord
 from raysweep.loop.observers import Observer
 from raysweep.storage import Storage
-from raysweep.values import flat, is_number
+from raysweep.values import flat, is_number, plain
 
 log = logging.getLogger(__name__)
 

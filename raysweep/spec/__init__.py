@@ -3,6 +3,9 @@
 rules           what a value may be, and one sentence for one that may not
 flags, task     a job's command line, and the task that it tunes
 space           the search space, converted for each strategy
+space_checks    what can be wrong with it
+configuration   how a drawn configuration is written as JSON, and restored
+mutations       what population based training may change in it
 initial_points  configurations to try first
 sweep           flags, task and points combined: what a strategy file gets
 """

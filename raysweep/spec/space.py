@@ -22,22 +22,23 @@ from ray.tune.search.sample import (
     Quantized,
     Uniform,
 )
-from ray.tune.search.variant_generator import parse_spec_vars
 
 from raysweep.errors import BadInput
+from raysweep.spec.configuration import KeyPath, filled, has_domains, name_of, parameters
 from raysweep.values import is_number
 
+MOST_COMBINATIONS = 100_000  # of a grid: each is a trial
 CONSTANT = "constant"  # first word in the description of a parameter that is not sampled
 
 
 def domains(space: dict[str, Any]) -> dict[str, Domain]:
-    """`a/b` -> domain, for every parameter that is sampled; nested dictionaries are flattened with a slash."""
-    return {"/".join(map(str, path)): domain for path, domain in parse_spec_vars(space)[1]}
+    """`a/b` -> domain, for every parameter that is sampled; nested dictionaries and lists are joined with a slash."""
+    return {name_of(path): domain for path, domain in parameters(space).items() if not domain.is_grid()}
 
 
 def grids(space: dict[str, Any]) -> dict[str, list[Any]]:
     """`a/b` -> values, for every parameter given as `tune.grid_search`."""
-    return {"/".join(map(str, path)): list(values) for path, values in parse_spec_vars(space)[2]}
+    return {name_of(path): list(domain.categories) for path, domain in parameters(space).items() if domain.is_grid()}
 
 
 def check_for_searcher(space: dict[str, Any], searcher: str) -> None:
@@ -51,7 +52,12 @@ def check_for_searcher(space: dict[str, Any], searcher: str) -> None:
         for key in grids(space)
     ]
     for key, domain in domains(space).items():
-        if isinstance(domain, Function):
+        if _has_conditions(domain):
+            problems.append(
+                f"`{key}` is a choice that contains domains, which {searcher} cannot sample: make them parameters of"
+                " their own, or use `random_search` or `asha`"
+            )
+        elif isinstance(domain, Function):
             problems.append(
                 f"`{key}` is a sample_from, which {searcher} cannot sample: use a domain such as tune.uniform"
             )
@@ -66,6 +72,10 @@ def check_for_searcher(space: dict[str, Any], searcher: str) -> None:
         problems.append(f"the space has nothing to sample, so {searcher} has nothing to search: add a domain")
     if problems:
         raise BadInput(*problems)
+
+
+def _has_conditions(domain: Domain) -> bool:
+    return isinstance(domain, Categorical) and any(map(has_domains, domain.categories))
 
 
 def _optuna_has_same_steps(domain: Domain) -> bool:
@@ -117,38 +127,48 @@ def grid(space: dict[str, Any], resolution: int) -> dict[str, Any]:
         BadInput: one line per parameter that has no grid, with its name.
     """
     problems: list[str] = []
-
-    def points(key: str, domain: Domain) -> Any:
-        if isinstance(domain, Categorical):
-            return tune.grid_search(list(domain.categories))
-        if not isinstance(domain, Float | Integer) or not isinstance(_scale(domain), Uniform | LogUniform):
-            problems.append(f"`{key}` has no grid: make it tune.choice or tune.grid_search")
-        elif (step := quantum(domain)) is not None:
-            return tune.grid_search(_steps(domain, step, resolution))
-        elif resolution < 2:
-            problems.append(
-                f"`{key}` is continuous ({domain.lower:g} to {domain.upper:g}): give --resolution N for N points on it,"
-                " or make it tune.choice or tune.grid_search"
-            )
-        else:
-            return tune.grid_search(_spread(domain, domain.lower, domain.upper, resolution))
-        return None
-
-    result = dict(_map(space, points))
+    axes: dict[KeyPath, list[Any]] = {}
+    for path, domain in parameters(space).items():
+        try:
+            axes[path] = _axis(domain, resolution)
+        except ValueError as error:
+            problems.append(f"`{name_of(path)}` {error}")
+    combinations = math.prod(map(len, axes.values()))
+    if combinations > MOST_COMBINATIONS:
+        sizes = ", ".join(f"`{name_of(path)}` {len(values)}" for path, values in axes.items())
+        problems.append(
+            f"the grid has {combinations} combinations ({sizes}), and each is a trial: at most {MOST_COMBINATIONS} are"
+            " allowed: give fewer values, or use `random_search`"
+        )
     if problems:
         raise BadInput(*problems)
-    return result
+    whole = dict(filled(space, {path: tune.grid_search(values) for path, values in axes.items()}))
+    parameters(whole)  # raises if Ray cannot sort its keys
+    return whole
 
 
-def _map(space: dict[str, Any], change: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in space.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Domain):
-            yield key, change(path, value)
-        elif isinstance(value, dict) and "grid_search" not in value:
-            yield key, dict(_map(value, change, f"{path}/"))
-        else:
-            yield key, value
+def _axis(domain: Domain, resolution: int) -> list[Any]:
+    """The values of a domain in a grid.
+
+    Raises:
+        ValueError: it has none, or far too many.
+    """
+    if isinstance(domain, Categorical) and not _has_conditions(domain):
+        return list(domain.categories)
+    if not isinstance(domain, Float | Integer) or not isinstance(_scale(domain), Uniform | LogUniform):
+        raise ValueError("has no grid: make it tune.choice or tune.grid_search, of values without domains")
+    step = quantum(domain)
+    if step is None and resolution < 2:
+        raise ValueError(
+            f"is continuous ({domain.lower:g} to {domain.upper:g}): give --resolution N for N points on it,"
+            " or make it tune.choice or tune.grid_search"
+        )
+    if step is None:
+        return _spread(domain, domain.lower, domain.upper, resolution)
+    multiples = _multiples(domain, step)
+    if resolution < 2 and len(multiples) > MOST_COMBINATIONS:
+        raise ValueError(f"has {len(multiples)} values: give --resolution N for N of them, or make it tune.choice")
+    return _steps(domain, step, multiples, resolution)
 
 
 def _scale(domain: Domain) -> Any:
@@ -156,10 +176,23 @@ def _scale(domain: Domain) -> Any:
     return sampler.sampler if isinstance(sampler, Quantized) else sampler
 
 
-def _steps(domain: Float | Integer, step: float, resolution: int) -> list[float]:
-    """All values of a domain with steps; if more than `resolution`, those nearest to so many evenly spaced points."""
+def _multiples(domain: Float | Integer, step: float) -> range:
+    """The multiples of the step that a domain can yield."""
     first, last = math.ceil(round(domain.lower / step, 9)), math.floor(round(domain.upper / step, 9))
-    multiples = range(first, last + _draws_upper_end(domain))
+    return range(first, last + _draws_upper_end(domain))
+
+
+def steps(domain: Domain) -> list[Any] | None:
+    """All values of a domain with steps, in order; None if it has none, or more than MOST_COMBINATIONS."""
+    step = quantum(domain)
+    if step is None or not isinstance(domain, Float | Integer) or math.isinf(domain.upper - domain.lower):
+        return None
+    multiples = _multiples(domain, step)
+    return [domain.cast(each * step) for each in multiples] if len(multiples) <= MOST_COMBINATIONS else None
+
+
+def _steps(domain: Float | Integer, step: float, multiples: range, resolution: int) -> list[Any]:
+    """All values of a domain with steps; if more than `resolution`, those nearest to so many evenly spaced points."""
     if resolution < 2 or len(multiples) <= resolution:
         return [domain.cast(multiple * step) for multiple in multiples]
     spread = _spread(domain, multiples[0], multiples[-1], resolution)
@@ -172,64 +205,11 @@ def _spread(domain: Domain, lower: float, upper: float, count: int) -> list[floa
     return values
 
 
-def mutations(space: dict[str, Any], mutable: tuple[str, ...] | None) -> dict[str, Domain]:
-    """The parameters that population based training may change in a running trial.
-
-    Args:
-        space: Ray's domains.
-        mutable: the task's MUTABLE; None for every float domain (a learning rate, not a width).
-
-    Raises:
-        BadInput: nothing can be changed, or a name of MUTABLE has no domain in the space.
-    """
-    sampled = domains(space)
-    keys = mutable if mutable is not None else tuple(k for k, d in sampled.items() if isinstance(d, Float))
-    problems = [f"MUTABLE names `{key}`, which has no domain in the space" for key in keys if key not in sampled]
-    problems += [f"MUTABLE names `{key}`: a nested parameter cannot be perturbed" for key in keys if "/" in key]
-    if not keys:
-        problems.append("the task has no parameter that may change in a running trial: name some in MUTABLE")
-    if problems:
-        raise BadInput(*problems)
-    return {key: sampled[key] for key in keys}
-
-
-def clip(space: dict[str, Any]) -> Any:
-    """A function `config -> config` that clips every float to its domain, and to the nearest step if it is quantized.
-
-    Ray's PBT multiplies by 0.8 or 1.2 regardless of the domain, so a momentum of 0.9 would become 1.08.
-    """
-    floats = {key: domain for key, domain in domains(space).items() if isinstance(domain, Float) and "/" not in key}
-
-    def clip_value(domain: Float, value: float) -> float:
-        inside, step = min(max(value, domain.lower), domain.upper), quantum(domain)
-        return inside if step is None else round(inside / step) * step
-
-    def clip_config(config: dict[str, Any]) -> dict[str, Any]:
-        return {**config, **{key: clip_value(domain, config[key]) for key, domain in floats.items() if key in config}}
-
-    return clip_config
-
-
-def bounds(space: dict[str, Any], mutable: tuple[str, ...] | None) -> dict[str, list[float]]:
-    """`[lowest, highest]` of each parameter that PB2 may change: it models them as numbers in a box.
-
-    Raises:
-        BadInput: one line per mutable parameter that is not a float domain, with its name.
-    """
-    mutable_domains = mutations(space, mutable)
-    wrong = [key for key, domain in mutable_domains.items() if not isinstance(domain, Float)]
-    if wrong:
-        raise BadInput(
-            *(f"`{key}` is not a float domain, but PB2 changes only numbers: leave it out of MUTABLE" for key in wrong)
-        )
-    return {key: [float(domain.lower), float(domain.upper)] for key, domain in mutable_domains.items()}
-
-
 def describe(space: dict[str, Any]) -> dict[str, str]:
     """`a/b` -> a line that describes the domain, the grid or the constant; equal text means equal spaces."""
     lines = {key: _line(domain) for key, domain in domains(space).items()}
-    lines |= {key: f"grid {values}" for key, values in grids(space).items()}
-    lines |= {key: f"{CONSTANT} {value!r}" for key, value in _constants(space)}
+    lines |= {key: f"grid {_list(values)}" for key, values in grids(space).items()}
+    lines |= {key: f"{CONSTANT} {value!r}" for key, value in constants(space)}
     # The repr of a function has its address, which differs between processes.
     return {key: re.sub(r" at 0x[0-9a-f]+", "", line) for key, line in sorted(lines.items())}
 
@@ -237,12 +217,33 @@ def describe(space: dict[str, Any]) -> dict[str, str]:
 def _line(domain: Domain) -> str:
     sampler, scale = domain.get_sampler(), _scale(domain)
     words = {**vars(scale), "q": sampler.q} if isinstance(sampler, Quantized) else vars(scale)
-    return " ".join([type(domain).__name__, domain.domain_str, str(scale), *(f"{k}={v}" for k, v in words.items())])
+    values = _list(domain.categories) if isinstance(domain, Categorical) else domain.domain_str
+    return " ".join([type(domain).__name__, values, str(scale), *(f"{k}={v}" for k, v in words.items())])
 
 
-def _constants(space: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in space.items():
-        if isinstance(value, dict) and "grid_search" not in value:
-            yield from _constants(value, f"{prefix}{key}/")
-        elif not isinstance(value, Domain | dict):
-            yield f"{prefix}{key}", value
+def _list(values: list[Any]) -> str:
+    return f"[{', '.join(str(describe({'': each})) if has_domains(each) else repr(each) for each in values)}]"
+
+
+def constants(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """`a/b` -> value, for every parameter of a space that is not drawn."""
+    drawn = parameters(node)
+    if isinstance(node, dict) and () not in drawn:
+        for key, value in node.items():
+            yield from constants(value, f"{name}/{key}" if name else str(key))
+    elif isinstance(node, list | tuple) and drawn:
+        for index, value in enumerate(node):
+            yield from constants(value, f"{name}/{index}")
+    elif not drawn:
+        yield name, node
+
+
+def forgotten_choices(space: dict[str, Any]) -> list[str]:
+    """Notes about constants that look like a list of values to choose from: `"lr": [0.1, 0.01]`."""
+    return [
+        f"note: `{name}` is the list {value}, which every trial is given as a whole: to try each value, write"
+        f" tune.choice({value})"
+        for name, value in constants(space)
+        if isinstance(value, list) and len(value) > 1 and len({type(each) for each in value}) == 1
+        if isinstance(value[0], bool | int | float | str)
+    ]

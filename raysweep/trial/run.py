@@ -37,12 +37,14 @@ class Run:
 
     Attributes:
         trial: its id.
-        config: its configuration.
+        config: its configuration, with the objects of the space.
+        written: the same as the journal has it, see `spec.configuration`.
         start: what it goes on from.
         spent: seconds that it has run before.
     """
 
     trial: str
     config: dict[str, Any]
+    written: dict[str, Any]
     start: Checkpoint | None = None
     spent: float = 0.0

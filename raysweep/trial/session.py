@@ -6,7 +6,6 @@ goes on. A step costs one hand-over between two threads, and what is reported ha
 
 from __future__ import annotations
 
-import json
 import platform
 import queue
 import threading
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysweep.history import checkpoint as checkpoints
-from raysweep.history import journal
 from raysweep.history.checkpoint import Checkpoint
 from raysweep.trial.metrics import Metric, plain_metrics
 from raysweep.trial.run import Run, TrialSpec
@@ -62,8 +60,6 @@ class Session:
 
     def __init__(self, spec: TrialSpec, run: Run, state: Any = None) -> None:
         self.spec, self.run, self._state = spec, run, state
-        # What is noted is the configuration as it was asked for, whatever the function does to its own.
-        self._noted_config = json.loads(journal.to_json(run.config))
         self._spent, self._restored = run.spent, run.start
         self._after = run.start  # the newest checkpoint, and what was reported since
         self._noted: deque[dict[str, Any]] = deque(maxlen=NOTED_REPORTS)
@@ -128,7 +124,7 @@ class Session:
         if all(finite(report.get(name)) for report in reports for name in self.spec.finite):
             # A driver that dies may lose the reports: the next one finds them here, see `loop.adopt_results`.
             after = self._after.to_dict() if self._after else None
-            note = {"after": after, "reports": reports, "config": self._noted_config, HOST: platform.node()}
+            note = {"after": after, "reports": reports, "config": self.run.written, HOST: platform.node()}
         saved = checkpoints.save(self.spec.storage, self.run.trial, number, state, note)
         self._after = saved
         self._noted.clear()

@@ -90,7 +90,7 @@ def error_of(private_ray, tmp_path_factory):
     def run(function):
         actor = ray.remote(TrialActor).remote()
         ray.get(actor.prepare.remote(TrialSpec(lambda config: function(), place, 1)))
-        error = actor.start.remote(Run("00000", {}), []).future().exception(60)
+        error = actor.start.remote(Run("00000", {}, {}), []).future().exception(60)
         ray.kill(actor)
         return error
 

@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from raysweep.history.sweep_state import TrialRecord
-from raysweep.loop.random_grid_search import Variants, value_at
+from raysweep.loop.random_grid_search import Variants
 from raysweep.spec.initial_points import Point
 
 SPACE = {
@@ -47,10 +47,47 @@ def test_every_suggestion_is_a_whole_configuration():
 @pytest.mark.parametrize("adopted", [0, 1, 5, 12])
 def test_after_adoption_the_sequence_goes_on(space, adopted):
     points = (Point({"lr": 0.05}),)
-    undisturbed = draw(Variants(space, points, seed=1), 16)
+    search = Variants(space, points, seed=1)
+    undisturbed = draw(search, 16)
+    records = [TrialRecord(f"{n:05d}", config) for n, config in enumerate(undisturbed)]
+    for record in records:
+        record.memory = search.memory(record.id)
     resumed = Variants(space, points, seed=1)
-    resumed.begin([TrialRecord(f"{n:05d}", config) for n, config in enumerate(undisturbed[:adopted])])
+    resumed.begin(records[:adopted])
     assert draw(resumed, 16 - adopted) == undisturbed[adopted:]
+
+
+def records_of(search, configs):
+    return [TrialRecord(f"{n:05d}", each, memory=search.memory(f"{n:05d}")) for n, each in enumerate(configs)]
+
+
+def test_points_that_are_new_on_a_resume_are_tried_next_and_the_old_ones_not_again():
+    old, new = Point({"width": 64, "head/dropout": 0.25}), Point({"width": 32})
+    first = Variants(SPACE, [old], seed=1)
+    before = draw(first, 3)
+    records = records_of(first, before)
+    undisturbed = draw(Variants(SPACE, [old], seed=1), 4)
+    resumed = Variants(SPACE, [old, new, new], seed=1)
+    resumed.begin(records)
+    after = draw(resumed, 3)
+    assert [config["width"] for config in after[:2]] == [32, 32]
+    # And once more: both kinds of points are known to have been tried.
+    again = Variants(SPACE, [old, new, new], seed=1)
+    again.begin(records + [
+        TrialRecord(f"{n:05d}", each, memory=resumed.memory(f"{n:05d}")) for n, each in enumerate(after)
+    ])  # fmt: skip
+    assert resumed.suggest("00006") == again.suggest("00006")
+    assert old.config["head/dropout"] not in [config["head"]["dropout"] for config in (*before[1:], *after)]
+    assert undisturbed[:3] == before
+
+
+def test_points_left_over_are_tried_after_a_resume():
+    points = [Point({"width": width}) for width in (32, 64, 128)]
+    first = Variants(SPACE, points, seed=1)
+    undisturbed = draw(Variants(SPACE, points, seed=1), 5)
+    resumed = Variants(SPACE, points, seed=1)
+    resumed.begin(records_of(first, draw(first, 1)))
+    assert draw(resumed, 4) == undisturbed[1:]
 
 
 def test_a_grid_is_every_combination_once_and_again_for_each_sample():
@@ -247,14 +284,6 @@ def test_a_point_names_a_nested_parameter_either_way(config):
     first, second = draw(Variants(space, [Point(config), Point({"layers/0": 0.25})]), 2)
     assert (first["a"]["b"], second["layers"]) == (0.5, [0.25])
     assert 0 < first["a"]["c"] < 1
-
-
-def test_a_value_is_looked_up_by_keys_that_are_nested_joined_or_text():
-    assert value_at({"a": {"b/c": [{"1": 2}]}}, ("a", "b", "c", 0, 1)) == 2
-    assert value_at({"a": {"x": 1}, "a/b": 2}, ("a", "b")) == 2
-    for config in ({"a": 1}, {"a": {"c": 1}}, {"a": []}, {}):
-        with pytest.raises(KeyError):
-            value_at(config, ("a", "b"))
 
 
 def test_an_empty_grid_has_no_configuration():

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from raysweep.errors import StorageError, SweepFailed
@@ -120,7 +119,7 @@ def test_a_resumed_trial_does_not_continue_from_an_incomplete_checkpoint(begin: 
 
 def test_results_that_were_saved_but_not_journalled_are_adopted(begin: Any, monkeypatch: Any) -> None:
     life = begin().suggest("a", lr=0.5)
-    session = Session(TrialSpec(len, life.place, 9), Run("a", {"lr": 0.5}))
+    session = Session(TrialSpec(len, life.place, 9), Run("a", {"lr": 0.5}, {"lr": 0.5}))
     monkeypatch.setattr(sessions, "_session", session)
 
     def train(config: dict[str, Any]) -> None:
@@ -156,15 +155,15 @@ def test_a_suggestion_is_journalled_with_the_samplers_memory(begin: Any) -> None
 
 
 def test_a_configuration_is_journalled_where_it_has_changed(begin: Any) -> None:
-    life = begin().suggest("a", layers=np.array([1, 2]), opt={"lr": 0.5})
-    copied = {"layers": np.array([1, 2]), "opt": {"lr": 0.5}}
+    life = begin().suggest("a", layers=[1, 2], opt={"lr": 0.5})
+    copied = {"layers": [1, 2], "opt": {"lr": 0.5}}
     for iteration, config in enumerate((copied, {**copied, "opt": {"lr": 0.6}}), start=1):
         for _ in range(2):
             life.report("a", iteration, config=config)
     assert [event.get("config") for event in life.events("result")] == [
         None,
         None,
-        {"layers": "array([1, 2])", "opt": {"lr": 0.6}},
+        {"layers": [1, 2], "opt": {"lr": 0.6}},
         None,
     ]
 

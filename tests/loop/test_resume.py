@@ -118,7 +118,8 @@ def test_the_scheduler_decides_on_adopted_results(driver, monkeypatch):
     """The driver that would have decided was killed; its trial has the result that stops it."""
     first = driver(median_rule(), total=5, concurrency=4)
     first.run(*(first.reported(f"{n:05d}", 1, loss) for n, loss in enumerate((0.1, 0.2, 0.3))))
-    session = sessions.Session(TrialSpec(len, first.place, LAST), Run("00003", first.state.trials["00003"].config))
+    config = first.state.trials["00003"].config
+    session = sessions.Session(TrialSpec(len, first.place, LAST), Run("00003", config, config))
     monkeypatch.setattr(sessions, "_session", session)
     session.next(lambda config: sessions.report({"loss": 0.9}, state="x"))
     assert session.end(5)

@@ -29,7 +29,7 @@ def simulation(outcome=steady, **options):
 
 
 def begin(simulation, trial, start=None, spent=0.0, **config):
-    simulation.start(Run(trial, {"step": 1, **config}, start, spent))
+    simulation.start(Run(trial, {"step": 1, **config}, {"step": 1, **config}, start, spent))
 
 
 def summary(events):

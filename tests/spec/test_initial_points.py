@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 from ray import tune
 
 from raysweep.errors import BadInput
-from raysweep.spec.initial_points import Point, flat, parse, read
+from raysweep.spec.configuration import Codec
+from raysweep.spec.initial_points import Point, parse, read
 
 SPACE = {
     "lr": tune.loguniform(1e-4, 1e-1),
@@ -16,6 +18,7 @@ SPACE = {
     "norm": tune.grid_search(["batch", "layer"]),
     "epochs": 10,
 }
+FLAT = {"lr": 0.01, "width": 32, "depth": 1, "head/dropout": 0.1, "norm": "batch"}
 WHOLE = {"lr": 0.01, "width": 32, "depth": 1, "head": {"dropout": 0.1}, "norm": "batch"}
 
 
@@ -40,7 +43,7 @@ def test_yaml(tmp_path):
     path.write_text("- lr: 0.01\n  width: 32\n- {lr: 0.001, head: {dropout: 0.2}, norm: layer}\n- {}\n")
     assert read(path, SPACE) == [
         Point({"lr": 0.01, "width": 32}),
-        Point({"lr": 0.001, "head": {"dropout": 0.2}, "norm": "layer"}),
+        Point({"lr": 0.001, "head/dropout": 0.2, "norm": "layer"}),
         Point({}),
     ]
 
@@ -48,7 +51,7 @@ def test_yaml(tmp_path):
 def test_json_with_a_known_value(tmp_path):
     path = tmp_path / "points.json"
     path.write_text(json.dumps([{"lr": 0.01}, {"config": WHOLE, "value": 0.97}], indent=1))
-    assert read(path, SPACE) == [Point({"lr": 0.01}), Point(WHOLE, 0.97)]
+    assert read(path, SPACE) == [Point({"lr": 0.01}), Point(FLAT, 0.97)]
 
 
 def test_an_empty_list_has_no_points(tmp_path):
@@ -67,13 +70,13 @@ def test_an_empty_list_has_no_points(tmp_path):
         ('{"lr": 0.1}', "line 1: must be a list of configurations, not a dict"),
         ("- lr: 0.01\n- 3\n", "line 2: must be a configuration (key: value), not 3"),
         ("- lr: 0.01\n\n# no\n- lrr: 0.01\n", "line 4: `lrr` is not in the search space (did you mean `lr`?)"),
-        ("- epochs: 3\n", "line 1: `epochs` is not in the search space"),
+        ("- epochs: 3\n", "line 1: `epochs` is 3, but in the space it is always 10"),
         ("- lr: 1.0\n", "line 1: `lr` is 1.0, outside of (0.0001, 0.1)"),
         ("- lr: fast\n", "line 1: `lr` is 'fast', outside of (0.0001, 0.1)"),
         ("- lr: .nan\n", "line 1: `lr` is nan, outside of (0.0001, 0.1)"),
         ("- lr: null\n", "line 1: `lr` is None, outside of (0.0001, 0.1)"),
         ("- width: 48\n", "line 1: `width` is 48, outside of [32, 64]"),
-        ("- norm: none\n", "line 1: `norm` is 'none', outside of ['batch', 'layer']"),
+        ("- norm: none\n", 'line 1: `norm` is \'none\', outside of ["batch", "layer"]'),
         ("- head: {dropout: 2.0}\n", "line 1: `head/dropout` is 2.0, outside of (0.0, 0.5)"),
         ("- depth: 0\n", "line 1: `depth` is 0, outside of"),
         ("- depth: 4\n", "line 1: `depth` is 4, outside of"),
@@ -157,5 +160,129 @@ def test_a_parameter_called_config_is_a_parameter():
     assert parse([{"config": 2}], {"config": tune.choice([1, 2])}) == [Point({"config": 2})]
 
 
-def test_flat_names_nested_parameters_as_ray_does():
-    assert flat({"a": 1, "b": {"c": 2, "d": {"e": [3]}}}) == {"a": 1, "b/c": 2, "b/d/e": [3]}
+# Each file below is one that somebody has: written by json.dump, by hand, by pandas, or by an earlier sweep.
+
+
+class Adam: ...
+
+
+class SGD: ...
+
+
+OBJECTS = {
+    "lr": tune.loguniform(1e-6, 1.0),
+    "layers": tune.choice([(64, 64), (128,)]),
+    "optimizer": tune.choice([Adam, SGD]),
+    "clip": tune.choice([1.0, float("inf"), None]),
+    "bias": tune.choice([True, False]),
+    "head": {"depth": tune.randint(1, 9), "norm": tune.choice(["1", "2"])},
+    "epochs": 10,
+    "betas": (0.9, 0.999),
+}
+GIVEN = {
+    "lr": 1e-05,
+    "layers": (128,),
+    "optimizer": SGD,
+    "clip": float("inf"),
+    "bias": False,
+    "head/depth": 3,
+    "head/norm": "2",
+}
+
+
+def file(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"lr": 1e-05}]', "- lr: 1e-5\n", "- lr: 1E-5\n", "- {lr: 0.00001}\n", '[\n\t{"lr": 1e-5}]']
+)
+def test_a_number_without_a_dot_is_a_number(tmp_path, text):
+    [point] = read(file(tmp_path, "points.yaml", text), OBJECTS)
+    assert point.config == {"lr": 1e-5}
+    assert type(point.config["lr"]) is float
+
+
+def test_the_best_trial_of_a_sweep_is_a_point(tmp_path):
+    written = Codec(OBJECTS).write_flat(GIVEN)
+    assert written["optimizer"] == f"<class '{__name__}.SGD'>"
+    config = {
+        "lr": 1e-05, "layers": [128], "optimizer": written["optimizer"], "clip": "inf", "bias": False,
+        "head": {"depth": 3, "norm": "2"}, "epochs": 10, "betas": [0.9, 0.999],
+    }  # fmt: skip
+    best = {
+        "trial": "00003",
+        "iteration": 9,
+        "loss": 0.1,
+        "config": config,
+        "metrics": {"loss": 0.1},
+        "checkpoint": None,
+    }
+    assert read(file(tmp_path, "best.json", json.dumps(best, indent=2)), OBJECTS) == [Point(GIVEN)]
+    assert read(file(tmp_path, "best.json", json.dumps({"front": [best, best]})), OBJECTS) == [Point(GIVEN)] * 2
+    assert parse([best], OBJECTS) == [Point(GIVEN)]
+
+
+def test_the_table_of_a_sweep_has_points(tmp_path):
+    text = (
+        "trial,loss,config/lr,config/layers,config/optimizer,config/clip,config/bias,config/head/depth,config/head/norm\n"
+        f"00000,0.1,1e-05,[128],<class '{__name__}.SGD'>,inf,False,3,2\n"
+        '00001,0.1,0.5,"[64, 64]",Adam,,True,1,1\n'
+    )
+    assert read(file(tmp_path, "trials.csv", text), OBJECTS) == [
+        Point(GIVEN),
+        Point({
+            "lr": 0.5, "layers": (64, 64), "optimizer": Adam, "clip": None, "bias": True,
+            "head/depth": 1, "head/norm": "1",
+        }),
+    ]  # fmt: skip
+
+
+def test_a_value_out_of_the_domain_is_told_with_the_line_of_the_table(tmp_path):
+    with pytest.raises(BadInput) as error:
+        read(file(tmp_path, "trials.csv", "trial,config/lr\n00000,0.1\n00001,7\n"), OBJECTS)
+    assert error.value.problems[0].endswith("trials.csv`: line 3: `lr` is 7, outside of (1e-06, 1.0)")
+
+
+@pytest.mark.parametrize(
+    ("item", "config"),
+    [
+        ({"lr": np.float32(0.5)}, {"lr": 0.5}),
+        ({"lr": np.float64(0.5), "head/depth": np.int64(3)}, {"lr": 0.5, "head/depth": 3}),
+        ({"lr": 1}, {"lr": 1.0}),
+        ({"head/depth": 3}, {"head/depth": 3}),
+        ({"head": {"depth": 3}}, {"head/depth": 3}),
+        ({"layers": [64, 64]}, {"layers": (64, 64)}),
+        ({"clip": 1}, {"clip": 1.0}),
+        ({"clip": np.inf}, {"clip": float("inf")}),
+        ({"optimizer": "Adam"}, {"optimizer": Adam}),
+        ({"optimizer": Adam}, {"optimizer": Adam}),
+        ({"bias": np.bool_(True)}, {"bias": True}),
+    ],
+)
+def test_values_are_as_the_space_has_them(item, config):
+    [point] = parse([item], OBJECTS)
+    assert point.config == config
+    assert [type(value) for value in point.config.values()] == [type(value) for value in config.values()]
+
+
+def test_parameters_in_a_list_are_given_as_a_list_or_one_by_one():
+    space = {"layers": [tune.choice([8, 16]), tune.choice([32, 64])], 3: tune.choice([1, 2])}
+    assert parse([{"layers": [8, 64]}, {"layers/1": 32, "3": 2}], space) == [
+        Point({"layers/0": 8, "layers/1": 64}),
+        Point({"layers/1": 32, "3": 2}),
+    ]
+
+
+def test_a_key_may_have_a_slash():
+    assert parse([{"opt/lr": 0.5}], {"opt/lr": tune.uniform(0, 1)}) == [Point({"opt/lr": 0.5})]
+
+
+def test_a_point_for_what_was_drawn_within_a_choice():
+    space = {"opt": tune.choice([{"kind": "sgd", "lr": tune.uniform(0, 1)}, {"kind": "adam"}])}
+    [one, other] = parse([{"opt": {"kind": "sgd", "lr": 0.25}}, {"opt": {"kind": "adam"}}], space)
+    assert (one.config, other.config) == ({"opt": {"kind": "sgd", "lr": 0.25}}, {"opt": {"kind": "adam"}})
+    with pytest.raises(BadInput, match="outside of"):
+        parse([{"opt": {"kind": "sgd", "lr": 7}}], space)

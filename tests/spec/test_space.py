@@ -127,46 +127,6 @@ def test_a_searcher_wants_something_to_draw(nothing):
         space.check_for_searcher(nothing, "TPE")
 
 
-def test_mutations_are_those_of_mutable():
-    assert space.mutations(SPACE, ("width", "lr")) == {"width": SPACE["width"], "lr": SPACE["lr"]}
-
-
-def test_mutations_are_the_floats_where_the_task_names_none():
-    flat = {key: SPACE[key] for key in ("lr", "momentum", "width", "depth", "epochs")}
-    assert list(space.mutations(flat, None)) == ["lr", "momentum"]
-
-
-@pytest.mark.parametrize(
-    ("mutable", "told"),
-    [
-        (("lr", "lrr"), ["MUTABLE names `lrr`, which has no domain in the space"]),
-        (("epochs",), ["MUTABLE names `epochs`, which has no domain in the space"]),
-        (("head/dropout",), ["MUTABLE names `head/dropout`: a nested parameter cannot be perturbed"]),
-        ((), ["the task has no parameter that may change in a running trial: name some in MUTABLE"]),
-    ],
-)
-def test_mutations_that_cannot_be(mutable, told):
-    with pytest.raises(BadInput) as error:
-        space.mutations(SPACE, mutable)
-    assert list(error.value.problems) == told
-
-
-def test_nothing_mutable_by_default_is_an_error():
-    with pytest.raises(BadInput, match="name some in MUTABLE"):
-        space.mutations({"width": tune.choice([1, 2])}, None)
-
-
-def test_clip_pulls_floats_back_and_leaves_the_rest():
-    clipped = space.clip(SPACE)({"lr": 2.0, "momentum": 0.1, "width": 99, "depth": 7, "other": -1})
-    assert clipped == {"lr": 0.1, "momentum": 0.5, "width": 99, "depth": 7, "other": -1}
-    assert space.clip(SPACE)({"momentum": 0.7}) == {"momentum": 0.7}
-
-
-def test_clip_puts_a_quantized_float_on_its_next_step():
-    clipped = space.clip({"x": tune.quniform(0.0, 1.0, 0.25)})
-    assert [clipped({"x": x})["x"] for x in (0.3, 0.6 * 1.2, -1.0, 1.2)] == [0.25, 0.75, 0.0, 1.0]
-
-
 DRAWN = {
     "quniform": tune.quniform(0.0, 1.0, 0.1),
     "qloguniform": tune.qloguniform(0.1, 1.0, 0.1),
@@ -207,16 +167,6 @@ def test_what_ray_never_draws_is_not_allowed(domain, value):
 def test_a_normal_domain_allows_any_number_on_its_steps():
     assert space.allows(tune.randn(0.0, 1.0), -7.3)
     assert space.allows(tune.qrandn(0.0, 1.0, 0.5), -7.5)
-
-
-def test_bounds_are_the_ends_of_the_floats():
-    assert space.bounds(SPACE, ("lr", "momentum")) == {"lr": [1e-4, 1e-1], "momentum": [0.5, 0.99]}
-
-
-def test_bounds_name_each_parameter_that_is_no_float():
-    with pytest.raises(BadInput) as error:
-        space.bounds(SPACE, ("lr", "width", "depth"))
-    assert [problem.split("`")[1] for problem in error.value.problems] == ["width", "depth"]
 
 
 def identity(config):

@@ -41,7 +41,7 @@ def actor(place):
 
 
 def run(trial="00000", start=None, spent=0.0, **config):
-    return Run(trial, config, start, spent)
+    return Run(trial, config, config, start, spent)
 
 
 def train(config):
