@@ -56,6 +56,8 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
             if named_flags.name and not restarted:
                 resubmit_ticket.write(named_flags.name)
             current = _restart_flags(named_flags, time.monotonic() - start) if restarted else named_flags
+            if resubmit_ticket.life() > 1:
+                current = dataclasses.replace(current, retry=None)  # they were tried again before the job was lost
             if restarted or _is_retry(current):
                 preflight.wait_for_storage(current.storage or default_storage())
             return _exit_code(lambda: _from_flags(strategy, current, values, problems))
@@ -77,7 +79,7 @@ def _is_retry(flags: Flags) -> bool:
 def _restart_flags(flags: Flags, seconds: float) -> Flags:
     """The flags of a driver that resumes after earlier ones have run for so many seconds."""
     budget = flags.time_budget and max(flags.time_budget - seconds, 1.0)
-    return dataclasses.replace(flags, resume="auto", time_budget=budget)
+    return dataclasses.replace(flags, resume="auto", retry=None, time_budget=budget)
 
 
 def _exit_code(run: Callable[[], Any]) -> int:

@@ -55,6 +55,8 @@ def check_flags(flags: Flags, sweep: Sweep) -> list[str]:
     problems = _number_problems(flags, sweep) + name_problems(flags.name)
     if flags.name is None and flags.resume != "never":
         problems.append(f"`--resume {flags.resume}` needs `--name`: name the sweep to continue")
+    if flags.retry is not None and flags.resume == "never":
+        problems.append(f"`--retry {flags.retry}` is for a sweep that is continued: add --resume must")
     return problems
 
 

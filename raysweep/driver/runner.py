@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -139,6 +140,10 @@ class Runner:
             f"sweep {self.sweep.name}: {self.sweep.strategy} on {self.sweep.task.name}, {total} trials{progress}"
         )
         click.echo(f"storage {self.place.url}")
+        failed = [trial for trial in state.trials.values() if trial.status in ("failed", "infeasible")]
+        if failed and self.flags.retry is None:
+            kinds = ", ".join(f"{kind} {count}" for kind, count in Counter(t.kinds[-1] for t in failed).items())
+            click.echo(f"{len(failed)} trials failed before ({kinds}), and are not tried again: --retry failed does so")
 
     def _raise_if_failed(self, limits: SweepLimits, state: SweepState) -> None:
         """Checks whether the sweep succeeded.
@@ -158,7 +163,8 @@ class Runner:
         if failed:
             rest = f"; all in the same way, so {remaining} were not started" if limits.hopeless and remaining else ""
             raise SweepFailed(
-                f"{len(failed)} trials failed{rest}; the first, trial {failed[0].id}:\n{failed[0].failures[0]}"
+                f"{len(failed)} trials failed{rest}; the first, trial {failed[0].id}:"
+                f"\n{failed[0].failures[failed[0].retried]}"
             )
         reported = any(trial.results for trial in state.trials.values())
         if remaining:

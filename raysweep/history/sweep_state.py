@@ -35,7 +35,7 @@ class TrialRecord:
     `last` is the newest result; `saved` are all results with a checkpoint, oldest first; `abandoned` are those after
     the earlier iteration from which an exploit continued. `stop_decided` means that the scheduler stopped the trial at
     its newest result; the trial's end follows in the journal, unless the driver was killed in between. `kinds` has the
-    kind of each failure, see `loop.failures`.
+    kind of each failure, see `loop.failures`; the first `retried` ones were before the trial was tried again.
     """
 
     id: str
@@ -46,6 +46,7 @@ class TrialRecord:
     donors: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
+    retried: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
     stop_decided: bool = False
     last: Result | None = None
@@ -176,6 +177,10 @@ class SweepState:
         trial.failures.append(event["error"])
         trial.kinds.append(event["kind"])
         trial.stop_decided = False
+        self._set_status(trial, "pending")
+
+    def _retry(self, trial: TrialRecord, event: Event) -> None:
+        trial.retried = len(trial.failures)
         self._set_status(trial, "pending")
 
     def _complete(self, trial: TrialRecord, event: Event) -> None:

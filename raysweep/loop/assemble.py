@@ -101,6 +101,7 @@ class Assembly:
             timeout=flags.trial_timeout,
             report_timeout=flags.report_timeout,
             time_budget=flags.time_budget or self._config.time_budget_s,
+            retry=flags.retry,
         )
 
     def _loop(self, plan: Plan, executor: Executor, recorder: Recorder, observer: Observer) -> Loop:

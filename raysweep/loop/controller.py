@@ -284,6 +284,15 @@ class Controller(SavesTrials):
         result = {TIME_TOTAL_S: 0.0, **event["metrics"], TRAINING_ITERATION: event["iteration"]}
         self.report(trial.trial_id, result, Checkpoint.from_dict(event["checkpoint"]) if event["checkpoint"] else None)
 
+    def _replay_retry(self, event: Event) -> None:
+        """A failed trial is a new one to the scheduler, with the old one's configuration and checkpoint."""
+        failed = self.trials[event["trial"]]
+        self._ended.remove(failed)
+        saved: Saved | None = failed.checkpoint
+        trial = self.add(failed.trial_id, failed.config)
+        if saved is not None:
+            continue_from(trial, saved)
+
     def _replay_failure(self, event: Event) -> None:
         if not self.trials[event["trial"]].is_finished():
             self.requeue(event["trial"])

@@ -53,6 +53,7 @@ class Plan:
         timeout: seconds that a trial may run.
         report_timeout: seconds without a report, after which a trial counts as hung.
         time_budget: seconds that the sweep may run.
+        retry: which failed trials of earlier runs are tried again: "failed" for all, or a `failures.Kind`.
     """
 
     total: int
@@ -67,6 +68,7 @@ class Plan:
     timeout: float | None = None
     report_timeout: float | None = None
     time_budget: float | None = None
+    retry: str | None = None
 
 
 class Loop:
@@ -124,6 +126,9 @@ class Loop:
 
     def _take_over(self) -> None:
         """Takes over the trials of the journal: replays it to the scheduler, and passes them to the searcher."""
+        for record in self._state.trials.values():
+            if self._is_tried_again(record):
+                self._recorder.retried(record.id)
         for record in self._state.unfinished:
             if self._is_complete(record) and self._can_finish(record):
                 self._to_finish.append(record.id)  # its code after the last iteration may not have run to its end
@@ -140,9 +145,14 @@ class Loop:
             self._searcher.begin(records)
         for record in self._state.unfinished:
             self._tries[record.id] = self._new_tries()
-            self._tries[record.id].remember(record.kinds)
+            self._tries[record.id].remember(record.kinds[record.retried :])
         while self._plan.together and self._suggest():
             pass
+
+    def _is_tried_again(self, record: TrialRecord) -> bool:
+        """Whether a trial failed in an earlier run in a way that was requested to be tried again."""
+        failed = record.status in ("failed", "infeasible") and self._plan.retry in ("failed", record.kinds[-1])
+        return failed and (not self._is_complete(record) or self._can_finish(record))
 
     def _status(self, record: TrialRecord) -> str:
         return "finished" if self._is_complete(record) else "stopped"

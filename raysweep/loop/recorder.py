@@ -123,6 +123,10 @@ class Recorder:
         """A trial failed; it may start again."""
         self._write("failure", trial=trial_id, error=error, kind=kind)
 
+    def retried(self, trial_id: str) -> None:
+        """A failed trial is tried again."""
+        self._write("retry", trial=trial_id)
+
     def completed(self, trial_id: str, status: str) -> None:
         """A trial ended for good."""
         self._best.pop(trial_id, None)

@@ -76,6 +76,7 @@ class Simulation:
         places: trials at the same time.
         storage: where trials save their states; in memory if not given.
         faults: what goes wrong, by trial and iteration; `max_iterations + 1` means after the last iteration.
+        numeric: metrics that must be numbers where they are reported: what is optimised.
         finite: metrics that must be finite numbers; a trial that reports another value fails.
         timeout: seconds after which a trial's process is killed.
     """
@@ -87,12 +88,13 @@ class Simulation:
         places: int = 1,
         storage: Storage | None = None,
         faults: Mapping[tuple[str, int], Fault] | None = None,
+        numeric: tuple[str, ...] = (),
         finite: tuple[str, ...] = (),
         timeout: float | None = None,
     ) -> None:
         self._outcome, self._max_iterations, self._places = outcome, max_iterations, places
         self._storage, self._faults = storage or MemoryStorage(), faults or {}
-        self._finite, self._timeout = finite, timeout or math.inf
+        self._numeric, self._finite, self._timeout = numeric, finite, timeout or math.inf
         self._now, self._requested = 0.0, places
         self._running: dict[str, _Running] = {}
         self._occurred: Counter[tuple[str, int]] = Counter()  # how often a fault has occurred
@@ -193,7 +195,7 @@ class Simulation:
 
     def _report(self, trial: _Running, step: Step) -> Report:
         """Saves and reports, as a trial's session does."""
-        metrics, spent = plain_metrics(step.metrics), trial.spent + trial.took
+        metrics, spent = plain_metrics(step.metrics, self._numeric), trial.spent + trial.took
         metrics |= {TIME_THIS_ITER_S: round(trial.took, 4), TIME_TOTAL_S: round(spent, 4)}
         for name in self._finite:
             if not finite(metrics.get(name)):
@@ -257,7 +259,7 @@ def simulate(
     settings, place = flags or Flags(), storage if storage is not None else MemoryStorage()
     parts, state = Assembly(config, sweep, settings), SweepState(journal.read(place))
     simulation = Simulation(
-        outcome, sweep.max_iterations, places, place, faults, parts.must_be_finite, parts.hard_timeout
+        outcome, sweep.max_iterations, places, place, faults, parts.metrics, parts.must_be_finite, parts.hard_timeout
     )
     with ray_private.quiet(), contextlib.closing(_journal(place, state, simulation.clock)) as log:
         recorder = Recorder(place, log, state, sweep.metric, sweep.mode)

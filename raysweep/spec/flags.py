@@ -23,6 +23,8 @@ from raysweep.spec.rules import check, rule
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+# The ways in which a trial can fail for good; `loop.failures` has the table.
+KINDS = ("exception", "unreported", "nan", "timeout", "hang", "lost", "storage", "memory", "gpu_memory")
 METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "FILE"}
 
 T = TypeVar("T")
@@ -87,6 +89,12 @@ class Flags:
         "never",
         "never: the name must be new; auto: continue the sweep if it exists; must: it has to exist.",
         ("never", "auto", "must"),
+    )
+    retry: str | None = knob(
+        None,
+        "With --resume: failed trials are tried again from their last checkpoints: all of them (failed), or those that"
+        " failed in one way.",
+        ("failed", *KINDS),
     )
     dry_run: bool = knob(False, "Check everything, print what would run, start nothing.")
 

@@ -106,10 +106,8 @@ class Given:
 
 def run(name, space, storage, given):
     sweep = sweep_of(name, space)
-    # A Gaussian process takes seconds: one of them is enough.
-    return simulate(
-        config_of(sweep, **({"startup_trials": 5} if name in ("gp", "gp_asha") else {})), sweep, given, storage=storage
-    )
+    knobs = {"startup_trials": 5} if name.startswith("gp") else {}  # a Gaussian process takes seconds: one is enough
+    return simulate(config_of(sweep, **knobs), sweep, given, storage=storage)
 
 
 def same(one, other):
