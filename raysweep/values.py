@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable
 from typing import Any
 
 # What a sweep adds to each report. They are Ray's own names (`ray.tune.result`): its schedulers look for them.
@@ -33,8 +31,3 @@ def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in config.items():
         found |= flat(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
-
-
-def takes_data(train: Callable[..., None]) -> bool:
-    """Whether a training function wants the task's data as its second argument."""
-    return len(inspect.signature(train).parameters) >= 2

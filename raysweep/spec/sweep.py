@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import math
 import os
 import re
 from collections.abc import Callable
@@ -17,9 +18,11 @@ from ray import tune
 
 from raysweep import env
 from raysweep.errors import BadInput
-from raysweep.spec.flags import Flags, checked, default_name, nearest
+from raysweep.spec.flags import MAX_NAME_BYTES, Flags, checked, default_name, flag_name, nearest
 from raysweep.spec.initial_points import Point
+from raysweep.spec.rules import check, rule
 from raysweep.spec.task import Task
+from raysweep.values import is_number
 
 DEFAULT_SAMPLES = 20
 
@@ -85,9 +88,13 @@ class Sweep:
 
 def name_problems(name: str | None) -> list[str]:
     """Problems with a sweep's name, which is the name of a folder in the storage."""
-    if name is None or re.fullmatch(r"\w[\w.-]*", name):
+    if name is None:
         return []
-    return [f"`--name {name}`: a name is one folder of the storage: use letters, digits, - and _"]
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        return [f"`--name {name}`: a name is one folder of the storage: use letters, digits, - and _"]
+    if (size := len(name.encode())) > MAX_NAME_BYTES:
+        return [f"`--name {name[:20]}…`: has {size} bytes, and may have at most {MAX_NAME_BYTES}: use a shorter one"]
+    return []
 
 
 def default_storage() -> str:
@@ -127,7 +134,7 @@ def strategy(name: str) -> Strategy:
     """
     if name not in strategies():
         raise BadInput(
-            f"`{name}` is not a strategy{nearest(name, strategies())}; choose one of: {', '.join(strategies())}"
+            f"`{name}` is not a strategy{nearest(str(name), strategies())}; choose one of: {', '.join(strategies())}"
         )
     return strategy_of(importlib.import_module(f"jobs.{name}"), name)
 
@@ -156,3 +163,25 @@ def knobs_of(strategy: Strategy, values: dict[str, Any]) -> Any:
     if problems or wrong:
         raise BadInput(*problems, *wrong)
     return knobs
+
+
+def knob_problems(sweep: Sweep, knobs: Any) -> list[str]:
+    """What is wrong with knobs whose limits the sweep sets; `checked` has checked each of them alone.
+
+    A default is not held to them: of a short sweep it may say nothing, and nobody has asked for it.
+    """
+    problems = []
+    for field in dataclasses.fields(knobs):
+        value = getattr(knobs, field.name)
+        of_sweep = {k: v for k, v in field.metadata.get("limits", {}).items() if not is_number(v)}
+        limits = {k: v(sweep, knobs) if callable(v) else getattr(sweep, v) for k, v in of_sweep.items()}
+        if limits and value != field.default:
+            _, problem = check(flag_name(field), value, rule(float, **limits))
+            problems += [f"{problem}, with --max-iterations {sweep.max_iterations}"] if problem else []
+    return problems
+
+
+def most_brackets(sweep: Sweep, knobs: Any) -> float:
+    """How many brackets of asynchronous HyperBand have a rung at all; a trial in another one is never stopped."""
+    eta, rungs = knobs.reduction_factor, sweep.max_iterations / knobs.grace_period
+    return max(1, int(math.log(rungs, eta)) + 1)
