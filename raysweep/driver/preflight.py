@@ -45,11 +45,10 @@ SHARED_SECONDS = 30.0  # a node may have to start a process before it can look f
 
 def check_static(flags: Flags, sweep: Sweep, config: Any) -> list[str]:
     """Problems with the flags, the task and the strategy's TuneConfig, which is None if it could not be created."""
-    problems = check_flags(flags, sweep)
-    if wrong := _function_problems(sweep.task):
-        return problems + wrong
-    task_reports = reports(sweep.task.train)
-    problems += _metric_problems(sweep, config, task_reports) + _pickle_problems(sweep)
+    wrong = _function_problems(sweep.task)
+    task_reports = Reports(None, None) if wrong else reports(sweep.task.train)
+    wrong = wrong or _metric_problems(sweep, config, task_reports) + _pickle_problems(sweep)
+    problems = check_flags(flags, sweep) + wrong
     return problems + (_strategy_problems(flags, sweep, config, task_reports) if config is not None else [])
 
 
@@ -83,7 +82,7 @@ def _function_problems(task: Task) -> list[str]:
 
 
 def _metric_problems(sweep: Sweep, config: Any, task_reports: Reports) -> list[str]:
-    if task_reports.metrics is None:
+    if task_reports.metrics is None or not sweep.metric:  # there is none: it was refused already
         return []
     available = (*task_reports.metrics, *AUTOMATIC_METRICS)
     objectives = getattr(getattr(config, "search_alg", None), "metric", None)

@@ -22,7 +22,7 @@ from raysweep.spec import task as tasks
 from raysweep.spec.flags import Flags, checked, nearest
 from raysweep.spec.initial_points import Point, parse
 from raysweep.spec.rules import check, rule
-from raysweep.spec.sweep import Strategy, knobs_of
+from raysweep.spec.sweep import Strategy, checked_knobs
 from raysweep.spec.sweep import strategy as load_strategy
 from raysweep.spec.task import Task
 
@@ -132,8 +132,9 @@ class _Asked:
 
     def knobs(self, strategy: Strategy, values: Any) -> Any:
         """The strategy's knobs."""
-        known = self.of_kind("knobs", values, dict[str, Any] | None) or {}
-        return self.noted(lambda: knobs_of(strategy, known)) or strategy.knobs()
+        knobs, wrong = checked_knobs(strategy, self.of_kind("knobs", values, dict[str, Any] | None) or {})
+        self.problems += wrong
+        return knobs
 
     def points(self, items: Any, task: Task) -> tuple[Point, ...]:
         """The configurations to try first."""

@@ -59,7 +59,7 @@ def problems(train: Any) -> list[str]:
 def _no_function(train: Any) -> str | None:
     """What was given instead of a function that runs when it is called."""
     if not callable(train):
-        return f"a {type(train).__name__}, which cannot be called"
+        return f"of type {type(train).__name__}, which cannot be called"
     if inspect.isclass(train):
         return "a class, which is made when it is called, and not run"
     if inspect.isbuiltin(train):

@@ -156,13 +156,21 @@ def knobs_of(strategy: Strategy, values: dict[str, Any]) -> Any:
     Raises:
         BadInput: a name is not one of its knobs (names the nearest match), or a value is not what it may be.
     """
+    knobs, problems = checked_knobs(strategy, values)
+    if problems:
+        raise BadInput(*problems)
+    return knobs
+
+
+def checked_knobs(strategy: Strategy, values: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The strategy's knobs with those values that are right, and what is wrong with the others."""
     known = [field.name for field in dataclasses.fields(strategy.knobs)]
-    problems = [f"`{key}` is not a knob of {strategy.name}{nearest(key, known)}" for key in values if key not in known]
+    unknown = [
+        f"`{key}` is not a knob of {strategy.name}{nearest(str(key), known)}" for key in values if key not in known
+    ]
     knobs: Any
     knobs, wrong = checked(strategy.knobs, values)
-    if problems or wrong:
-        raise BadInput(*problems, *wrong)
-    return knobs
+    return knobs, unknown + wrong
 
 
 def knob_problems(sweep: Sweep, knobs: Any) -> list[str]:

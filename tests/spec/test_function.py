@@ -239,8 +239,8 @@ def test_what_no_trial_can_call_says_which_parameter(train, told):
         (generator, "is a generator, so that calling it runs nothing"),
         (Trainer, "is a class, which is made when it is called, and not run"),
         (print, "is Python's own `print`, which reports nothing"),
-        (5, "is a int, which cannot be called"),
-        (SimpleNamespace(), "is a SimpleNamespace, which cannot be called"),
+        (5, "is of type int, which cannot be called"),
+        (SimpleNamespace(), "is of type SimpleNamespace, which cannot be called"),
         (functools.partial(max), "does not say which parameters it has"),
     ],
 )
