@@ -97,7 +97,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...], list[str]]] = {
         ["`--grace-period 9999`: must be at most 10, with --max-iterations 10", "`--brackets 9`",
          "`--startup-trials 0`: must be at least 1", "`--reduction-factor nan`: must be a finite number"],
     ),
-    "a population that cannot be": ("cma_es", (*QUADRATIC, "--population", "1"), ["`--population 1`: must be at least 2"]),
+    "a population that cannot be": ("cma_es", (*QUADRATIC, "--population", "1"), ["`--population 1`: must be at least 4"]),
     "one metric twice": ("multi_objective", (*QUADRATIC, "--second-metric", "loss"), ["`--second-metric loss`"]),
     "a second metric that nobody reports": (
         "multi_objective", (*QUADRATIC, "--second-metric", "speed"), ["`multi_objective` optimises `speed`, too", "loss"],

@@ -181,6 +181,16 @@ def test_everything_wrong_is_collected_and_the_rest_is_kept():
         ("seed", -1, "`--seed -1`: must be at least 0"),
         ("seed", 2**32, "`--seed 4294967296`: must be at most 4294967295"),
         ("name", 7, "`--name 7`: must be text"),
+        ("seed", None, "`--seed None`: must be a whole number"),
+        ("seed", True, "`--seed True`: must be a whole number"),
+        ("nan", None, "`--nan None`: must be 'stop', 'fail' or 'worst'"),
+        ("dry_run", None, "`--dry-run None`: must be True or False"),
+        ("metric", "", "`--metric `: must not be empty"),
+        ("storage", "", "`--storage `: must not be empty"),
+        ("samples", 10**30, f"`--samples {10**30}`: must be at most 1000000000"),
+        ("max_iterations", 10**30, f"`--max-iterations {10**30}`: must be at most 1000000000"),
+        ("report_timeout", 1e300, "`--report-timeout 1e+300`: must be at most 1000000000"),
+        ("cleanup_timeout", 1e300, "`--cleanup-timeout 1e+300`: must be at most 1000000000"),
     ],
 )
 def test_a_wrong_value_is_reported_with_its_flag(flag, value, told):
@@ -194,6 +204,22 @@ def test_a_wrong_value_is_reported_with_its_flag(flag, value, told):
 def test_so_is_a_wrong_knob(knob, value, told):
     assert checked(Limited, {knob: value}) == (Limited(), [told])
     assert checked(Limited, {"grace_period": "2", "eta": 9}) == (Limited(2, 9.0), [])
+
+
+@dataclasses.dataclass(frozen=True)
+class Automatic:
+    population: int = raysweep.knob(0, "Trials; 0: automatic.", ge=2)
+    grace_period: int = raysweep.knob(1, "r: iterations.", le="max_iterations")
+
+
+@pytest.mark.parametrize(("given", "told"), [(0, []), ("0", []), (2, []), (1, ["must be at least 2"])])
+def test_a_default_is_allowed_outside_of_the_limits(given, told):
+    _, problems = checked(Automatic, {"population": given})
+    assert problems == [f"`--population {given}`: {each}" for each in told]
+
+
+def test_a_limit_of_the_sweep_waits_for_the_sweep():
+    assert checked(Automatic, {"grace_period": "7"}) == (Automatic(grace_period=7), [])
 
 
 SINGLE = np.dtype("float32")
