@@ -343,7 +343,8 @@ def test_a_requested_concurrency_is_kept():
     assert events_of(storage)[-1]["time"] == 12.0
 
 
-quietly = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # scipy's, of what the Gaussian process of PB2 asks
+# What the Gaussian process of PB2 asks of scipy, and how well it fits a handful of points.
+quietly = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 @quietly
