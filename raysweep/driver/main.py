@@ -28,7 +28,7 @@ from raysweep.history.sweep_state import SweepState
 from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.ray_executor import RayExecutor
 from raysweep.spec import task as tasks
-from raysweep.spec.flags import Flags, command, default_name
+from raysweep.spec.flags import Flags, command, default_name, name_problems
 from raysweep.spec.initial_points import Point
 from raysweep.spec.initial_points import read as read_points
 from raysweep.spec.sweep import (
@@ -37,7 +37,6 @@ from raysweep.spec.sweep import (
     Sweep,
     default_storage,
     knob_problems,
-    name_problems,
     settle,
     strategy_of,
 )

@@ -30,10 +30,10 @@ from raysweep.history.sweep_state import SweepState
 from raysweep.loop.assemble import SYNCHRONOUS
 from raysweep.loop.random_grid_search import Variants
 from raysweep.spec import function
-from raysweep.spec.flags import Flags
+from raysweep.spec.flags import Flags, name_problems
 from raysweep.spec.reports import Reports, reports
 from raysweep.spec.space import describe
-from raysweep.spec.sweep import Sweep, name_problems
+from raysweep.spec.sweep import Sweep
 from raysweep.spec.task import Task
 from raysweep.storage import FolderStorage, open_storage
 from raysweep.storage.s3 import OUTAGE_SECONDS

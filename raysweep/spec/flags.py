@@ -113,6 +113,17 @@ def default_name(task: str, strategy: str) -> str:
     return plain.encode()[: MAX_NAME_BYTES - len(end.encode())].decode(errors="ignore") + end
 
 
+def name_problems(name: str | None) -> list[str]:
+    """Problems with a sweep's name, which is the name of a folder in the storage."""
+    if name is None:
+        return []
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        return [f"`--name {name}`: a name is one folder of the storage: use letters, digits, - and _"]
+    if (size := len(name.encode())) > MAX_NAME_BYTES:
+        return [f"`--name {name[:20]}…`: has {size} bytes, and may have at most {MAX_NAME_BYTES}: use a shorter one"]
+    return []
+
+
 def flag_name(field: dataclasses.Field[Any]) -> str:
     """`max_iterations` -> `--max-iterations`."""
     return "--" + field.name.replace("_", "-")

@@ -7,7 +7,6 @@ import importlib
 import inspect
 import math
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from ray import tune
 
 from raysweep import env
 from raysweep.errors import BadInput
-from raysweep.spec.flags import MAX_NAME_BYTES, Flags, checked, default_name, flag_name, nearest
+from raysweep.spec.flags import Flags, checked, default_name, flag_name, nearest
 from raysweep.spec.initial_points import Point
 from raysweep.spec.rules import check, rule
 from raysweep.spec.task import Task
@@ -84,17 +83,6 @@ class Sweep:
         if unusable:
             what = "known values in `--points`" if values_only else "`--points`"
             raise BadInput(f"`{self.strategy}` cannot use {what} ({len(unusable)} given): {why}")
-
-
-def name_problems(name: str | None) -> list[str]:
-    """Problems with a sweep's name, which is the name of a folder in the storage."""
-    if name is None:
-        return []
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        return [f"`--name {name}`: a name is one folder of the storage: use letters, digits, - and _"]
-    if (size := len(name.encode())) > MAX_NAME_BYTES:
-        return [f"`--name {name[:20]}…`: has {size} bytes, and may have at most {MAX_NAME_BYTES}: use a shorter one"]
-    return []
 
 
 def default_storage() -> str:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import raysweep
-from raysweep.spec.flags import Flags, checked, command, flag_name, nearest
+from raysweep.spec.flags import Flags, checked, command, default_name, flag_name, name_problems, nearest
 from raysweep.spec.sweep import strategies, strategy
 
 FROZEN = [
@@ -259,3 +259,32 @@ def test_a_stray_word_is_no_flag():
 @pytest.mark.parametrize(("word", "match"), [("digit", " (did you mean `digits`?)"), ("zzz", "")])
 def test_nearest(word, match):
     assert nearest(word, ["digits", "svm"]) == match
+
+
+@pytest.mark.parametrize("name", ["a/b", ".", "..", ".hidden", " ", "", "a b", "a ", "/abs", "-x", "a\n"])
+def test_a_name_is_one_folder_of_the_storage(name):
+    [problem] = name_problems(name)
+    assert problem.startswith(f"`--name {name}`: a name is one folder")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("n" * 300, "`--name nnnnnnnnnnnnnnnnnnnn…`: has 300 bytes, and may have at most 200: use a shorter one"),
+        ("é" * 128, "`--name éééééééééééééééééééé…`: has 256 bytes, and may have at most 200: use a shorter one"),
+    ],
+)
+def test_a_name_may_be_too_long_for_a_folder(name, told):
+    assert name_problems(name) == [told]
+
+
+@pytest.mark.parametrize("task", ["t" * 300, "my." + "é" * 300, "a task/of mine", "./tasks/digits.py", "-x", "…", "."])
+def test_a_name_that_is_made_is_one_that_is_allowed(task):
+    name = default_name(task, "successive_halving")
+    assert name_problems(name) == []
+    assert "-successive_halving-20" in name
+
+
+@pytest.mark.parametrize("name", [None, "a", "mnist-asha_1", "v1.2", "n" * 200])
+def test_names_that_are_folders(name):
+    assert name_problems(name) == []

@@ -17,7 +17,6 @@ from raysweep.spec.sweep import (
     default_storage,
     knob_problems,
     knobs_of,
-    name_problems,
     settle,
     strategies,
     strategy,
@@ -126,35 +125,6 @@ def test_every_unknown_knob_is_named_with_the_nearest():
         "`grace_peroid` is not a knob of asha (did you mean `grace_period`?)",
         "`zzz` is not a knob of asha",
     )
-
-
-@pytest.mark.parametrize("name", ["a/b", ".", "..", ".hidden", " ", "", "a b", "a ", "/abs", "-x", "a\n"])
-def test_a_name_is_one_folder_of_the_storage(name):
-    [problem] = name_problems(name)
-    assert problem.startswith(f"`--name {name}`: a name is one folder")
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("n" * 300, "`--name nnnnnnnnnnnnnnnnnnnn…`: has 300 bytes, and may have at most 200: use a shorter one"),
-        ("é" * 128, "`--name éééééééééééééééééééé…`: has 256 bytes, and may have at most 200: use a shorter one"),
-    ],
-)
-def test_a_name_may_be_too_long_for_a_folder(name, told):
-    assert name_problems(name) == [told]
-
-
-@pytest.mark.parametrize("task", ["t" * 300, "my." + "é" * 300, "a task/of mine", "./tasks/digits.py", "-x", "…", "."])
-def test_a_name_that_is_made_is_one_that_is_allowed(task):
-    name = settle(Flags(), "successive_halving", dataclasses.replace(TASK, name=task), ()).name
-    assert name_problems(name) == []
-    assert "-successive_halving-20" in name
-
-
-@pytest.mark.parametrize("name", [None, "a", "mnist-asha_1", "v1.2", "n" * 200])
-def test_names_that_are_folders(name):
-    assert name_problems(name) == []
 
 
 RANGES = {
