@@ -17,15 +17,18 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
 import raysweep
+from raysweep.spec.sweep import most_brackets
 
 
 @dataclass(frozen=True)
 class Knobs:
     """The paper's symbols."""
 
-    grace_period: int = raysweep.knob(1, "r: iterations that every trial of the first bracket is given.", ge=1)
-    reduction_factor: float = raysweep.knob(3.0, "eta: the best 1/eta of a rung go on, eta times as long.", gt=1)
-    brackets: int = raysweep.knob(2, "s: bracket i spares its trials the first i rungs.", ge=1)
+    grace_period: int = raysweep.knob(
+        1, "r: iterations that every trial of the first bracket is given.", ge=1, le="max_iterations"
+    )
+    reduction_factor: float = raysweep.knob(3.0, "eta: the best 1/eta of a rung go on, eta times as long.", ge=1.1)
+    brackets: int = raysweep.knob(2, "s: bracket i spares its trials the first i rungs.", ge=1, le=most_brackets)
 
 
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:

@@ -24,7 +24,7 @@ class Knobs:
     """Optuna's CmaEsSampler."""
 
     startup_trials: int = raysweep.knob(1, "Random trials before the first generation.", ge=1)
-    population: int = raysweep.knob(0, "lambda: trials of a generation; 0: 4 + 3 ln(dimensions).", ge=0)
+    population: int = raysweep.knob(0, "lambda: trials of a generation; 0: 4 + 3 ln(dimensions).", ge=4, le=10_000)
 
 
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:

@@ -25,8 +25,8 @@ class Knobs:
     """Optuna's GPSampler and the paper's symbols of ASHA."""
 
     startup_trials: int = raysweep.knob(5, "Complete trials before the first model.", ge=1)
-    grace_period: int = raysweep.knob(1, "r: iterations that every trial is given.", ge=1)
-    reduction_factor: float = raysweep.knob(3.0, "eta: the best 1/eta of a rung go on, eta times as long.", gt=1)
+    grace_period: int = raysweep.knob(1, "r: iterations that every trial is given.", ge=1, le="max_iterations")
+    reduction_factor: float = raysweep.knob(3.0, "eta: the best 1/eta of a rung go on, eta times as long.", ge=1.1)
 
 
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:

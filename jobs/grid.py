@@ -24,7 +24,7 @@ from raysweep.spec import space
 class Knobs:
     """What grid search lets you choose."""
 
-    resolution: int = raysweep.knob(0, "Points on each continuous axis, evenly on its own scale.", ge=0)
+    resolution: int = raysweep.knob(0, "Points on each continuous axis, evenly on its own scale.", ge=2, le=10_000)
 
 
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:

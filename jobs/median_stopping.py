@@ -22,7 +22,7 @@ import raysweep
 class Knobs:
     """When the rule begins to apply."""
 
-    grace_period: int = raysweep.knob(1, "Iterations that every trial is given.", ge=1)
+    grace_period: int = raysweep.knob(1, "Iterations that every trial is given.", ge=1, le="max_iterations")
     min_samples: int = raysweep.knob(3, "Trials needed for a median.", ge=1)
 
 

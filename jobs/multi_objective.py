@@ -32,6 +32,8 @@ class Knobs:
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:
     """Optuna's multi-objective TPE without a scheduler."""
     space.check_for_searcher(sweep.space, "TPE")
+    if knobs.second_metric == sweep.metric:
+        raise raysweep.BadInput(f"`--second-metric {sweep.metric}`: is the first metric, too: name another one")
     sweep.refuse_points("a point's known value is one number, and there are two metrics", values_only=True)
 
     def sampler(seed: int) -> optuna.samplers.BaseSampler:

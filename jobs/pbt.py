@@ -25,7 +25,9 @@ from raysweep.spec import mutations
 class Knobs:
     """Ray's arguments, with Ray's defaults but for the interval."""
 
-    perturbation_interval: int = raysweep.knob(2, "Iterations between two chances to exploit and explore.", ge=1)
+    perturbation_interval: int = raysweep.knob(
+        2, "Iterations between two chances to exploit and explore.", ge=1, le="max_iterations"
+    )
     quantile_fraction: float = raysweep.knob(0.25, "The lowest part exploits the highest.", ge=0, le=0.5)
     resample_probability: float = raysweep.knob(0.25, "How often explore draws anew instead of perturbing.", ge=0, le=1)
 

@@ -25,7 +25,7 @@ class Knobs:
     """Optuna's TPESampler."""
 
     startup_trials: int = raysweep.knob(10, "Random trials before the first model.", ge=1)
-    candidates: int = raysweep.knob(24, "n_EI: candidates drawn for each suggestion.", ge=1)
+    candidates: int = raysweep.knob(24, "n_EI: candidates drawn for each suggestion.", ge=1, le=10_000)
 
 
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:

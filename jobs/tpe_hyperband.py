@@ -19,6 +19,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 
 import raysweep
 from raysweep.spec import space
+from raysweep.spec.sweep import most_brackets
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,11 @@ class Knobs:
     """Optuna's TPESampler and the paper's symbols of HyperBand."""
 
     startup_trials: int = raysweep.knob(10, "Random trials before the first model.", ge=1)
-    grace_period: int = raysweep.knob(1, "r: iterations that every trial of the first bracket is given.", ge=1)
-    reduction_factor: float = raysweep.knob(3.0, "eta: the best 1/eta of a rung go on, eta times as long.", gt=1)
-    brackets: int = raysweep.knob(2, "s: bracket i spares its trials the first i rungs.", ge=1)
+    grace_period: int = raysweep.knob(
+        1, "r: iterations that every trial of the first bracket is given.", ge=1, le="max_iterations"
+    )
+    reduction_factor: float = raysweep.knob(3.0, "eta: the best 1/eta of a rung go on, eta times as long.", ge=1.1)
+    brackets: int = raysweep.knob(2, "s: bracket i spares its trials the first i rungs.", ge=1, le=most_brackets)
 
 
 def tune_config(sweep: raysweep.Sweep, knobs: Knobs) -> tune.TuneConfig:

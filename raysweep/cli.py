@@ -17,7 +17,7 @@ from raysweep.clusters import lifecycle
 from raysweep.clusters.shared.s3_keys import environment
 from raysweep.clusters.targets import TARGETS, Cluster, Options, load
 from raysweep.errors import BadInput, ClusterError, RaysweepError
-from raysweep.spec.flags import Flags, default_name, nearest
+from raysweep.spec.flags import Flags, default_name, name_problems, nearest
 from raysweep.submit import ray_jobs
 from raysweep.submit.connection import storage as place
 from raysweep.submit.request import JobRequest
@@ -140,8 +140,9 @@ def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str
     Other flags are passed on to the job; `python jobs/STRATEGY.py --help` lists them. Ctrl-C detaches, and the
     job keeps running.
     """
-    _refuse_unknown(strategy)
-    name = flags.pop("name") or default_name(flags["task"] or Flags.task, strategy)
+    name = flags.pop("name")
+    _refuse_wrong(strategy, name)
+    name = default_name(flags["task"] or Flags.task, strategy) if name is None else name
     sys.exit(ray_jobs.submit(Path.cwd(), JobRequest(strategy, name, arguments, **flags), follow))
 
 
@@ -162,7 +163,7 @@ def rayjob(
     """
     from raysweep.submit import rayjob as rayjobs
 
-    _refuse_unknown(strategy)
+    _refuse_wrong(strategy, name)
     here = Path.cwd()
     request = JobRequest(strategy, name, arguments, storage=place(here, storage))
     sys.exit(rayjobs.run(here, lifecycle.existing(here), request, rayjobs.Limits(**limits), follow))
@@ -271,10 +272,14 @@ def upload(folder: Path, to: str | None, storage: str | None) -> None:
     click.echo(f"{len(keys)} files uploaded; give jobs `--data {where}`")
 
 
-def _refuse_unknown(strategy: str) -> None:
-    known = [name for name, _ in _catalogue("jobs")]
+def _refuse_wrong(strategy: str, name: str | None) -> None:
+    """Of a job that is to be sent, what is known to be wrong before it is: its name is a folder of the storage."""
+    known, problems = [each for each, _ in _catalogue("jobs")], name_problems(name)
     if strategy not in known:
-        raise BadInput(f"there is no strategy `{strategy}`{nearest(strategy, known)}: choose one of {', '.join(known)}")
+        unknown = f"there is no strategy `{strategy}`{nearest(strategy, known)}: choose one of {', '.join(known)}"
+        problems = [unknown, *problems]
+    if problems:
+        raise BadInput(*problems)
 
 
 def _catalogue(folder: str) -> list[tuple[str, str]]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import math
-from collections.abc import Callable
 from typing import Any
 
 # What a sweep adds to each report. They are Ray's own names (`ray.tune.result`): its schedulers look for them.
@@ -43,11 +41,6 @@ def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         nested = isinstance(value, dict) and not is_tagged(value)
         found |= flat(value, f"{prefix}{key}/") if nested else {f"{prefix}{key}": value}
     return found
-
-
-def takes_data(train: Callable[..., None]) -> bool:
-    """Whether a training function wants the task's data as its second argument."""
-    return len(inspect.signature(train).parameters) >= 2
 
 
 def plain(value: Any) -> Any:

@@ -32,6 +32,8 @@ MODULES = {
         "import raysweep\nfrom tasks.quadratic import SPACE, METRIC, MODE, MAX_ITERATIONS\n"
         "def train(config):\n    for _ in raysweep.iterations():\n        raysweep.report({'loss': 1.0})\n"
     ),
+    "wanting.py": "from tasks.quadratic import *\ndef train(config, depth, width):\n    pass\n",
+    "waiting.py": "from tasks.quadratic import *\nasync def train(config):\n    pass\n",
     "half.py": "METRIC = 'loss'\n",
     "paired.py": (
         "from ray import tune\nfrom ray.tune.schedulers import PopulationBasedTraining\nimport optuna, raysweep\n"
@@ -88,8 +90,24 @@ ROWS: dict[str, tuple[str, tuple[str, ...], list[str]]] = {
     "PBT with a searcher": ("paired.py", QUADRATIC, ["PopulationBasedTraining with OptunaSearch"]),
     "PBT without checkpoints": ("pbt", ("--task", "stateless"), ["saves nothing", "state="]),
     "PBT with a limit": ("pbt", (*QUADRATIC, "--concurrency", "2"), ["`--concurrency 2`"]),
-    "a knob out of its range": ("asha", (*QUADRATIC, "--reduction-factor", "1"), ["`--reduction-factor 1`", "more than 1"]),
-    "a knob that Ray refuses": ("asha", (*QUADRATIC, "--grace-period", "9999"), ["grace_period"]),
+    "a knob out of its range": ("asha", (*QUADRATIC, "--reduction-factor", "1"), ["`--reduction-factor 1`", "at least 1.1"]),
+    "knobs beyond the iterations": (
+        "tpe_hyperband",
+        (*QUADRATIC, "--grace-period", "9999", "--brackets", "9", "--startup-trials", "0", "--reduction-factor", "nan"),
+        ["`--grace-period 9999`: must be at most 10, with --max-iterations 10", "`--brackets 9`",
+         "`--startup-trials 0`: must be at least 1", "`--reduction-factor nan`: must be a finite number"],
+    ),
+    "a population that cannot be": ("cma_es", (*QUADRATIC, "--population", "1"), ["`--population 1`: must be at least 4"]),
+    "one metric twice": ("multi_objective", (*QUADRATIC, "--second-metric", "loss"), ["`--second-metric loss`"]),
+    "a second metric that nobody reports": (
+        "multi_objective", (*QUADRATIC, "--second-metric", "speed"), ["`multi_objective` optimises `speed`, too", "loss"],
+    ),
+    "an endless time": ("asha", (*QUADRATIC, "--trial-timeout", "1e300"), ["`--trial-timeout 1e300`", "at most 1000000000"]),
+    "a name too long": ("asha", (*QUADRATIC, "--name", "n" * 300), ["has 300 bytes", "at most 200", "shorter"]),
+    "an empty name": ("asha", (*QUADRATIC, "--name", ""), ["`--name `", "one folder"]),
+    "an empty metric": ("asha", (*QUADRATIC, "--metric", ""), ["`--metric `: must not be empty"]),
+    "a function that wants more": ("asha", ("--task", "wanting"), ["`train` of task wanting also wants `depth` and `width`"]),
+    "an async function": ("asha", ("--task", "waiting"), ["`train` of task waiting is async"]),
     "all at once": (
         "asha",
         (*QUADRATIC, "--samples", "0", "--metric", "nope", "--nmae", "x", "--seed", "y", "--cpus-per-trial", "999",
@@ -97,7 +115,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...], list[str]]] = {
         ["`--samples 0`", "`--metric nope`", "`--nmae`", "`--seed y`", "`--cpus-per-trial 999`", "/sys/raysweep"],
     ),
 }  # fmt: skip
-REAL = ("unknown task and all else", "store unreachable", "a knob that Ray refuses", "all at once")
+REAL = ("unknown task and all else", "store unreachable", "knobs beyond the iterations", "all at once")
 
 
 @pytest.fixture

@@ -82,6 +82,16 @@ def test_unknown_strategy_names_the_nearest(folder):
     assert refused.output == problem
 
 
+@pytest.mark.parametrize("command", ["submit", "rayjob"])
+@pytest.mark.parametrize("name", ["../x", "", "n" * 201])
+def test_a_job_is_not_sent_with_a_name_that_is_no_folder(folder, command, name):
+    refused = CliRunner().invoke(cli, [command, "ahsa", "--name", name])
+    assert refused.exit_code == 2
+    first, second = refused.output.splitlines()
+    assert first.startswith("error: there is no strategy `ahsa`")
+    assert second.startswith(f"error: `--name {name[:20]}")
+
+
 @pytest.mark.parametrize(
     "arguments", [["submit", "asha"], ["status"], ["logs", "x"], ["stop", "x"]], ids=lambda words: words[0]
 )

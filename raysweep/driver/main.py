@@ -28,11 +28,19 @@ from raysweep.history.sweep_state import SweepState
 from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.ray_executor import RayExecutor
 from raysweep.spec import task as tasks
-from raysweep.spec.flags import Flags, command, default_name
+from raysweep.spec.flags import Flags, command, default_name, name_problems
 from raysweep.spec.initial_points import Point, joined
 from raysweep.spec.initial_points import read as read_points
 from raysweep.spec.space import forgotten_choices
-from raysweep.spec.sweep import NoKnobs, Strategy, Sweep, default_storage, name_problems, settle, strategy_of
+from raysweep.spec.sweep import (
+    NoKnobs,
+    Strategy,
+    Sweep,
+    default_storage,
+    knob_problems,
+    settle,
+    strategy_of,
+)
 from raysweep.spec.task import Task
 from raysweep.storage import Storage, dataset, open_storage
 
@@ -49,8 +57,8 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
 
     def body(flags: Flags, values: Any, problems: list[str]) -> None:
         # The name is fixed here, so that a restarted driver finds the sweep. With --resume the user has to give it.
-        new_name = default_name(flags.task, name) if flags.resume == "never" else None
-        named_flags, start = dataclasses.replace(flags, name=flags.name or new_name), time.monotonic()
+        new_name = default_name(flags.task, name) if flags.resume == "never" and flags.name is None else flags.name
+        named_flags, start = dataclasses.replace(flags, name=new_name), time.monotonic()
 
         def driver(restarted: bool) -> int:
             if named_flags.name and not restarted:
@@ -212,6 +220,7 @@ def _capacity_problems(sweep: Sweep, flags: Flags, storage_usable: bool) -> list
 
 def _tune_config(strategy: Strategy, sweep: Sweep, knobs: Any) -> tuple[tune.TuneConfig | None, list[str]]:
     """The strategy's TuneConfig, always with a searcher, or the problems with its arguments."""
+    problems = knob_problems(sweep, knobs)
     try:
         if not sweep.space:
             raise BadInput(f"task {sweep.task.name} has an empty search space: add a domain to SPACE")
@@ -219,9 +228,9 @@ def _tune_config(strategy: Strategy, sweep: Sweep, knobs: Any) -> tuple[tune.Tun
         if config.search_alg is None:
             sweep.refuse_points("it samples at random and learns from no value", values_only=True)
             config.search_alg = Variants(sweep.space, sweep.points, sweep.seed)
-        return config, []
+        return config, problems
     except BadInput as error:
-        return None, list(error.problems)
-    except (AssertionError, ValueError, TypeError, TuneError) as error:
+        return None, [*problems, *error.problems]
+    except (ArithmeticError, AssertionError, ValueError, TypeError, TuneError) as error:
         # Ray's own checks of a scheduler's or searcher's arguments.
-        return None, [f"`{strategy.name}` with {knobs}: {error or 'refused by Ray'}: change the knob"]
+        return None, problems or [f"`{strategy.name}` with {knobs}: {error or 'refused by Ray'}: change the knob"]

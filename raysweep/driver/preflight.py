@@ -30,11 +30,13 @@ from raysweep.history.sweep_state import SweepState, TrialRecord
 from raysweep.loop.assemble import SYNCHRONOUS, Assembly
 from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.searcher import Resumable
-from raysweep.spec.flags import Flags
+from raysweep.spec import function
+from raysweep.spec.flags import Flags, name_problems
+from raysweep.spec.reports import Reports, reports
 from raysweep.spec.space import describe
 from raysweep.spec.space_checks import check_space, draw_problems
-from raysweep.spec.sweep import Sweep, name_problems
-from raysweep.spec.task import Reports, reports
+from raysweep.spec.sweep import Sweep
+from raysweep.spec.task import Task
 from raysweep.storage import FolderStorage, open_storage
 from raysweep.storage.s3 import OUTAGE_SECONDS
 from raysweep.values import AUTOMATIC_METRICS
@@ -45,8 +47,10 @@ SHARED_SECONDS = 30.0  # a node may have to start a process before it can look f
 
 def check_static(flags: Flags, sweep: Sweep, config: Any) -> list[str]:
     """Problems with the flags, the task and the strategy's TuneConfig, which is None if it could not be created."""
-    task_reports = reports(sweep.task.train)
-    problems = check_flags(flags, sweep) + _metric_problems(sweep, task_reports) + _pickle_problems(sweep)
+    wrong = _function_problems(sweep.task)
+    task_reports = Reports(None, None) if wrong else reports(sweep.task.train)
+    wrong = wrong or _metric_problems(sweep, config, task_reports) + _pickle_problems(sweep)
+    problems = check_flags(flags, sweep) + wrong
     return problems + (_strategy_problems(flags, sweep, config, task_reports) if config is not None else [])
 
 
@@ -77,11 +81,19 @@ def _number_problems(flags: Flags, sweep: Sweep) -> list[str]:
     return problems
 
 
-def _metric_problems(sweep: Sweep, task_reports: Reports) -> list[str]:
-    available = (*(task_reports.metrics or ()), *AUTOMATIC_METRICS)
-    if task_reports.metrics is None or sweep.metric in available:
+def _function_problems(task: Task) -> list[str]:
+    return [f"`train` of task {task.name} {problem}" for problem in function.problems(task.train)]
+
+
+def _metric_problems(sweep: Sweep, config: Any, task_reports: Reports) -> list[str]:
+    if task_reports.metrics is None or not sweep.metric:  # there is none: it was refused already
         return []
-    return [f"`--metric {sweep.metric}`: task {sweep.task.name} reports {', '.join(available)}: name one of them"]
+    available = (*task_reports.metrics, *AUTOMATIC_METRICS)
+    objectives = getattr(getattr(config, "search_alg", None), "metric", None)
+    further = objectives[1:] if isinstance(objectives, list) else []
+    reason = f"task {sweep.task.name} reports {', '.join(available)}: name one of them"
+    problems = [] if sweep.metric in available else [f"`--metric {sweep.metric}`: {reason}"]
+    return problems + [f"`{sweep.strategy}` optimises `{m}`, too: {reason}" for m in further if m not in available]
 
 
 def _pickle_problems(sweep: Sweep) -> list[str]:

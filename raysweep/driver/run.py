@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import random
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from raysweep.driver.main import check_and_run
 from raysweep.errors import BadInput
 from raysweep.history.results import SweepResults
+from raysweep.spec import function
 from raysweep.spec import task as tasks
 from raysweep.spec.flags import Flags, checked, nearest
-from raysweep.spec.initial_points import parse
-from raysweep.spec.sweep import knobs_of
+from raysweep.spec.initial_points import Point, parse
+from raysweep.spec.rules import check, rule
+from raysweep.spec.sweep import Strategy, checked_knobs
 from raysweep.spec.sweep import strategy as load_strategy
 from raysweep.spec.task import Task
+
+T = TypeVar("T")
 
 
 def run(
@@ -36,7 +42,7 @@ def run(
     points_to_evaluate: list[dict[str, Any]] | None = None,
     data: Any = None,
     mutable: tuple[str, ...] | None = None,
-    reuse_actors: bool = True,
+    reuse_actors: bool | None = None,
     storage: str | Path | None = None,
     knobs: dict[str, Any] | None = None,
     **flags: Any,
@@ -45,7 +51,8 @@ def run(
 
     Args:
         strategy_name: a file of jobs/, such as "asha".
-        task: the name of a task, or a training function `train(config)` or `train(config, data)`.
+        task: the name of a task, or a training function `train(config)` or `train(config, data)`. The data are given
+            to the parameter called `data`, or else to the one without a default.
         space: parameter -> Ray's domain; for a training function.
         objective: another name for `task`, as in Optuna.
         config: another name for `space`, as in Ray Tune.
@@ -55,7 +62,7 @@ def run(
         points_to_evaluate: another name for `points`, as in Ray Tune.
         data: passed to each trial through the object store; for a training function.
         mutable: parameters that PBT may change; for a training function.
-        reuse_actors: see `Task`; for a training function.
+        reuse_actors: see `Task`, whose default it has; for a training function.
         storage: folder or s3://bucket/prefix.
         knobs: the strategy's own knobs.
         **flags: the other flags of a job: samples, max_iterations, cpus_per_trial, gpus_per_trial, seed, name, …
@@ -67,36 +74,85 @@ def run(
         BadInput: all problems; nothing was started.
         SweepFailed: trials failed beyond `max_failures`, or none reported.
     """
-    strategy = load_strategy(strategy_name)
-    task = _one("task", task, "objective", objective)
-    space = _one("space", space, "config", config)
-    points = _one("points", points, "points_to_evaluate", points_to_evaluate)
-    known = [field.name for field in dataclasses.fields(Flags)]
-    if wrong := [key for key in flags if key not in known]:
-        raise BadInput(*(f"`{key}` is not an argument of run{nearest(key, known)}" for key in wrong))
-    given = flags | {"metric": metric, "mode": mode, "storage": None if storage is None else str(storage)}
-    all_flags, problems = checked(Flags, given)
-    all_knobs = knobs_of(strategy, knobs or {})
-    if isinstance(task, str):
-        task = tasks.load(task)
-    elif not isinstance(task, Task):
-        load = (lambda root: data) if data is not None else None
-        own = {"space": space, "mutable": mutable, "load_data": load, "reuse_actors": reuse_actors}
-        task = _task_of(task, given, all_flags, own)
-    parsed_points = tuple(parse(points, task.space)) if points else ()
-    all_flags = dataclasses.replace(all_flags, task=task.name)
-    with _restored_globals():
-        results = check_and_run(strategy, all_flags, all_knobs, task, parsed_points, problems)
+    place = os.fspath(storage) if isinstance(storage, os.PathLike) else storage
+    given = flags | {"metric": metric, "mode": mode, "storage": place}
+    with _python_spelling(), _restored_globals():
+        asked, strategy = _Asked(), load_strategy(strategy_name)
+        task = asked.one("task", task, "objective", objective)
+        space = asked.one("space", space, "config", config)
+        points = asked.one("points", points, "points_to_evaluate", points_to_evaluate)
+        all_flags, all_knobs = asked.flags(given), asked.knobs(strategy, knobs)
+        own = {"space": space, "mutable": mutable, "data": data, "reuse_actors": reuse_actors}
+        loaded = asked.noted(lambda: _task_of(task, given, all_flags, own))
+        if loaded is None:
+            raise BadInput(*asked.problems)
+        parsed = asked.points(points, loaded)
+        all_flags = dataclasses.replace(all_flags, task=loaded.name)
+        results = check_and_run(strategy, all_flags, all_knobs, loaded, parsed, asked.problems)
     if results is None:
         raise BadInput("`dry_run`: no problems found, nothing was started")
     return results
 
 
-def _one(name: str, value: Any, other: str, same: Any) -> Any:
-    """An argument that has two names."""
-    if value is not None and same is not None:
-        raise BadInput(f"`{name}` and `{other}` are the same argument: give one of them")
-    return same if value is None else value
+class _Asked:
+    """The arguments of a run, and all that is wrong with them."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def noted(self, make: Callable[[], T]) -> T | None:
+        """What it makes, or None if that was refused."""
+        try:
+            return make()
+        except BadInput as error:
+            self.problems += error.problems
+            return None
+
+    def one(self, name: str, value: Any, other: str, same: Any) -> Any:
+        """An argument that has two names."""
+        if value is not None and same is not None:
+            self.problems.append(f"`{name}` and `{other}` are the same argument: give one of them")
+        return same if value is None else value
+
+    def of_kind(self, name: str, value: Any, kind: Any) -> Any:
+        """An argument of that type, or None."""
+        found, problem = check(name, value, rule(kind))
+        self.problems += [problem] if problem else []
+        return found
+
+    def flags(self, given: dict[str, Any]) -> Flags:
+        """The flags that every job has."""
+        known = [field.name for field in dataclasses.fields(Flags)]
+        self.problems += [
+            f"`{key}` is not an argument of run{nearest(key, known)}" for key in given if key not in known
+        ]
+        flags, wrong = checked(Flags, given)
+        self.problems += wrong
+        return flags
+
+    def knobs(self, strategy: Strategy, values: Any) -> Any:
+        """The strategy's knobs."""
+        knobs, wrong = checked_knobs(strategy, self.of_kind("knobs", values, dict[str, Any] | None) or {})
+        self.problems += wrong
+        return knobs
+
+    def points(self, items: Any, task: Task) -> tuple[Point, ...]:
+        """The configurations to try first."""
+        listed = self.of_kind("points", items, list[Any] | None) or []
+        return tuple(self.noted(lambda: parse(listed, task.space)) or ())
+
+
+@contextlib.contextmanager
+def _python_spelling() -> Iterator[None]:
+    """What is wrong with a flag is told of the argument: not `--max-iterations 0`, but `max_iterations=0`."""
+
+    def spelled(match: re.Match[str]) -> str:
+        return match[1] + match[2].replace("-", "_") + ("=" if match[1] and match[3] else match[3])
+
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(*(re.sub(r"(`?)--([a-z][a-z-]*)( ?)", spelled, problem) for problem in error.problems)) from None
 
 
 @contextlib.contextmanager
@@ -111,13 +167,39 @@ def _restored_globals() -> Iterator[None]:
         sys.path[:] = path
 
 
-def _task_of(train: Callable[..., None] | None, given: dict[str, Any], flags: Flags, own: dict[str, Any]) -> Task:
-    """The task of a training function, of these flags as they were given and checked, and what only a task has."""
-    if train is None:
+def _task_of(task: Any, given: dict[str, Any], flags: Flags, own: dict[str, Any]) -> Task:
+    """The task: as it is, by its name, or that of a training function and of what was given with it.
+
+    Raises:
+        BadInput: there is none, something is missing, or was given to a task that has its own.
+    """
+    if isinstance(task, str | Task):
+        loaded = tasks.load(task) if isinstance(task, str) else task
+        if useless := [name for name, value in own.items() if value is not None]:
+            raise BadInput(
+                *(
+                    f"`{name}` is for a training function: task {loaded.name} has its own: leave it out"
+                    for name in useless
+                )
+            )
+        return loaded
+    if task is None:
         raise BadInput("`task` is missing: give the name of a task, or a training function")
     needed = {name: (own | given).get(name) for name in ("space", "metric", "mode", "max_iterations")}
     if missing := [name for name, value in needed.items() if value is None]:
         raise BadInput(*(f"`{name}` must be given with a training function" for name in missing))
+    data, name = own["data"], function.name_of(task)
+    if data is not None and not function.problems(task) and not function.takes_data(task):
+        raise BadInput(f"`data` is given, and `{name}` does not take it: add a parameter `data` to it, or leave it out")
     # One that was refused is reported with all the others; until then any will do.
-    mode, most = flags.mode or "max", flags.max_iterations or 1
-    return Task(train.__name__, train, metric=flags.metric or "", mode=mode, max_iterations=most, **own)
+    return Task(
+        name,
+        task,
+        own["space"],
+        flags.metric or "",
+        flags.mode or "max",
+        flags.max_iterations or 1,
+        mutable=own["mutable"],
+        load_data=None if data is None else lambda root: data,
+        reuse_actors=True if own["reuse_actors"] is None else own["reuse_actors"],
+    )

@@ -35,6 +35,7 @@ from raysweep.loop.stopping import SweepLimits
 from raysweep.loop.tensorboard import TensorBoard
 from raysweep.spec import space
 from raysweep.spec.flags import Flags
+from raysweep.spec.function import plain
 from raysweep.spec.initial_points import described
 from raysweep.spec.sweep import Strategy, Sweep
 from raysweep.storage import Storage
@@ -167,12 +168,14 @@ class Runner:
                 f"\n{failed[0].failures[failed[0].retried]}"
             )
         reported = any(trial.results for trial in state.trials.values())
-        if remaining:
-            reason = f"the time budget of {limits.budget:g} s is used up" if limits.out_of_time else "stopped"
-            message = f"{reason} with {remaining} trials to do: {fix}"
-            if not (limits.out_of_time and reported):
-                raise SweepFailed(message)
-            click.echo(message)
+        if remaining and limits.out_of_time:
+            reason = f"the time budget of {limits.budget:g} s is used up"
+            reason += "" if reported else " before the first report"
+            click.echo(
+                f"{reason} with {remaining} trials to do: {fix}{'' if reported else ' and a longer --time-budget'}"
+            )
+        elif remaining:
+            raise SweepFailed(f"stopped with {remaining} trials to do: {fix}")
         elif not reported:
             raise SweepFailed("no trial reported a result")
 
@@ -181,6 +184,6 @@ def code_hash(*functions: Callable[..., Any]) -> str:
     """Hash of the source files that these functions come from, for sweep.json."""
     digest = hashlib.sha256()
     for function in functions:
-        path = getattr(inspect.getmodule(function), "__file__", None)
+        path = getattr(inspect.getmodule(plain(function)), "__file__", None)
         digest.update(Path(path).read_bytes() if path else b"")
     return digest.hexdigest()[:16]

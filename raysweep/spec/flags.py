@@ -8,36 +8,42 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import time
 import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import click
 
 from raysweep.spec.rules import check, rule
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+from raysweep.values import is_number
 
 # The ways in which a trial can fail for good; `loop.failures` has the table.
 KINDS = ("exception", "unreported", "nan", "timeout", "hang", "lost", "storage", "memory", "gpu_memory")
 METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "FILE"}
 
+Limit: TypeAlias = float | str | Callable[[Any, Any], float]
+LONGEST_S = 1e9  # 31 years, which Python's timers can still hold
+MOST = 10**9  # trials or iterations, with which the schedulers can still compute
+MAX_NAME_BYTES = 200  # a folder's name may have 255; jobs, logs and the like have a sweep's name with more behind it
+
 T = TypeVar("T")
 
 
-def knob(default: T, help: str, choices: tuple[str, ...] | None = None, **limits: float) -> T:
+def knob(default: T, help: str, choices: tuple[str, ...] | None = None, **limits: Limit) -> T:
     """One field of a flags or knobs dataclass.
 
     Args:
-        default: its value if none is given.
+        default: its value if none is given; it is always allowed, even outside of the limits.
         help: its text in `--help`.
         choices: all values that are allowed.
-        **limits: of a number: `ge` and `le` (at least, at most), `gt` and `lt` (more, less than).
+        **limits: of a number: `ge` and `le` (at least, at most), `gt` and `lt` (more, less than). Each is a number, the
+            name of one that the sweep has, such as "max_iterations", or a function (sweep, knobs) -> number; of a
+            text: `min_length`.
     """
     field: T = dataclasses.field(default=default, metadata={"help": help, "choices": choices, "limits": limits})
     return field
@@ -47,15 +53,21 @@ def knob(default: T, help: str, choices: tuple[str, ...] | None = None, **limits
 class Flags:
     """The flags that all strategies share. A test freezes the list."""
 
-    task: str = knob("digits", "What to tune: a file of tasks/, or your own module such as mypkg.train.")
-    data: str | None = knob(None, "Folder with the task's data, or s3://bucket/prefix. Default: the task's own source.")
+    task: str = knob("digits", "What to tune: a file of tasks/, or your own module such as mypkg.train.", min_length=1)
+    data: str | None = knob(
+        None, "Folder with the task's data, or s3://bucket/prefix. Default: the task's own source.", min_length=1
+    )
     name: str | None = knob(None, "Name of the sweep in the storage. Default: task, strategy and time.")
     storage: str | None = knob(
-        None, "A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the folder runs."
+        None, "A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the folder runs.", min_length=1
     )
-    samples: int | None = knob(None, "How many trials (grid: how many times the grid). Default: 20, grid 1.", ge=1)
-    max_iterations: int | None = knob(None, "Iterations a trial may run. Default: the task's MAX_ITERATIONS.", ge=1)
-    metric: str | None = knob(None, "What to optimise. Default: the task's METRIC.")
+    samples: int | None = knob(
+        None, "How many trials (grid: how many times the grid). Default: 20, grid 1.", ge=1, le=MOST
+    )
+    max_iterations: int | None = knob(
+        None, "Iterations a trial may run. Default: the task's MAX_ITERATIONS.", ge=1, le=MOST
+    )
+    metric: str | None = knob(None, "What to optimise. Default: the task's METRIC.", min_length=1)
     mode: str | None = knob(None, "max or min. Default: the task's MODE.", ("max", "min"))
     points: Path | None = knob(None, "YAML or JSON file of configurations to try first.")
     seed: int = knob(0, "Seeds the search and the scheduler: the same seed gives the same trials.", ge=0, le=2**32 - 1)
@@ -63,17 +75,19 @@ class Flags:
     gpus_per_trial: float = knob(0.0, "GPUs of one trial; with a fraction, trials share a GPU and its memory.", ge=0)
     concurrency: int | None = knob(None, "Trials at the same time. Default: as many as the cluster has room for.", ge=1)
     max_failures: int = knob(0, "How often a failed trial is restarted from its last checkpoint.", ge=0)
-    trial_timeout: float | None = knob(None, "Seconds that one trial may run before it is ended.", gt=0)
+    trial_timeout: float | None = knob(None, "Seconds that one trial may run before it is ended.", gt=0, le=LONGEST_S)
     report_timeout: float | None = knob(
         None,
         "Seconds without a report after which a trial counts as hung and is restarted from its last checkpoint."
         " Default: 20 times the slowest iteration so far, at least 900.",
         gt=0,
+        le=LONGEST_S,
     )
     cleanup_timeout: float = knob(
         60.0,
         "Seconds that a stopped trial may take to clean up, in its `finally`, before its process is ended.",
         gt=0,
+        le=LONGEST_S,
     )
     nan: str = knob(
         "stop",
@@ -84,6 +98,7 @@ class Flags:
         None,
         "Seconds that the sweep may run; then it ends with exit code 0, and --resume continues it.",
         gt=0,
+        le=LONGEST_S,
     )
     resume: str = knob(
         "never",
@@ -100,8 +115,21 @@ class Flags:
 
 
 def default_name(task: str, strategy: str) -> str:
-    """A name made of task, strategy and time."""
-    return f"{task.rpartition('.')[2]}-{strategy}-{time.strftime('%Y%m%d-%H%M%S')}"
+    """A name made of task, strategy and time: of the task's name as much as may be in a sweep's name."""
+    end = f"-{strategy}-{time.strftime('%Y%m%d-%H%M%S')}"
+    plain = re.sub(r"^\W+|[^\w-]+", "", task.rpartition(".")[2]) or "task"
+    return plain.encode()[: MAX_NAME_BYTES - len(end.encode())].decode(errors="ignore") + end
+
+
+def name_problems(name: str | None) -> list[str]:
+    """Problems with a sweep's name, which is the name of a folder in the storage."""
+    if name is None:
+        return []
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        return [f"`--name {name}`: a name is one folder of the storage: use letters, digits, - and _"]
+    if (size := len(name.encode())) > MAX_NAME_BYTES:
+        return [f"`--name {name[:20]}…`: has {size} bytes, and may have at most {MAX_NAME_BYTES}: use a shorter one"]
+    return []
 
 
 def flag_name(field: dataclasses.Field[Any]) -> str:
@@ -114,13 +142,15 @@ def checked(cls: type[T], values: dict[str, Any]) -> tuple[T, list[str]]:
 
     Args:
         cls: `Flags`, or a strategy's knobs.
-        values: field -> value, or its text; None where nothing was given.
+        values: field -> value, or its text; None for a field whose default is None, too, says that nothing was given.
     """
+    hints = typing.get_type_hints(cls)
     problems, valid = [], {}
-    for field, allowed in _rules(cls):
-        if values.get(field.name) is None:
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        given = values.get(field.name, field.default)
+        if field.name not in values or (given is None and field.default is None):
             continue
-        value, problem = check(flag_name(field), values[field.name], allowed)
+        value, problem = _checked(field, hints[field.name], given)
         if problem is None:
             valid[field.name] = value
         else:
@@ -128,12 +158,13 @@ def checked(cls: type[T], values: dict[str, Any]) -> tuple[T, list[str]]:
     return cls(**valid), problems
 
 
-def _rules(cls: type) -> list[tuple[dataclasses.Field[Any], TypeAdapter[Any]]]:
-    hints = typing.get_type_hints(cls)
-    return [
-        (field, rule(hints[field.name], field.metadata.get("choices"), **field.metadata.get("limits", {})))
-        for field in dataclasses.fields(cls)
-    ]
+def _checked(field: dataclasses.Field[Any], kind: Any, given: Any) -> tuple[Any, str | None]:
+    """Limits that a sweep sets are checked when there is one, see `spec.sweep.knob_problems`."""
+    name, choices, limits = flag_name(field), field.metadata.get("choices"), field.metadata.get("limits", {})
+    value, problem = check(name, given, rule(kind, choices))
+    if problem or value == field.default:
+        return value, problem
+    return check(name, given, rule(kind, choices, **{k: each for k, each in limits.items() if is_number(each)}))
 
 
 def _options(cls: type) -> list[click.Option]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import math
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,11 @@ from ray import tune
 
 from raysweep import env
 from raysweep.errors import BadInput
-from raysweep.spec.flags import Flags, checked, default_name, nearest
+from raysweep.spec.flags import Flags, checked, default_name, flag_name, nearest
 from raysweep.spec.initial_points import Point
+from raysweep.spec.rules import check, rule
 from raysweep.spec.task import Task
+from raysweep.values import is_number
 
 DEFAULT_SAMPLES = 20
 
@@ -83,13 +85,6 @@ class Sweep:
             raise BadInput(f"`{self.strategy}` cannot use {what} ({len(unusable)} given): {why}")
 
 
-def name_problems(name: str | None) -> list[str]:
-    """Problems with a sweep's name, which is the name of a folder in the storage."""
-    if name is None or re.fullmatch(r"\w[\w.-]*", name):
-        return []
-    return [f"`--name {name}`: a name is one folder of the storage: use letters, digits, - and _"]
-
-
 def default_storage() -> str:
     """$RAYSWEEP_STORAGE, else the folder `runs`."""
     return os.environ.get(env.RAYSWEEP_STORAGE) or str(Path("runs").absolute())
@@ -127,7 +122,7 @@ def strategy(name: str) -> Strategy:
     """
     if name not in strategies():
         raise BadInput(
-            f"`{name}` is not a strategy{nearest(name, strategies())}; choose one of: {', '.join(strategies())}"
+            f"`{name}` is not a strategy{nearest(str(name), strategies())}; choose one of: {', '.join(strategies())}"
         )
     return strategy_of(importlib.import_module(f"jobs.{name}"), name)
 
@@ -149,10 +144,40 @@ def knobs_of(strategy: Strategy, values: dict[str, Any]) -> Any:
     Raises:
         BadInput: a name is not one of its knobs (names the nearest match), or a value is not what it may be.
     """
+    knobs, problems = checked_knobs(strategy, values)
+    if problems:
+        raise BadInput(*problems)
+    return knobs
+
+
+def checked_knobs(strategy: Strategy, values: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The strategy's knobs with those values that are right, and what is wrong with the others."""
     known = [field.name for field in dataclasses.fields(strategy.knobs)]
-    problems = [f"`{key}` is not a knob of {strategy.name}{nearest(key, known)}" for key in values if key not in known]
+    unknown = [
+        f"`{key}` is not a knob of {strategy.name}{nearest(str(key), known)}" for key in values if key not in known
+    ]
     knobs: Any
     knobs, wrong = checked(strategy.knobs, values)
-    if problems or wrong:
-        raise BadInput(*problems, *wrong)
-    return knobs
+    return knobs, unknown + wrong
+
+
+def knob_problems(sweep: Sweep, knobs: Any) -> list[str]:
+    """What is wrong with knobs whose limits the sweep sets; `checked` has checked each of them alone.
+
+    A default is not held to them: of a short sweep it may say nothing, and nobody has asked for it.
+    """
+    problems = []
+    for field in dataclasses.fields(knobs):
+        value = getattr(knobs, field.name)
+        of_sweep = {k: v for k, v in field.metadata.get("limits", {}).items() if not is_number(v)}
+        limits = {k: v(sweep, knobs) if callable(v) else getattr(sweep, v) for k, v in of_sweep.items()}
+        if limits and value != field.default:
+            _, problem = check(flag_name(field), value, rule(float, **limits))
+            problems += [f"{problem}, with --max-iterations {sweep.max_iterations}"] if problem else []
+    return problems
+
+
+def most_brackets(sweep: Sweep, knobs: Any) -> float:
+    """How many brackets of asynchronous HyperBand have a rung at all; a trial in another one is never stopped."""
+    eta, rungs = knobs.reduction_factor, sweep.max_iterations / knobs.grace_period
+    return max(1, int(math.log(rungs, eta)) + 1)

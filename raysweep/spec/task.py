@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
-import inspect
 import pkgutil
 import sys
-import textwrap
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +14,9 @@ from types import ModuleType
 from typing import Any
 
 from raysweep.errors import BadInput
-from raysweep.spec.flags import nearest
+from raysweep.spec.flags import MOST, nearest
+from raysweep.spec.function import takes_data
 from raysweep.spec.rules import check, rule
-from raysweep.values import takes_data
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Task:
 
     Attributes:
         name: as given to `--task`; `tasks.` is implied for a name without a dot.
-        train: `train(config, data)`, or `train(config)` when there is no data.
+        train: `train(config, data)`, or `train(config)` when there is no data; what may be called so, see `function`.
         space: parameter -> one of Ray's domains (`tune.loguniform(…)`, `tune.choice([…])`, …) or a constant.
         metric: the key of `raysweep.report` that is optimised.
         mode: "max" or "min".
@@ -42,7 +39,7 @@ class Task:
             state behind in its process: each trial then gets a new one, which takes longer.
 
     Raises:
-        BadInput: mode or max_iterations is not what it may be.
+        BadInput: what it says of itself is not what it may be; all problems.
     """
 
     name: str
@@ -59,14 +56,20 @@ class Task:
     reuse_actors: bool = True
 
     def __post_init__(self) -> None:
-        modes, at_least_1 = rule(str, ("max", "min")), rule(int, ge=1)
-        found = [check("MODE", self.mode, modes), check("MAX_ITERATIONS", self.max_iterations, at_least_1)]
+        found = [
+            check("SPACE", self.space, rule(dict[str, Any])),
+            check("METRIC", self.metric, rule(str)),
+            check("MODE", self.mode, rule(str, ("max", "min"))),
+            check("MAX_ITERATIONS", self.max_iterations, rule(int, ge=1, le=MOST)),
+            check("MUTABLE", self.mutable, rule(tuple[str, ...] | None)),
+            check("REUSE_ACTORS", self.reuse_actors, rule(bool)),
+        ]
         if problems := [problem for _, problem in found if problem]:
             raise BadInput(*(f"`--task {self.name}`: {problem}" for problem in problems))
 
     @property
     def takes_data(self) -> bool:
-        """Whether `train` has the data as its second argument."""
+        """Whether `train` has a parameter for the data."""
         return takes_data(self.train)
 
 
@@ -134,49 +137,3 @@ def catalogue() -> list[str]:
     """The names of the tasks in tasks/."""
     package = importlib.import_module("tasks")
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
-
-
-@dataclass(frozen=True)
-class Reports:
-    """What a training function reports, read from its source without running it.
-
-    Attributes:
-        metrics: the keys of its `report({...})` literals; None when they cannot be read.
-        state: whether some `report` call passes `state=`; None when the source cannot be read.
-    """
-
-    metrics: tuple[str, ...] | None
-    state: bool | None
-
-
-def reports(train: Callable[..., None]) -> Reports:
-    """Reads the `report` calls in a training function's source, so that a wrong metric is refused before the start."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(train)))
-    except (OSError, TypeError, SyntaxError):
-        return Reports(None, None)
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _is_report(node)]
-    if not calls:
-        return Reports(None, None)
-    keys = [key for call in calls for key in _literal_keys(call)]
-    metrics = None if None in keys else tuple(dict.fromkeys(str(key) for key in keys))
-    return Reports(
-        metrics, any(k.arg in ("state", None) for call in calls for k in call.keywords) or _has_second(calls)
-    )
-
-
-def _is_report(call: ast.Call) -> bool:
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    return name == "report" and bool(call.args or call.keywords)
-
-
-def _has_second(calls: list[ast.Call]) -> bool:
-    return any(len(call.args) > 1 for call in calls)
-
-
-def _literal_keys(call: ast.Call) -> list[str | None]:
-    named = (keyword.value for keyword in call.keywords if keyword.arg == "metrics")
-    metrics = call.args[0] if call.args else next(named, None)
-    if not isinstance(metrics, ast.Dict):
-        return [None]
-    return [k.value if isinstance(k, ast.Constant) and isinstance(k.value, str) else None for k in metrics.keys]

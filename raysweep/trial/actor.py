@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import functools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,9 +11,10 @@ from typing import Any
 import ray
 
 from raysweep.history import checkpoint as checkpoints
+from raysweep.spec.function import with_data
 from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Report, Session, enter
-from raysweep.values import finite, takes_data
+from raysweep.values import finite
 
 PROMPT_END_S = 0.005  # in which most functions return after their last report
 
@@ -113,10 +113,7 @@ class TrialActor:
         """The function with its data. They are made anew for each run, so that a trial never meets what another one
         has changed; arrays of numpy are read-only views of the node's shared memory, and cost nothing.
         """
-        train = self._spec.train
-        if not takes_data(train):
-            return train
-        return functools.partial(_call, train, ray.get(data[0]) if data else None)
+        return with_data(self._spec.train, ray.get(data[0]) if data else None)
 
     def _check_finite(self, report: Report) -> None:
         for name in self._spec.finite:
@@ -128,7 +125,3 @@ class TrialActor:
         faulthandler.cancel_dump_traceback_later()
         self._session, self._train = None, self._spec.train  # the data of the run are let go of
         enter(None)
-
-
-def _call(train: Callable[..., None], data: Any, config: dict[str, Any]) -> None:
-    train(config, data)

@@ -92,6 +92,23 @@ def test_a_wrong_metric_names_what_the_function_reports():
     assert problem.startswith("`--metric acuracy`: task mine reports loss, accuracy, training_iteration, time_total_s,")
 
 
+@pytest.mark.parametrize(("second", "told"), [("accuracy", 0), ("time_total_s", 0), ("speed", 1)])
+def test_a_further_metric_is_one_that_is_reported(second, told):
+    search = OptunaSearch(
+        lambda seed: optuna.samplers.TPESampler(seed=seed), metric=["loss", second], mode=["min", "max"]
+    )
+    problems = check(config=tune.TuneConfig(search_alg=search), strategy="mine")
+    reason = "`mine` optimises `speed`, too: task mine reports loss, accuracy, training_iteration, time_total_s,"
+    assert [problem.startswith(reason) for problem in problems] == [True] * told
+
+
+def test_a_function_that_no_trial_can_call_is_refused_with_all_else():
+    problems = check(lambda config, a, b: None, name="a b")
+    assert [problem.split(":")[0] for problem in problems] == [
+        "`--name a b`", "`train` of task mine also wants `a` and `b`, and is given configuration and `data`",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("metric", ["accuracy", "training_iteration", "time_total_s"])
 def test_reported_metrics_and_those_that_ray_adds_are_accepted(metric):
     assert check(metric=metric) == []

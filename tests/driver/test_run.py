@@ -1,13 +1,17 @@
 """`raysweep.run`, as a notebook calls it."""
 
+import functools
 import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ray import tune
 
 import raysweep
+from raysweep.driver.runner import code_hash
+from raysweep.spec.sweep import strategy as load_strategy
 from raysweep.spec.task import Task
 
 SPACE = {"x": tune.uniform(0.0, 1.0)}
@@ -28,6 +32,7 @@ def threads(config):
     raysweep.report({"loss": config["x"], "threads": torch.get_num_threads()})
 
 
+ANOTHER = "give a function `train(config)` that calls raysweep.report"
 ASKED = {"metric": "loss", "mode": "min", "samples": 2, "max_iterations": 2}
 
 
@@ -58,6 +63,143 @@ def test_wrong_arguments_are_reported(arguments, message, storage):
     with pytest.raises(raysweep.BadInput) as caught:
         raysweep.run("asha", storage=storage, **ASKED, **arguments)
     assert message in str(caught.value)
+
+
+def dry(task=train, space=SPACE, strategy="asha", **arguments):
+    """What is wrong with a run, each problem by itself; nothing is started."""
+    with pytest.raises(raysweep.BadInput) as caught:
+        raysweep.run(strategy, task, space, dry_run=True, **{**ASKED, **arguments})
+    return [] if caught.value.problems == FINE else list(caught.value.problems)
+
+
+FINE = ("`dry_run`: no problems found, nothing was started",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"resume": False}, "`resume=False`: must be 'never', 'auto' or 'must'"),
+        ({"nan": "ignore"}, "`nan=ignore`: must be 'stop', 'fail' or 'worst'"),
+        ({"samples": 2.5}, "`samples=2.5`: must be a whole number"),
+        ({"samples": np.int64(0)}, "`samples=0`: must be at least 1"),
+        ({"samples": np.array([1, 2])}, "`samples=[1 2]`: must be a whole number"),
+        ({"max_failures": None}, "`max_failures=None`: must be a whole number"),
+        ({"seed": True}, "`seed=True`: must be a whole number"),
+        ({"seed": None}, "`seed=None`: must be a whole number"),
+        ({"trial_timeout": True}, "`trial_timeout=True`: must be a number"),
+        ({"time_budget": 1e300}, "`time_budget=1e+300`: must be at most 1000000000"),
+        ({"cpus_per_trial": float("nan")}, "`cpus_per_trial=nan`: must be a finite number"),
+        ({"dry_run": None}, "`dry_run=None`: must be True or False"),
+        ({"storage": 5}, "`storage=5`: must be text"),
+        ({"name": 5}, "`name=5`: must be text"),
+        ({"name": ""}, "`name=`: a name is one folder of the storage: use letters, digits, - and _"),
+        ({"metric": 5}, "`metric=5`: must be text"),
+        ({"points": {}}, "`points {}`: must be a list"),
+        ({"points": "x"}, "`points x`: must be a list"),
+        ({"points": [{"y": 1}]}, "`points[0]`: `y` is not in the search space"),
+        ({"knobs": [1]}, "`knobs [1]`: must be a dictionary"),
+        ({"knobs": {"grace_period": None}}, "`grace_period=None`: must be a whole number"),
+        ({"space": [1]}, "`task=train`: `SPACE [1]`: must be a dictionary"),
+        ({"mutable": "x"}, "`task=train`: `MUTABLE x`: must be a tuple"),
+        ({"reuse_actors": "no!"}, "`task=train`: `REUSE_ACTORS no!`: must be True or False"),
+        ({"data": [1]}, "`data` is given, and `train` does not take it: add a parameter `data` to it, or leave it out"),
+        ({"task": 5}, "`train` of task int is of type int, which cannot be called: " + ANOTHER),
+        ({"task": dict}, "`train` of task dict is a class, which is made when it is called, and not run: " + ANOTHER),
+    ],
+)
+def test_what_is_wrong_is_told_in_pythons_spelling(arguments, told, storage):
+    arguments = {"storage": storage} | arguments
+    if "dry_run" in arguments:
+        with pytest.raises(raysweep.BadInput) as caught:
+            raysweep.run("asha", train, SPACE, **ASKED, **arguments)
+        assert caught.value.problems == (told,)
+    else:
+        assert dry(**arguments) == [told]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"samples": np.int64(3), "seed": np.uint8(1), "cpus_per_trial": np.float32(0.5)},
+        {"samples": "5"},
+        {"samples": None, "points": []},
+        {"points": ({"x": 0.5},), "mutable": ["x"], "reuse_actors": False},
+        {"knobs": {}, "concurrency": None},
+        {"task": "quadratic", "space": None, "metric": None, "mode": None},
+        {"task": Task("of mine/too", train, SPACE, "loss", "min", 2), "space": None},
+        {"task": lambda config: train(config)},
+    ],
+)
+def test_what_is_right_is_not_refused(arguments, tmp_path):
+    assert dry(storage=tmp_path, **arguments) == []
+
+
+def test_everything_is_told_at_once(storage):
+    told = dry(
+        task="digit", space=None, samples=0, sampels=3, seed=None, knobs={"grace": 1, "grace_period": 0},
+        storage=storage, objective="digit",
+    )  # fmt: skip
+    assert [problem.split("`")[1] for problem in told] == [
+        "task", "sampels", "samples=0", "seed=None", "grace", "grace_period=0", "task=digit",
+    ]  # fmt: skip
+    told = dry(points=[{"y": 1}], samples=0, knobs={"grace_period": 9, "reduction_factor": 1}, storage=storage)
+    assert [problem.split("`")[1] for problem in told] == [
+        "samples=0",
+        "reduction_factor=1",
+        "points[0]",
+        "grace_period=9",
+    ]
+
+
+@pytest.mark.parametrize("task", ["quadratic", Task("quadratic", train, SPACE, "loss", "min", 2)])
+def test_what_only_a_function_needs_is_refused_with_a_task(task, storage):
+    told = dry(task, None, config=SPACE, mutable=("x",), data=[1], reuse_actors=True, storage=storage)
+    assert told == [
+        f"`{name}` is for a training function: task quadratic has its own: leave it out"
+        for name in ("space", "mutable", "data", "reuse_actors")
+    ]
+
+
+class Trainer:
+    def __init__(self, scale=1.0):
+        self.scale = scale
+
+    def __call__(self, config, data):
+        raysweep.report({"loss": self.scale * config["x"], "data": data})
+
+    def method(self, config, augment=True):
+        raysweep.report({"loss": self.scale * config["x"], "data": str(augment)})
+
+
+def with_dataset(config, augment=True, *, dataset):
+    raysweep.report({"loss": config["x"], "data": dataset + str(augment)})
+
+
+def traced(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+FORMS = {
+    "object": (Trainer(), "D", "D", "Trainer"),
+    "method": (Trainer().method, None, "True", "method"),
+    "partial": (functools.partial(with_dataset, augment=False), "D", "DFalse", "with_dataset"),
+    "decorated": (traced(with_dataset), "D", "DTrue", "with_dataset"),
+    "lambda": (lambda config, data: Trainer()(config, data), "D", "D", "lambda"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_function_of_every_form_runs_with_its_data(form, private_ray, storage):
+    function, data, told, name = FORMS[form]
+    results = raysweep.run("random_search", function, SPACE, data=data, storage=storage, **ASKED)
+    assert list(results.table["data"]) == [told, told]
+    assert Path(results.url).name.startswith(f"{name}-random_search-")
+    assert results.spec["task"] == name
+    assert results.spec["code"] == code_hash(train, load_strategy("random_search").tune_config)
 
 
 def test_a_sweep_does_not_change_a_notebooks_random_numbers(private_ray, storage):

@@ -11,6 +11,7 @@ from raysweep.loop.executor import Failed, Reported, Returned
 from raysweep.loop.memory_storage import MemoryJournal, MemoryStorage
 from raysweep.loop.observers import Observer
 from raysweep.loop.simulation import Fault, Recorded, Simulation, Step, simulate
+from raysweep.spec.sweep import strategies
 from raysweep.storage import FolderStorage
 from raysweep.trial.actor import NotFinite, Run, Unreported
 from tests.loop.sweeps import bowl, config_of, events_of, run, sweep_of, table
@@ -340,6 +341,40 @@ def test_a_requested_concurrency_is_kept():
     storage = MemoryStorage()
     run("random_search", storage=storage, places=99, concurrency=2, samples=6, max_iterations=4)
     assert events_of(storage)[-1]["time"] == 12.0
+
+
+# What the Gaussian process of PB2 asks of scipy, and how well it fits a handful of points.
+quietly = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@quietly
+@pytest.mark.parametrize("name", strategies())
+@pytest.mark.parametrize(("samples", "iterations"), [(1, 1), (1, 9), (2, 9), (6, 1)])
+def test_every_strategy_bears_a_small_sweep(name, samples, iterations):
+    state = run(name, samples=samples, max_iterations=iterations)
+    assert state.count("finished", "stopped") == len(state.trials) == (6 if name == "grid" else samples)
+    assert iterations == 1 or state.count("finished")
+
+
+EDGES = [
+    *((name, {"reduction_factor": eta}) for name in ("hyperband", "successive_halving") for eta in (2, 2.5, 1e300)),
+    *((name, {"reduction_factor": eta}) for name in ("asha", "async_hyperband", "tpe_asha") for eta in (1.1, 1e300)),
+    *((name, {"grace_period": 9}) for name in ("asha", "successive_halving", "median_stopping", "tpe_hyperband")),
+    *((name, {"brackets": 3}) for name in ("async_hyperband", "tpe_hyperband")),
+    *((name, {"quantile_fraction": share}) for name in ("pbt", "pb2") for share in (0, 0.5)),
+    *((name, {"perturbation_interval": 9}) for name in ("pbt", "pb2")),
+    *(("pbt", {"resample_probability": probability}) for probability in (0, 1)),
+    *(("cma_es", {"population": size}) for size in (4, 10_000)),
+    ("tpe", {"candidates": 1}),
+    ("tpe", {"startup_trials": 10**30}),
+    ("median_stopping", {"min_samples": 1}),
+]
+
+
+@quietly
+@pytest.mark.parametrize(("name", "knobs"), EDGES)
+def test_what_a_knob_may_be_at_most_runs(name, knobs):
+    assert run(name, samples=7, knobs=knobs).count("finished", "stopped") == 7
 
 
 def test_a_time_budget_is_of_the_simulations_time():

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import raysweep
-from raysweep.spec.flags import Flags, checked, command, flag_name, nearest
+from raysweep.spec.flags import Flags, checked, command, default_name, flag_name, name_problems, nearest
 from raysweep.spec.sweep import strategies, strategy
 
 FROZEN = [
@@ -182,6 +182,16 @@ def test_everything_wrong_is_collected_and_the_rest_is_kept():
         ("seed", -1, "`--seed -1`: must be at least 0"),
         ("seed", 2**32, "`--seed 4294967296`: must be at most 4294967295"),
         ("name", 7, "`--name 7`: must be text"),
+        ("seed", None, "`--seed None`: must be a whole number"),
+        ("seed", True, "`--seed True`: must be a whole number"),
+        ("nan", None, "`--nan None`: must be 'stop', 'fail' or 'worst'"),
+        ("dry_run", None, "`--dry-run None`: must be True or False"),
+        ("metric", "", "`--metric `: must not be empty"),
+        ("storage", "", "`--storage `: must not be empty"),
+        ("samples", 10**30, f"`--samples {10**30}`: must be at most 1000000000"),
+        ("max_iterations", 10**30, f"`--max-iterations {10**30}`: must be at most 1000000000"),
+        ("report_timeout", 1e300, "`--report-timeout 1e+300`: must be at most 1000000000"),
+        ("cleanup_timeout", 1e300, "`--cleanup-timeout 1e+300`: must be at most 1000000000"),
     ],
 )
 def test_a_wrong_value_is_reported_with_its_flag(flag, value, told):
@@ -195,6 +205,22 @@ def test_a_wrong_value_is_reported_with_its_flag(flag, value, told):
 def test_so_is_a_wrong_knob(knob, value, told):
     assert checked(Limited, {knob: value}) == (Limited(), [told])
     assert checked(Limited, {"grace_period": "2", "eta": 9}) == (Limited(2, 9.0), [])
+
+
+@dataclasses.dataclass(frozen=True)
+class Automatic:
+    population: int = raysweep.knob(0, "Trials; 0: automatic.", ge=2)
+    grace_period: int = raysweep.knob(1, "r: iterations.", le="max_iterations")
+
+
+@pytest.mark.parametrize(("given", "told"), [(0, []), ("0", []), (2, []), (1, ["must be at least 2"])])
+def test_a_default_is_allowed_outside_of_the_limits(given, told):
+    _, problems = checked(Automatic, {"population": given})
+    assert problems == [f"`--population {given}`: {each}" for each in told]
+
+
+def test_a_limit_of_the_sweep_waits_for_the_sweep():
+    assert checked(Automatic, {"grace_period": "7"}) == (Automatic(grace_period=7), [])
 
 
 SINGLE = np.dtype("float32")
@@ -234,3 +260,32 @@ def test_a_stray_word_is_no_flag():
 @pytest.mark.parametrize(("word", "match"), [("digit", " (did you mean `digits`?)"), ("zzz", "")])
 def test_nearest(word, match):
     assert nearest(word, ["digits", "svm"]) == match
+
+
+@pytest.mark.parametrize("name", ["a/b", ".", "..", ".hidden", " ", "", "a b", "a ", "/abs", "-x", "a\n"])
+def test_a_name_is_one_folder_of_the_storage(name):
+    [problem] = name_problems(name)
+    assert problem.startswith(f"`--name {name}`: a name is one folder")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("n" * 300, "`--name nnnnnnnnnnnnnnnnnnnn…`: has 300 bytes, and may have at most 200: use a shorter one"),
+        ("é" * 128, "`--name éééééééééééééééééééé…`: has 256 bytes, and may have at most 200: use a shorter one"),
+    ],
+)
+def test_a_name_may_be_too_long_for_a_folder(name, told):
+    assert name_problems(name) == [told]
+
+
+@pytest.mark.parametrize("task", ["t" * 300, "my." + "é" * 300, "a task/of mine", "./tasks/digits.py", "-x", "…", "."])
+def test_a_name_that_is_made_is_one_that_is_allowed(task):
+    name = default_name(task, "successive_halving")
+    assert name_problems(name) == []
+    assert "-successive_halving-20" in name
+
+
+@pytest.mark.parametrize("name", [None, "a", "mnist-asha_1", "v1.2", "n" * 200])
+def test_names_that_are_folders(name):
+    assert name_problems(name) == []

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from raysweep.spec.rules import check, rule
@@ -21,6 +22,18 @@ from raysweep.spec.rules import check, rule
         (rule(float, ge=0, le=1), 1.5, "must be at most 1"),
         (rule(float, lt=1), 1, "must be less than 1"),
         (rule(str, ("a", "b", "c")), "d", "must be 'a', 'b' or 'c'"),
+        (rule(int), True, "must be a whole number"),
+        (rule(int | None, ge=0), False, "must be a whole number"),
+        (rule(float), True, "must be a number"),
+        (rule(float), np.True_, "must be a number"),
+        (rule(int), np.array([1, 2]), "must be a whole number"),
+        (rule(int), "9" * 5000, "must be a smaller number"),
+        (rule(bool), 2, "must be True or False"),
+        (rule(bool), None, "must be True or False"),
+        (rule(str | None, min_length=1), "", "must not be empty"),
+        (rule(dict[str, Any]), [1], "must be a dictionary"),
+        (rule(tuple[str, ...]), "lr", "must be a tuple"),
+        (rule(list[Any]), {}, "must be a list"),
         (rule(Path | None), 3, "Input is not a valid path for <class 'pathlib.Path'>"),  # pydantic's own words
     ],
 )

@@ -1,6 +1,7 @@
 """What a sweep is: flags over task, strategies by file name, knobs by field name."""
 
 import dataclasses
+import math
 from pathlib import Path
 from types import ModuleType
 
@@ -14,8 +15,8 @@ from raysweep.spec.initial_points import Point
 from raysweep.spec.sweep import (
     NoKnobs,
     default_storage,
+    knob_problems,
     knobs_of,
-    name_problems,
     settle,
     strategies,
     strategy,
@@ -126,12 +127,74 @@ def test_every_unknown_knob_is_named_with_the_nearest():
     )
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", " ", "", "a b", "/abs", "-x"])
-def test_a_name_is_one_folder_of_the_storage(name):
-    [problem] = name_problems(name)
-    assert problem.startswith(f"`--name {name}`: a name is one folder")
+RANGES = {
+    "asha": {"grace_period": (10, "at most 9, with --max-iterations 9")},
+    "gp_asha": {"grace_period": (10, "at most 9, with --max-iterations 9")},
+    "tpe_asha": {"grace_period": (10, "at most 9, with --max-iterations 9")},
+    "successive_halving": {"grace_period": (10**30, "at most 9, with --max-iterations 9")},
+    "median_stopping": {"grace_period": (10, "at most 9, with --max-iterations 9")},
+    "pbt": {"perturbation_interval": (10, "at most 9, with --max-iterations 9")},
+    "pb2": {"perturbation_interval": (10, "at most 9, with --max-iterations 9")},
+    "async_hyperband": {"brackets": (4, "at most 3, with --max-iterations 9")},
+    "tpe_hyperband": {"brackets": (10**30, "at most 3, with --max-iterations 9")},
+}
 
 
-@pytest.mark.parametrize("name", [None, "a", "mnist-asha_1", "v1.2"])
-def test_names_that_are_folders(name):
-    assert name_problems(name) == []
+@pytest.mark.parametrize("name", RANGES)
+def test_a_knob_is_held_to_what_the_sweep_allows(name):
+    [(knob, (value, told))] = RANGES[name].items()
+    chosen, sweep = strategy(name), settled(Flags(max_iterations=9), name)
+    flag = "--" + knob.replace("_", "-")
+    assert knob_problems(sweep, knobs_of(chosen, {knob: value})) == [f"`{flag} {value}`: must be {told}"]
+    highest = int(told.split(",")[0].split()[-1])
+    assert knob_problems(sweep, knobs_of(chosen, {knob: highest})) == []
+    assert knob_problems(settled(Flags(max_iterations=1), name), knobs_of(chosen, {})) == []
+
+
+def test_the_limit_may_be_the_tasks_own():
+    assert len(knob_problems(settled(), knobs_of(strategy("asha"), {"grace_period": 8}))) == 1
+    assert knob_problems(settled(), knobs_of(strategy("asha"), {"grace_period": 7})) == []
+
+
+ALONE = [
+    ("asha", "reduction_factor", (1, 0, -3, math.nan, math.inf), (1.1, 3, 1e300)),
+    ("async_hyperband", "reduction_factor", (1, 1.0000001, math.nan), (1.1, 100)),
+    ("gp_asha", "reduction_factor", (1,), (2,)),
+    ("tpe_asha", "reduction_factor", (1,), (2,)),
+    ("tpe_hyperband", "reduction_factor", (1,), (2,)),
+    ("hyperband", "reduction_factor", (1, 1.9, math.inf), (2, 100)),
+    ("successive_halving", "reduction_factor", (1, 1.5, math.nan), (2, 100)),
+    *((name, "grace_period", (0, -1, 1.5), (1,)) for name in ("asha", "gp_asha", "tpe_asha", "median_stopping")),
+    *((name, "grace_period", (0,), (1,)) for name in ("async_hyperband", "tpe_hyperband", "successive_halving")),
+    *((name, "brackets", (0, -1), (1, 2)) for name in ("async_hyperband", "tpe_hyperband")),
+    *((name, "startup_trials", (0, -1), (1, 10**30)) for name in ("tpe", "gp", "cma_es", "multi_objective")),
+    *((name, "startup_trials", (0,), (1,)) for name in ("tpe_asha", "tpe_hyperband", "gp_asha")),
+    *((name, "quantile_fraction", (-0.1, 0.6, math.nan), (0, 0.5)) for name in ("pbt", "pb2")),
+    *((name, "perturbation_interval", (0, -2), (1,)) for name in ("pbt", "pb2")),
+    ("pbt", "resample_probability", (5, -0.1, math.inf), (0, 1)),
+    ("tpe", "candidates", (0, 10**30), (1, 10_000)),
+    ("cma_es", "population", (-3, 1, 2, 3, 10**10), (0, "0", 4, 10_000)),
+    ("grid", "resolution", (-3, 1, 10**10), (0, "0", 2, 10_000)),
+    ("median_stopping", "min_samples", (0, -1), (1, 10**30)),
+]
+
+
+def test_no_knob_is_forgotten():
+    chosen = [strategy(name) for name in strategies()]
+    numbers = {(s.name, f.name) for s in chosen for f in dataclasses.fields(s.knobs) if not isinstance(f.default, str)}
+    assert numbers == {(name, knob) for name, knob, _, _ in ALONE}
+
+
+@pytest.mark.parametrize(("name", "knob", "wrong", "right"), ALONE)
+def test_a_knob_has_its_range(name, knob, wrong, right):
+    for value in wrong:
+        with pytest.raises(BadInput, match=f"^`--{knob.replace('_', '-')} .*`: must be "):
+            knobs_of(strategy(name), {knob: value})
+    for value in right:
+        assert float(getattr(knobs_of(strategy(name), {knob: value}), knob)) == float(value)
+
+
+def test_two_metrics_are_not_one():
+    chosen, sweep = strategy("multi_objective"), settled(strategy="multi_objective")
+    with pytest.raises(BadInput, match=r"^`--second-metric loss`: is the first metric, too: name another one$"):
+        chosen.tune_config(sweep, knobs_of(chosen, {"second_metric": "loss"}))

@@ -1,13 +1,13 @@
-"""Tasks: how a module becomes one, what is said when it does not, and what its source says that it reports."""
+"""Tasks: how a module becomes one, and what is said when it does not."""
 
-import functools
 import sys
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from raysweep.errors import BadInput
-from raysweep.spec.task import Reports, Task, catalogue, load, of_module, reports
+from raysweep.spec.task import Task, catalogue, load, of_module
 
 WHOLE = """
 import raysweep
@@ -110,94 +110,31 @@ def test_every_missing_part_is_named_at_once():
         of_module(module, "mine")
 
 
-def literal(config):
-    for _ in range(3):
-        raysweep.report({"loss": 1.0, "accuracy": 0.5})  # noqa: F821
-
-
-def several_calls_with_state(config):
-    report({"loss": 1.0})  # noqa: F821
-    tune.report({"accuracy": 1.0, "loss": 2.0}, state={"epoch": 1})  # noqa: F821
-
-
-def positional_state(config):
-    report({"loss": 1.0}, {"epoch": 1})  # noqa: F821
-
-
-def keywords(config):
-    report(metrics={"loss": 1.0}, state=None)  # noqa: F821
-
-
-def keywords_the_other_way_round(config):
-    report(state={"epoch": 1}, metrics={"loss": 1.0})  # noqa: F821
-
-
-def only_state(config):
-    report(state={"epoch": 1})  # noqa: F821
-
-
-def variable(config):
-    metrics = {"loss": 1.0}
-    report(metrics)  # noqa: F821
-
-
-def computed_key(config):
-    report({"loss": 1.0, config["name"]: 2.0})  # noqa: F821
-
-
-def merged(config):
-    report({**config, "loss": 1.0})  # noqa: F821
-
-
-def literal_and_variable(config):
-    report({"loss": 1.0})  # noqa: F821
-    report(config, state=config)  # noqa: F821
-
-
-def options(config):
-    report(**config)  # noqa: F821
-
-
-def elsewhere(config):
-    literal(config)
-
-
 @pytest.mark.parametrize(
-    ("train", "metrics", "state"),
+    ("part", "value", "told"),
     [
-        (literal, ("loss", "accuracy"), False),
-        (several_calls_with_state, ("loss", "accuracy"), True),
-        (positional_state, ("loss",), True),
-        (keywords, ("loss",), True),
-        (keywords_the_other_way_round, ("loss",), True),
-        (only_state, None, True),
-        (variable, None, False),
-        (computed_key, None, False),
-        (merged, None, False),
-        (literal_and_variable, None, True),
-        (options, None, True),
-        (elsewhere, None, None),
-        (functools.partial(literal, {}), None, None),
-        (print, None, None),
+        ("mode", "best", "`MODE best`: must be 'max' or 'min'"),
+        ("max_iterations", 0, "`MAX_ITERATIONS 0`: must be at least 1"),
+        ("max_iterations", 2.5, "`MAX_ITERATIONS 2.5`: must be a whole number"),
+        ("max_iterations", True, "`MAX_ITERATIONS True`: must be a whole number"),
+        ("metric", 5, "`METRIC 5`: must be text"),
+        ("space", [1], "`SPACE [1]`: must be a dictionary"),
+        ("mutable", "lr", "`MUTABLE lr`: must be a tuple"),
+        ("reuse_actors", "sometimes", "`REUSE_ACTORS sometimes`: must be True or False"),
     ],
 )
-def test_reports_are_read_from_the_source(train, metrics, state):
-    assert reports(train) == Reports(metrics, state)
-
-
-def test_a_method_is_read_though_it_is_indented():
-    class Trainer:
-        def train(self, config):
-            report({"loss": 1.0})  # noqa: F821
-
-    assert reports(Trainer().train) == Reports(("loss",), False)
-
-
-@pytest.mark.parametrize(
-    ("mode", "most", "told"),
-    [("best", 3, "`MODE best`: must be 'max' or 'min'"), ("max", 0, "`MAX_ITERATIONS 0`: must be at least 1")],
-)
-def test_what_a_task_says_is_checked(mode, most, told):
+def test_what_a_task_says_is_checked(part, value, told):
+    said = {"space": {}, "metric": "loss", "mode": "max", "max_iterations": 3} | {part: value}
     with pytest.raises(BadInput) as caught:
-        Task("mine", lambda config: None, {}, "loss", mode, most)
+        Task("mine", lambda config: None, **said)
     assert str(caught.value) == f"`--task mine`: {told}"
+
+
+def test_all_that_is_wrong_with_a_task_is_told_at_once():
+    with pytest.raises(BadInput) as caught:
+        Task("mine", lambda config: None, {}, "loss", "best", 0)
+    assert len(caught.value.problems) == 2
+
+
+def test_numbers_of_numpy_and_a_list_will_do():
+    assert Task("mine", lambda config: None, {}, "loss", "min", np.int64(3), mutable=["lr"]).max_iterations == 3

@@ -17,7 +17,6 @@ from raysweep.storage import FolderStorage
 from raysweep.trial import actor as actors
 from raysweep.trial.actor import NotFinite, Over, TrialActor, Unreported
 from raysweep.trial.run import Run, TrialSpec
-from raysweep.values import takes_data
 
 
 @pytest.fixture
@@ -194,13 +193,6 @@ def test_a_run_that_uses_up_its_time_is_ended_wherever_it_hangs(actor, monkeypat
         each.start(run(spent=spent, lr=1.0), [])
         each.end(5)
     assert calls == [(70.0, True), "cancelled", (1.0, True), "cancelled"]
-
-
-@pytest.mark.parametrize(
-    ("function", "takes"), [(lambda config: None, False), (lambda config, data: None, True), (train, False)]
-)
-def test_a_function_of_two_arguments_wants_data(function, takes):
-    assert takes_data(function) is takes
 
 
 def test_a_function_of_two_arguments_of_a_task_without_data_gets_none(actor):

@@ -1,0 +1,71 @@
+"""How a sweep that has ended is judged, and what its code is known by."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+
+from raysweep.driver.runner import Runner, code_hash
+from raysweep.errors import SweepFailed
+from raysweep.history.sweep_state import SweepState
+from raysweep.loop.memory_storage import MemoryStorage
+from raysweep.loop.stopping import SweepLimits
+from raysweep.spec.flags import Flags
+from raysweep.spec.sweep import NoKnobs, strategy
+from tests.loop import sweeps
+
+
+def runner() -> Runner:
+    sweep = sweeps.sweep_of("random_search", samples=3)
+    return Runner(strategy("random_search"), sweep, Flags(), NoKnobs(), sweeps.config_of(sweep), MemoryStorage())
+
+
+def limits(budget: float | None, seconds: float) -> SweepLimits:
+    """Those of a sweep that has run for so many seconds."""
+    times = iter([0.0, seconds])
+    found = SweepLimits(budget, 3, lambda: next(times))
+    assert found.reached is (budget is not None)
+    return found
+
+
+def state_of(*events: dict[str, Any]) -> SweepState:
+    return SweepState([{"seq": n, "time": 0.0, **event} for n, event in enumerate(events)])
+
+
+STARTED = {"type": "suggest", "trial": "00000", "config": {"x": 0.5, "width": 1}}
+REPORTED = {
+    "type": "result",
+    "trial": "00000",
+    "iteration": 1,
+    "metrics": {"loss": 1.0},
+    "checkpoint": None,
+    "node": "n",
+}
+
+
+def test_a_time_budget_used_up_before_the_first_report_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    runner()._raise_if_failed(limits(2.0, 3.0), state_of(STARTED))
+    assert capsys.readouterr().out == (
+        "the time budget of 2 s is used up before the first report with 3 trials to do:"
+        " continue with --name s --resume auto and a longer --time-budget\n"
+    )
+
+
+def test_a_time_budget_used_up_later_is_none_either(capsys: pytest.CaptureFixture[str]) -> None:
+    runner()._raise_if_failed(limits(2.0, 3.0), state_of(STARTED, REPORTED))
+    told = "the time budget of 2 s is used up with 3 trials to do: continue with --name s --resume auto\n"
+    assert capsys.readouterr().out == told
+
+
+def test_a_sweep_that_was_stopped_has_failed() -> None:
+    with pytest.raises(SweepFailed, match="stopped with 3 trials to do: continue with --name s --resume auto"):
+        runner()._raise_if_failed(limits(None, 3.0), state_of(STARTED, REPORTED))
+
+
+def train(config: dict[str, Any]) -> None: ...
+
+
+def test_the_code_of_a_partial_is_that_of_its_function() -> None:
+    assert code_hash(functools.partial(train)) == code_hash(train) != code_hash(functools.partial)
