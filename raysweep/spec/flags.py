@@ -88,6 +88,10 @@ class Flags:
         "never: the name must be new; auto: continue the sweep if it exists; must: it has to exist.",
         ("never", "auto", "must"),
     )
+    repair: bool = knob(
+        False,
+        "Continue a sweep whose journal or sweep.json is damaged, without what is lost; its files stay as they are.",
+    )
     dry_run: bool = knob(False, "Check everything, print what would run, start nothing.")
 
 

@@ -19,7 +19,6 @@ from raysweep.history.results import (
     pareto_front,
     ranked,
     read,
-    read_spec,
     summary,
 )
 from raysweep.history.sweep_state import SweepState
@@ -167,7 +166,7 @@ def test_a_sweep_that_was_only_begun_has_an_empty_table(storage):
 def test_an_unknown_sweep_is_bad_input(storage):
     with pytest.raises(BadInput, match="there is no sweep `none` in "):
         read("none", storage.url)
-    assert read_spec(storage.child("none")) is None
+    assert results.find(storage.child("none")) is None
 
 
 def state_of(*values):

@@ -33,6 +33,7 @@ FROZEN = [
     "--nan",
     "--time-budget",
     "--resume",
+    "--repair",
     "--dry-run",
 ]
 
