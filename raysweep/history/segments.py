@@ -140,7 +140,7 @@ def _event(text: bytes, sealed: bool) -> Event | None:
 
 
 def _is_event(value: Any) -> bool:
-    if not isinstance(value, dict) or type(value.get("seq")) is not int or value.get("type") not in _FIELDS:
+    if not isinstance(value, dict) or type(value.get("seq")) is not int or str(value.get("type")) not in _FIELDS:
         return False
     fields, saved = _FIELDS[value["type"]], value.get("checkpoint")
     complete = all(name in value and isinstance(value[name], kind) for name, kind in fields.items())
