@@ -222,7 +222,7 @@ def _next_term(last: int) -> Term:
 
 def _who(term: Term) -> str:
     if not term.place:
-        return f"an unknown driver, since {term.key} is damaged"
+        return f"an unknown driver ({term.key} is damaged)"
     return f"driver {term.holder} on {term.host} (pid {term.pid})"
 
 

@@ -21,7 +21,7 @@ from raysweep.storage import Storage
 from raysweep.trial.session import HOST, Report
 from raysweep.values import TRAINING_ITERATION
 
-_NOTED = {"after", "reports", "config", HOST}
+_NOTED: dict[str, Any] = {"after": dict | None, "reports": list, "config": dict, HOST: str}
 NotedCheckpoint = tuple[Checkpoint, dict[str, Any]]  # a checkpoint, and the note in its marker
 MissingResult = tuple[Report, dict[str, Any]]  # a report, and the trial's configuration at that time
 
@@ -62,7 +62,7 @@ def _can_follow(note: dict[str, Any], record: TrialRecord) -> bool:
 
     Else it is from another life of the sweep: its journal was lost, and this trial began anew.
     """
-    if not note.keys() >= _NOTED:
+    if not all(name in note and isinstance(note[name], kind) for name, kind in _NOTED.items()):
         return False
     noted, own = note["config"], record.config
     return bool(note["after"]) or all(name in noted and to_json(noted[name]) == to_json(own[name]) for name in own)
