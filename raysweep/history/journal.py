@@ -158,7 +158,8 @@ class _FileSink:
     def write(self, seq: int, line: str, immediate: bool) -> None:
         with self._refusals():
             self._remove_torn()
-            self._torn, left = True, line.encode()
+            self._torn, data = True, line.encode()
+            left = data
             try:
                 while left:
                     left = left[self._file.write(left) :]
@@ -166,7 +167,7 @@ class _FileSink:
                 with contextlib.suppress(OSError):  # else before the next line
                     self._remove_torn()
                 raise
-            self._torn, self._end, self._written = False, self._file.tell(), seq
+            self._torn, self._end, self._written = False, self._end + len(data), seq
 
     def _remove_torn(self) -> None:
         """Removes the beginning of a line that was refused (disk full), before another line follows it."""

@@ -30,7 +30,8 @@ FOLDER = "journal"
 READERS = 16
 CHECKSUM = "crc32"
 _NAME = re.compile(rf"{FOLDER}/(\d{{6,}})-(\d{{9,}})\.jsonl")
-_SEALED = re.compile(rb',"%s":\d+\}\s*$' % CHECKSUM.encode(), re.MULTILINE)
+_SEAL = f',"{CHECKSUM}":'.encode()
+_SEALED = re.compile(_SEAL + rb"\d+\}\s*$", re.MULTILINE)
 # What an event without a checksum must have: none of these fields can be missing when it is used.
 _FIELDS: dict[str, dict[str, Any]] = {
     "start": {},
@@ -118,24 +119,24 @@ def _lines(key: str, first: int, content: bytes) -> Iterator[_Line]:
     number = first - 1
     for row, text in enumerate([*rows, rest], start=1):
         event = _event(text, sealed)
-        is_torn = event is None and row > len(rows) and _is_torn(text)
-        if text.strip() and not is_torn:
-            number = event["seq"] if event else number + 1
-            yield _Line(key, row, number, event)
+        if event is None and (not text.strip() or (row > len(rows) and _is_torn(text))):
+            continue
+        number = event["seq"] if event else number + 1
+        yield _Line(key, row, number, event)
 
 
 def _event(text: bytes, sealed: bool) -> Event | None:
     """The event of a line; None if it is not one, or not as it was written."""
-    body, _, checksum = text.rpartition(f',"{CHECKSUM}":'.encode())
+    body, _, checksum = text.rpartition(_SEAL)
     if sealed and checksum.rstrip() != b"%d}" % zlib.crc32(body):
         return None
     try:
-        event = json.loads(text.decode())
+        event: Event = json.loads(text.decode())
     except (ValueError, RecursionError):
         return None
     if sealed:
         del event[CHECKSUM]
-        return dict(event)
+        return event
     return event if _is_event(event) else None
 
 

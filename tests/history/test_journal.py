@@ -204,7 +204,7 @@ def test_what_is_written_after_another_driver_began_is_fenced_off(storage):
     taken_over = written(storage, 3, after=2, term=2)
     suspended.append("result", trial="00000", iteration=3)
     suspended.close()
-    assert read(storage) == before + taken_over
+    assert segments.read(storage) == segments.Reading(before + taken_over, ())
 
 
 def test_a_term_that_wrote_nothing_fences_nothing(folder):
