@@ -239,8 +239,12 @@ def results_(name: str | None, storage: str | None, top: int) -> None:
         click.echo("\n".join(results.names(where)) or f"no sweeps in {where}")
         return
     sweep_results = results.read(name, where)
-    click.echo(results.ranked(sweep_results).head(top).to_string(index=False))
+    if sweep_results.state.trials:
+        click.echo(results.ranked(sweep_results).head(top).to_string(index=False))
     click.echo(results.summary(sweep_results))
+    for problem in sweep_results.damage:
+        click.echo(f"error: {problem}", err=True)
+    sys.exit(bool(sweep_results.damage))
 
 
 @cli.command("predict")
@@ -254,6 +258,8 @@ def predict_(name: str, storage: str | None, image: Path | None, array: Path | N
     from raysweep.history.predict import predict
 
     sweep_results = results.read(name, place(Path.cwd(), storage))
+    for problem in sweep_results.damage:
+        click.echo(f"warning: the best trial may be a lost one: {problem}", err=True)
     for prediction in predict(sweep_results, image, array):
         click.echo(f"class {prediction.label}  probability {prediction.probability:.3f}")
 

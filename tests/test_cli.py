@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from raysweep.cli import cli
+from raysweep.history.journal import Journal
+from raysweep.storage import open_storage
 from tests.ray_project import free_ports
 
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAYSWEEP_STORAGE")
@@ -128,3 +131,68 @@ def test_cluster_status_and_down_without_one(folder):
     assert CliRunner().invoke(cli, ["cluster", "status"]).exit_code == 1
     assert CliRunner().invoke(cli, ["cluster", "down"]).exit_code == 0
     assert not (folder / ".raysweep").exists()
+
+
+@pytest.fixture
+def sweep(folder):
+    """A stored sweep of two trials; returns its folder."""
+    spec = {"name": "mine", "strategy": "asha", "task": "digits", "metrics": ["loss"], "modes": ["min"], "seed": 0}
+    spec |= {"samples": 2, "max_iterations": 1, "knobs": {}, "space": {}}
+    place = open_storage(str(folder / "runs" / "mine"))
+    place.put("sweep.json", json.dumps(spec).encode())
+    log = Journal(place, 1)
+    for trial in ("00000", "00001"):
+        log.append("suggest", trial=trial, config={"lr": 1})
+        log.append("result", trial=trial, iteration=1, metrics={"loss": int(trial)}, checkpoint=None, node="n")
+    log.close()
+    return folder / "runs" / "mine"
+
+
+def results_of(sweep):
+    return CliRunner().invoke(cli, ["results", "mine", "--storage", str(sweep.parent)])
+
+
+def test_results_of_an_intact_sweep(sweep):
+    shown = results_of(sweep)
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert "best loss 0: trial 00000" in shown.stdout
+
+
+def test_results_of_a_damaged_sweep_are_shown_and_the_damage_is_an_error(sweep):
+    [segment] = (sweep / "journal").iterdir()
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join([lines[0], b"?\n", *lines[2:]]))
+    shown = results_of(sweep)
+    assert shown.exit_code == 1
+    assert "best loss 1: trial 00001" in shown.stdout
+    assert shown.stderr == (
+        f"error: {segment}: line 2 is not as written, event 2 is lost: restore it from a backup, or go on without what"
+        " is lost: `--resume auto --repair`\n"
+    )
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_results_without_a_sweep_json_name_the_file(content, sweep):
+    (sweep / "sweep.json").unlink()
+    if content:
+        (sweep / "sweep.json").write_text(content)
+    shown = results_of(sweep)
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert shown.stderr.startswith(f"error: {sweep}/sweep.json is ")
+    assert shown.stderr.endswith("`--resume auto --repair`\n")
+
+
+def test_results_of_a_sweep_without_trials_say_so(sweep):
+    [segment] = (sweep / "journal").iterdir()
+    segment.write_bytes(b"")
+    shown = results_of(sweep)
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert shown.stdout.startswith("trials: none was begun yet\n")
+
+
+def test_the_list_of_sweeps_leaves_foreign_files_and_folders_out(sweep):
+    (sweep.parent / "notes").mkdir()
+    for where in (sweep.parent, sweep.parent / "notes"):
+        (where / ".DS_Store").write_bytes(b"\0")
+    shown = CliRunner().invoke(cli, ["results", "--storage", str(sweep.parent)])
+    assert (shown.exit_code, shown.output) == (0, "mine\n")

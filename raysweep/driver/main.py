@@ -21,10 +21,10 @@ from raysweep.driver import local_ray, preflight
 from raysweep.driver.runner import Runner, code_hash
 from raysweep.driver.supervisor import Supervisor
 from raysweep.errors import BadInput, RaysweepError
-from raysweep.history import journal, resubmit_ticket, results
+from raysweep.history import resubmit_ticket, results
 from raysweep.history.lease import claim
+from raysweep.history.repair import repair
 from raysweep.history.results import SweepResults
-from raysweep.history.sweep_state import SweepState
 from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.ray_executor import RayExecutor
 from raysweep.spec import task as tasks
@@ -42,7 +42,7 @@ from raysweep.spec.sweep import (
     strategy_of,
 )
 from raysweep.spec.task import Task
-from raysweep.storage import Storage, dataset, open_storage
+from raysweep.storage import dataset, open_storage
 
 
 def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoKnobs) -> None:
@@ -163,10 +163,15 @@ def check_and_run(
     runner = Runner(strategy, sweep, flags, knobs, config, place)
     with ray_private.quiet(), _executor(runner, task, flags) as executor, claim(place, click.echo) as lease:
         # Another driver may have changed the sweep before this one got the lease.
-        existing = _read(place)
+        existing = results.find(place)
         if problems := _resume_problems(sweep, flags, knobs, config, existing):
             raise BadInput(*problems)
-        if existing and existing.spec.get("code") != code_hash(task.train, strategy.tune_config):
+        if existing and existing.damage:
+            for lost in repair(place, lease.term, runner.assembly.total):
+                click.echo(f"warning: {lost}", err=True)
+            existing = results.find(place)
+        code = code_hash(task.train, strategy.tune_config)
+        if existing and existing.spec.get("code", code) != code:
             click.echo(
                 f"warning: the code of {task.name} or {strategy.name} has changed since {sweep.name} was started"
             )
@@ -196,18 +201,15 @@ def _existing(sweep: Sweep, flags: Flags) -> tuple[SweepResults | None, list[str
     problems = preflight.probe(sweep.storage)
     if problems or name_problems(flags.name):
         return None, problems
-    return _read(open_storage(sweep.storage).child(sweep.name)), []
-
-
-def _read(place: Storage) -> SweepResults | None:
-    spec = results.read_spec(place)
-    return None if spec is None else SweepResults(place.url, spec, SweepState(journal.read(place)))
+    return results.find(open_storage(sweep.storage).child(sweep.name)), []
 
 
 def _resume_problems(sweep: Sweep, flags: Flags, knobs: Any, config: Any, existing: SweepResults | None) -> list[str]:
-    """Problems that would mix two different sweeps under one name."""
+    """Problems that would mix two different sweeps under one name, or continue a damaged one as if it were whole."""
     if problems := preflight.check_name(sweep, flags, existing.state if existing else None):
         return problems
+    if existing and existing.damage and not flags.repair:
+        return [f"`--resume {flags.resume}`: {each}" for each in existing.damage]
     return preflight.check_same(sweep, existing.spec, knobs, config) if existing else []
 
 

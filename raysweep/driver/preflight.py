@@ -200,19 +200,20 @@ def check_same(sweep: Sweep, spec: dict[str, Any], knobs: Any, config: Any) -> l
         "modes": [sweep.mode, *spec.get("modes", [])[1:]],
         "space": describe(sweep.space),
     }
-    original = {key: spec.get(key) for key in current}
+    original = {key: spec.get(key, value) for key, value in current.items()}  # a damaged one may lack some
     if spec.get("strategy") == sweep.strategy:
         new_knobs, old_knobs = json.loads(json.dumps(dataclasses.asdict(knobs))), spec.get("knobs", {})
         current |= {f"--{key.replace('_', '-')}": value for key, value in new_knobs.items()}
         original |= {f"--{key.replace('_', '-')}": old_knobs.get(key, value) for key, value in new_knobs.items()}
-    resized = isinstance(getattr(config, "scheduler", None), SYNCHRONOUS) and spec["samples"] != sweep.samples
+    samples = spec.get("samples", sweep.samples)
+    resized = isinstance(getattr(config, "scheduler", None), SYNCHRONOUS) and samples != sweep.samples
     return [
         f"sweep `{sweep.name}` was started with {key} {original[key]}, not {value}:"
         f" a sweep keeps its {key}: give the same again, or another --name"
         for key, value in current.items()
         if original[key] != value
     ] + resized * [
-        f"sweep `{sweep.name}` was started with samples {spec['samples']}, not {sweep.samples}: {sweep.strategy}"
+        f"sweep `{sweep.name}` was started with samples {samples}, not {sweep.samples}: {sweep.strategy}"
         " compares all its trials with each other, and new ones would come too late: give the same, or another --name"
     ]
 

@@ -1,6 +1,7 @@
 """The stored history of a sweep: modules that write and read it, without making decisions.
 
 journal, sweep_state    all events, and the state that they add up to
+segments, repair        the journal as it is stored: read, damage named, written anew
 checkpoint              verified checkpoints of trials
 lease                   lets one driver at a time write
 results, predict        the table of trials, the best trial, its predictions

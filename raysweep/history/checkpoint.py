@@ -162,7 +162,7 @@ def notes(storage: Storage, trial: str, exclude: Container[str] = ()) -> list[tu
         if key != marker and key not in exclude:
             with contextlib.suppress(NotFound, Corrupt):
                 saved, note = _read_marker(storage, key)
-                if note and looks_whole(storage, saved):
+                if isinstance(note, dict) and note and looks_whole(storage, saved):
                     checkpoints.append((saved, note))
     return checkpoints
 
@@ -207,12 +207,12 @@ def _read(storage: Storage, key: str) -> tuple[Checkpoint, bytes]:
     return checkpoint, data
 
 
-def _read_marker(storage: Storage, key: str) -> tuple[Checkpoint, dict[str, Any] | None]:
+def _read_marker(storage: Storage, key: str) -> tuple[Checkpoint, Any]:
     where = f"{storage.url}/{key}/{MARKER}"
     try:
         marker = json.loads(storage.get(f"{key}/{MARKER}"))
         if marker["format"] == FORMAT:
             return Checkpoint.from_dict({**marker, "key": key}), marker.get("note")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise Corrupt(f"{where}: the marker cannot be read: use an older checkpoint") from error
     raise Corrupt(f"{where}: format {marker['format']} is unknown: use the version of raysweep that wrote it")

@@ -1,10 +1,10 @@
 """The journal of a sweep: an append-only list of events, and the only record that a sweep is resumed from.
 
 Ray's own experiment state is a cache that may be ten seconds old, so nothing is resumed from it. An event is one line
-of JSON with a sequence number. Lines are stored in segments, `journal/<term>-<first seq>.jsonl`: in a folder, one file
-per driver, written line by line; in an object store, which cannot append, objects that are rewritten every second while
-they are small. The term is that of the driver's lease (see `lease`): where a later term begins, an earlier one ends;
-whatever a driver writes after it has lost its lease is ignored.
+of JSON with a sequence number. Lines are stored in segments (see `segments`): in a folder, one file per driver, written
+line by line; in an object store, which cannot append, objects that are rewritten every second while they are small.
+The term is that of the driver's lease (see `lease`): where a later term begins, an earlier one ends; whatever a driver
+writes after it has lost its lease is ignored.
 
 Events, by `type`:
     start     a driver started or resumed the sweep                    term, resumed
@@ -18,62 +18,43 @@ Events, by `type`:
     retry     a resume tries a failed trial again                      trial
     complete  a trial ended                                            trial, status: see sweep_state.ENDED
     end       the driver left the sweep                                status
+    repaired  a damaged journal was written anew: see `repair`         damage
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
-import math
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from raysweep.errors import StorageError
+from raysweep.history import segments
+from raysweep.history.segments import Event as Event
 from raysweep.storage import Storage
 from raysweep.storage.append_log import AppendLog
 from raysweep.values import to_json
 
 log = logging.getLogger(__name__)
-Event = dict[str, Any]
 
 # A trial continues when the driver has its result. In an object store, a crash may lose results of the last second
 # that have no checkpoint.
 FLUSH_SECONDS = 1.0
 IMMEDIATE = ("suggest",)  # stored at once, so that the checkpoints of a trial can always be found by its id
-READERS = 16
 DURABLE_SECONDS = 60.0  # longest wait until an event is stored
 
 
 def read(storage: Storage) -> list[Event]:
-    """All events in order.
+    """All events that can be read, in order; `segments.read` also says what is damaged.
 
     Leaves out the incomplete last line of a killed driver, and what a driver wrote after the next one had started.
     """
-    terms: dict[int, list[Event]] = {}
-    keys = storage.list("journal/")
-    with ThreadPoolExecutor(READERS) as readers:  # an object store is slow, but serves requests in parallel
-        for key, segment in zip(keys, readers.map(storage.get, keys), strict=True):
-            term = int(key.removeprefix("journal/").partition("-")[0])
-            terms.setdefault(term, []).extend(_lines(segment))
-    events: list[Event] = []
-    for term in sorted(terms):
-        first = terms[term][0]["seq"] if terms[term] else math.inf
-        events = [event for event in events if event["seq"] < first] + terms[term]
-    return events
-
-
-def _lines(segment: bytes) -> list[Event]:
-    events = []
-    for line in segment.splitlines():
-        try:
-            events.append(json.loads(line))
-        except ValueError:
-            break  # only the last line of a segment can be incomplete
-    return events
+    return segments.read(storage).events
 
 
 class Journal:
@@ -88,7 +69,7 @@ class Journal:
     def __init__(self, storage: Storage, term: int, after: int = 0) -> None:
         self.term, self.seq = term, after
         self._sink = _FileSink(storage) if storage.local_path("") else _ObjectSink(storage, term)
-        self._sink.open(_segment(term, after + 1))
+        self._sink.open(segments.key_of(term, after + 1))
 
     def append(self, type: str, **fields: Any) -> Event:
         """Writes one event and returns it.
@@ -96,9 +77,9 @@ class Journal:
         Raises:
             StorageError: the folder refused the line (disk full, permission).
         """
-        self.seq += 1
-        event = {"seq": self.seq, "type": type, "time": round(time.time(), 3), **fields}
-        self._sink.write(self.seq, to_json(event), type in IMMEDIATE)
+        event = {"seq": self.seq + 1, "type": type, "time": round(time.time(), 3), **fields}
+        self._sink.write(self.seq + 1, segments.seal(to_json(event)), type in IMMEDIATE)
+        self.seq += 1  # a line that was refused has not used up its number
         return event
 
     def stored(self, seq: int) -> bool:
@@ -117,46 +98,68 @@ class Journal:
         self._sink.close()
 
 
-def _segment(term: int, first: int) -> str:
-    return f"journal/{term:06d}-{first:09d}.jsonl"
-
-
 class _FileSink:
-    """One file, appended to line by line: a killed process loses no event."""
+    """One file, appended to line by line: a killed process loses no event.
+
+    Not buffered: a buffer would write the rest of a refused line when there is space again.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._file: IO[str]
+        self._file: FileIO
+        self._end, self._torn = 0, False  # of the last whole line; whether a part of another one follows it
         self._written = self._synced = 0
 
     def open(self, key: str) -> None:
         path = self._storage.local_path(key)
         assert path is not None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8", buffering=1)
-        _sync_folder(path.parent)
+        with self._refusals():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab", buffering=0)
+            self._end = self._file.tell()
+            _sync_folder(path.parent)
 
     def write(self, seq: int, line: str, immediate: bool) -> None:
+        with self._refusals():
+            self._remove_torn()
+            self._torn, data = True, line.encode()
+            left = data
+            try:
+                while left:
+                    left = left[self._file.write(left) :]
+            except OSError:
+                with contextlib.suppress(OSError):  # else before the next line
+                    self._remove_torn()
+                raise
+            self._torn, self._end, self._written = False, self._end + len(data), seq
+
+    def _remove_torn(self) -> None:
+        """Removes the beginning of a line that was refused (disk full), before another line follows it."""
+        if self._torn:
+            self._file.truncate(self._end)
+            self._torn = False
+
+    def stored(self, seq: int) -> bool:
+        if self._synced < seq:  # a killed process loses nothing, but a power failure what is not synced
+            written = self._written
+            with self._refusals():
+                os.fsync(self._file.fileno())
+            self._synced = written
+        return True
+
+    def close(self) -> None:
+        with self._refusals(), self._file:
+            os.fsync(self._file.fileno())
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
         try:
-            self._file.write(line + "\n")
-            self._written = seq
+            yield
         except OSError as error:
             raise StorageError(
                 f"{self._storage.url}: the journal cannot be written: {error.strerror}: all earlier events are safe:"
                 " solve this problem, then continue with --resume auto"
             ) from error
-
-    def stored(self, seq: int) -> bool:
-        if self._synced < seq:  # a killed process loses nothing, but a power failure what is not synced
-            written = self._written
-            os.fsync(self._file.fileno())
-            self._synced = written
-        return True
-
-    def close(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
 
 
 def _sync_folder(path: Path) -> None:
@@ -208,8 +211,8 @@ class _ObjectSink:
         with self._lock:
             pending = list(self._lines)
         if pending:
-            text = "".join(line + "\n" for _, line in pending)
-            self._segments.append(text.encode(), _segment(self._term, pending[0][0]))
+            text = "".join(line for _, line in pending)
+            self._segments.append(text.encode(), segments.key_of(self._term, pending[0][0]))
             with self._lock:
                 del self._lines[: len(pending)]
                 self._lock.notify_all()

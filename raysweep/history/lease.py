@@ -15,23 +15,27 @@ import contextlib
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 import psutil
 
 from raysweep.errors import BadInput, NotFound, StorageError, SweepFailed
+from raysweep.history import segments
 from raysweep.storage import Storage
 
 log = logging.getLogger(__name__)
 
 FOLDER = "lease"
+_NAME = re.compile(rf"{FOLDER}/(\d{{6,}})\.json")
 RENEW_SECONDS = 1.0
 LAPSE_SECONDS = 15.0
 LOOK_SECONDS = 0.2
@@ -74,6 +78,18 @@ class Term:
     def to_json(self) -> bytes:
         """The content of its file."""
         return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, number: int, content: bytes) -> Term:
+        """The inverse of `to_json`. A damaged file is a term of an unknown driver, which may be running."""
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            term = cls(**json.loads(content))
+            if term.number == number and all(type(vars(term)[name]) is kind for name, kind in _KINDS.items()):
+                return term
+        return cls(number, f"unknown:{zlib.crc32(content):x}", "", "unknown", 0, 0.0)
+
+
+_KINDS = get_type_hints(Term)
 
 
 class Lease:
@@ -159,7 +175,8 @@ def claim(storage: Storage, notify: Callable[[str], None] = log.warning) -> Leas
         newest = _newest(storage)
         if newest and not newest.free:
             _wait_for_lapse(storage, newest, notify)
-        term = _next_term(newest)
+        # Also if somebody removed the files of terms: what this driver writes has to follow the journal's last term.
+        term = _next_term(max(newest.number if newest else 0, segments.last_term(storage)))
         if storage.create(term.key, term.to_json()):
             return Lease(storage, term)
 
@@ -192,19 +209,20 @@ def _key(number: int) -> str:
 
 
 def _newest(storage: Storage) -> Term | None:
-    keys = storage.list(FOLDER)
+    numbers = [int(name[1]) for key in storage.list(FOLDER) if (name := _NAME.fullmatch(key))]
     with contextlib.suppress(NotFound):
-        return Term(**json.loads(storage.get(keys[-1]))) if keys else None
+        return Term.from_json(max(numbers), storage.get(_key(max(numbers)))) if numbers else None
     return None
 
 
-def _next_term(newest: Term | None) -> Term:
+def _next_term(last: int) -> Term:
     born = _start_time(os.getpid())
-    number = newest.number + 1 if newest else 1
-    return Term(number, uuid.uuid4().hex[:8], _place(), socket.gethostname(), os.getpid(), born)
+    return Term(last + 1, uuid.uuid4().hex[:8], _place(), socket.gethostname(), os.getpid(), born)
 
 
 def _who(term: Term) -> str:
+    if not term.place:
+        return f"an unknown driver ({term.key} is damaged)"
     return f"driver {term.holder} on {term.host} (pid {term.pid})"
 
 

@@ -6,6 +6,7 @@ Only on clusters with a resubmitter, which set RAYSWEEP_JOBS (see `raysweep.subm
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ from raysweep import env
 from raysweep.errors import StorageError
 from raysweep.storage import Storage, code_upload, open_storage
 
+log = logging.getLogger(__name__)
 OWN = ("job_submission_id", "job_name")  # keys of Ray's metadata that differ between submissions of a job
 FILE_NAME = "note.json"
 
@@ -113,5 +115,12 @@ def _job_info() -> dict[str, Any]:
 
 
 def read(place: Storage) -> list[Ticket]:
-    """All tickets in a storage."""
-    return [Ticket(**json.loads(place.get(key))) for key in place.list() if key.endswith(f"/{FILE_NAME}")]
+    """All tickets in a storage, but for damaged ones."""
+    tickets = []
+    for key in place.list():
+        if key.endswith(f"/{FILE_NAME}"):
+            try:
+                tickets.append(Ticket(**json.loads(place.get(key))))
+            except (ValueError, TypeError):
+                log.warning("%s/%s is damaged: the job is not submitted again", place.url, key)
+    return tickets

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from raysweep.errors import BadInput, NotFound
+from raysweep.errors import BadInput, Corrupt, NotFound
 from raysweep.history import checkpoint as checkpoints
-from raysweep.history import journal
+from raysweep.history import segments
 from raysweep.history.sweep_state import ENDED, Result, SweepState, TrialRecord
 from raysweep.spec.flags import nearest
 from raysweep.storage import Storage, open_storage
@@ -26,6 +26,12 @@ from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S, flat
 OLD_TRIAL_ID = "trial_id"  # a metric in journals of earlier versions
 # Columns of the table that are not metrics; a metric with such a name has the column `metrics/…`.
 _COLUMNS = {"trial", "status", "iterations", "best_iteration", "node", "donors", "failures", "failed_by", "checkpoint"}
+
+# What a resume and the results need of sweep.json.
+_SPEC = {"name": str, "strategy": str, "task": str, "metrics": list, "modes": list, "seed": int, "samples": int}
+_SPEC |= {"max_iterations": int, "knobs": dict, "space": dict}
+_REPAIR = "restore it from a backup, or go on without what is lost: `--resume auto --repair`"
+_REPAIR_SPEC = "restore it from a backup, or write it anew from the sweep's flags: `--resume auto --repair`"
 
 
 @dataclass(frozen=True)
@@ -49,11 +55,13 @@ class SweepResults:
         url: the sweep's folder or prefix.
         spec: sweep.json, what was to be done.
         state: the state that the journal adds up to.
+        damage: what of the sweep cannot be read or is missing: file, place and fix; empty for an intact sweep.
     """
 
     url: str
     spec: dict[str, Any]
     state: SweepState
+    damage: tuple[str, ...] = ()
 
     @property
     def objective(self) -> Objective:
@@ -92,25 +100,52 @@ class SweepResults:
 
 
 def read(name: str, storage: str) -> SweepResults:
-    """The results of a sweep, so far.
+    """The results of a sweep, so far; of a damaged one, what can be read.
 
     Raises:
         BadInput: there is no sweep of that name there.
+        Corrupt: its sweep.json is missing or damaged.
     """
-    place = open_storage(storage).child(name)
-    spec = read_spec(place)
-    if spec is None:
+    found = find(open_storage(storage).child(name))
+    if found is None:
         suggestion = nearest(name, names(storage))
         raise BadInput(
             f"there is no sweep `{name}` in {storage}{suggestion}: list all with `raysweep results`, or give --storage"
         )
-    return SweepResults(place.url, spec, SweepState(journal.read(place)))
+    if not found.spec:
+        raise Corrupt(found.damage[0])
+    return found
+
+
+def find(place: Storage) -> SweepResults | None:
+    """The sweep in this folder, as far as it can be read; None if there is none. `spec` is empty if it is damaged."""
+    spec, damage = _read_spec(place)
+    if spec is None:
+        if not (parts := _parts(place)):
+            return None
+        damage = (f"{place.url}/sweep.json is missing, although there is {' and '.join(parts)}: {_REPAIR_SPEC}",)
+    reading = segments.read(place)
+    damage += tuple(f"{each}: {_REPAIR}" for each in reading.damage)
+    if not reading.events and not reading.damage and (parts := _parts(place, without="journal/")):
+        damage += (f"{place.url}/journal is empty or missing, although there is {' and '.join(parts)}: {_REPAIR}",)
+    return SweepResults(place.url, spec or {}, SweepState(reading.events), damage)
+
+
+def _parts(place: Storage, without: str = "") -> list[str]:
+    """What a sweep that has begun leaves beside its sweep.json."""
+    parts = [f"{name}/" for name in place.folders() if name in ("journal", "checkpoints")]
+    return [name for name in (*parts, *(["trials.csv"] * place.exists("trials.csv"))) if name != without]
 
 
 def names(storage: str) -> list[str]:
     """The names of the sweeps in a storage."""
     place = open_storage(storage)
-    return [name for name in place.folders() if place.exists(f"{name}/sweep.json")]
+    return [name for name in place.folders() if place.exists(f"{name}/sweep.json") or _was_run(place.child(name))]
+
+
+def _was_run(place: Storage) -> bool:
+    """Whether a folder without sweep.json is a damaged sweep."""
+    return {"journal", "lease"} <= set(place.folders())
 
 
 def ranked(results: SweepResults) -> pd.DataFrame:
@@ -126,7 +161,7 @@ def ranked(results: SweepResults) -> pd.DataFrame:
 def summary(results: SweepResults) -> str:
     """How the trials ended, the best of them, and where the results are."""
     counts = {status: results.state.count(status) for status in (*ENDED, "running", "pending")}
-    lines = ["trials: " + (", ".join(f"{n} {status}" for status, n in counts.items() if n) or "none")]
+    lines = ["trials: " + (", ".join(f"{n} {status}" for status, n in counts.items() if n) or "none was begun yet")]
     if not results.objective.single:
         lines.append(f"Pareto front: {len(results.front)} trials, in {results.url}/best.json")
     elif best := results.best:
@@ -135,13 +170,29 @@ def summary(results: SweepResults) -> str:
     return "\n".join([*lines, f"results in {results.url}: trials.csv best.json optuna.log tensorboard/"])
 
 
-def read_spec(place: Storage) -> dict[str, Any] | None:
-    """sweep.json of a sweep, or None if there is no sweep."""
+def _read_spec(place: Storage) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """sweep.json of a sweep without what is damaged in it, or None if there is none; and what to say of the damage.
+
+    Empty if there is no telling what was optimised.
+    """
     try:
-        spec: dict[str, Any] = json.loads(place.get("sweep.json"))
+        stored: Any = json.loads(place.get("sweep.json").decode())
     except NotFound:
-        return None
-    return spec
+        return None, ()
+    except (ValueError, RecursionError):
+        stored = None
+    stored = stored if isinstance(stored, dict) else {}
+    spec: dict[str, Any] = {name: value for name, value in stored.items() if isinstance(value, _SPEC.get(name, object))}
+    if not _is_objective(spec.get("metrics", []), spec.get("modes", [])):
+        return {}, (f"{place.url}/sweep.json is not what a sweep writes: {_REPAIR_SPEC}",)
+    if wrong := [name for name in _SPEC if name not in spec]:
+        return spec, (f"{place.url}/sweep.json lacks {', '.join(wrong)}, or they are wrong: {_REPAIR_SPEC}",)
+    return spec, ()
+
+
+def _is_objective(metrics: list[Any], modes: list[Any]) -> bool:
+    named = bool(metrics) and all(isinstance(metric, str) for metric in metrics)
+    return named and len(modes) == len(metrics) and all(mode in ("max", "min") for mode in modes)
 
 
 def best_trial(state: SweepState, objective: Objective) -> tuple[TrialRecord, Result] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raysweep.history.checkpoint import Checkpoint, owner
-from raysweep.history.journal import Event
+from raysweep.history.segments import Event
 from raysweep.values import is_number
 
 # finished: did all iterations, or returned; stopped: by a scheduler, a limit or nan; infeasible: fits on no node.
@@ -133,11 +133,15 @@ class SweepState:
             self.events.append(event)
         self.seq = max(self.seq, event["seq"])
         if event["type"] == "suggest":
-            record = TrialRecord(event["trial"], event["config"], memory=event.get("memory", {}))
-            self.trials[event["trial"]] = record
-            self._by_status[record.status] += 1
+            self._add(TrialRecord(event["trial"], event["config"], memory=event.get("memory", {})))
         elif (fold := getattr(self, f"_{event['type']}", None)) is not None:
+            if event["trial"] not in self.trials:  # its `suggest` is lost: see `repair`
+                self._add(TrialRecord(event["trial"], {}))
             fold(self.trials[event["trial"]], event)
+
+    def _add(self, trial: TrialRecord) -> None:
+        self.trials[trial.id] = trial
+        self._by_status[trial.status] += 1
 
     def _set_status(self, trial: TrialRecord, status: str) -> None:
         self._by_status[trial.status] -= 1

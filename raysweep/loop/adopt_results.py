@@ -14,12 +14,13 @@ from typing import Any
 
 from raysweep.history import checkpoint as checkpoints
 from raysweep.history.checkpoint import Checkpoint, owner
-from raysweep.history.journal import READERS
+from raysweep.history.segments import READERS
 from raysweep.history.sweep_state import SweepState, TrialRecord
 from raysweep.storage import Storage
 from raysweep.trial.session import HOST, Report
-from raysweep.values import TRAINING_ITERATION
+from raysweep.values import TRAINING_ITERATION, to_json
 
+_NOTED: dict[str, Any] = {"after": dict | None, "reports": list, "config": dict, HOST: str}
 NotedCheckpoint = tuple[Checkpoint, dict[str, Any]]  # a checkpoint, and the note in its marker
 MissingResult = tuple[Report, dict[str, Any]]  # a report, and the trial's configuration at that time
 
@@ -44,7 +45,8 @@ def find(storage: Storage, state: SweepState) -> list[tuple[TrialRecord, Report,
 
     def missing(record: TrialRecord) -> list[MissingResult]:
         exploited = [key for trial, key in exploits if trial == record.id]
-        return _chain(checkpoints.notes(storage, record.id, recorded), record, exploited)
+        noted = checkpoints.notes(storage, record.id, recorded)
+        return _chain([each for each in noted if _can_follow(each[1], record)], record, exploited)
 
     # After a failure, a trial continues from the journal's last checkpoint: a later one may be why it failed.
     records = [record for record in state.unfinished if not (record.failures and record.status == "pending")]
@@ -52,6 +54,17 @@ def find(storage: Storage, state: SweepState) -> list[tuple[TrialRecord, Report,
         chains = list(zip(records, readers.map(missing, records), strict=True))
     ranked = [(rank, record, *result) for record, chain in chains for rank, result in _ranks(chain)]
     return [(record, report, config) for _, record, report, config in sorted(ranked, key=lambda each: each[0])]
+
+
+def _can_follow(note: dict[str, Any], record: TrialRecord) -> bool:
+    """Whether a note is complete and, of a trial's first checkpoint, about the trial's own configuration.
+
+    Else it is from another life of the sweep: its journal was lost, and this trial began anew.
+    """
+    if not all(name in note and isinstance(note[name], kind) for name, kind in _NOTED.items()):
+        return False
+    noted, own = note["config"], record.config
+    return bool(note["after"]) or all(name in noted and to_json(noted[name]) == to_json(own[name]) for name in own)
 
 
 def _ranks(chain: list[MissingResult]) -> list[tuple[int, MissingResult]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raysweep.errors import NotFound
+from raysweep.history import segments
 from raysweep.history.journal import Event, Journal
 from raysweep.storage import Storage
 from raysweep.values import to_json
@@ -112,13 +113,13 @@ class MemoryJournal(Journal):
 
     def __init__(self, storage: MemoryStorage, term: int, after: int, clock: Callable[[], float]) -> None:
         self.term, self.seq = term, after
-        self._storage, self._key, self._clock = storage, f"journal/{term:06d}-{after + 1:09d}.jsonl", clock
+        self._storage, self._key, self._clock = storage, segments.key_of(term, after + 1), clock
 
     def append(self, type: str, **fields: Any) -> Event:
         """Writes one event and returns it."""
         self.seq += 1
         event = {"seq": self.seq, "type": type, "time": round(self._clock(), 3), **fields}
-        self._storage.append(self._key, (to_json(event) + "\n").encode())
+        self._storage.append(self._key, segments.seal(to_json(event)).encode())
         return event
 
     def stored(self, seq: int) -> bool:

@@ -26,7 +26,7 @@ from ray.exceptions import RayActorError
 
 from raysweep import ray_private
 from raysweep.history import checkpoint as checkpoints
-from raysweep.history import journal
+from raysweep.history import journal, segments
 from raysweep.history.checkpoint import Checkpoint
 from raysweep.history.journal import Journal
 from raysweep.history.sweep_state import SweepState
@@ -270,7 +270,7 @@ def simulate(
 
 
 def _journal(storage: Storage, state: SweepState, clock: Callable[[], float]) -> Journal:
-    term = len(storage.list("journal")) + 1
+    term = segments.last_term(storage) + 1
     if isinstance(storage, MemoryStorage):
         return MemoryJournal(storage, term, state.seq, clock)
     return Journal(storage, term, state.seq)

@@ -111,6 +111,10 @@ class Flags:
         " failed in one way.",
         ("failed", *KINDS),
     )
+    repair: bool = knob(
+        False,
+        "Continue a sweep whose journal or sweep.json is damaged, without what is lost; its files stay as they are.",
+    )
     dry_run: bool = knob(False, "Check everything, print what would run, start nothing.")
 
 

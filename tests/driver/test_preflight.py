@@ -256,6 +256,14 @@ def test_a_resumed_sweep_keeps_its_settings(change, message):
     assert problem.endswith("give the same again, or another --name")
 
 
+@pytest.mark.parametrize("lost", [*SPEC, None])
+def test_what_a_damaged_sweep_json_lacks_is_not_compared(lost):
+    spec = {key: value for key, value in SPEC.items() if key != lost} if lost else {}
+    flags_given = Flags(name="old", resume="must")
+    sweep = settle(flags_given, "asha", Task("mine", train, SPACE, "loss", "min", 10), ())
+    assert preflight.check_same(sweep, spec, Knobs(), tune.TuneConfig(scheduler=pbt())) == []
+
+
 @pytest.mark.parametrize("scheduler", [pbt(), HyperBandScheduler()], ids=lambda scheduler: type(scheduler).__name__)
 @pytest.mark.parametrize("samples", [10, 40])
 def test_a_resumed_synchronous_sweep_keeps_its_number_of_trials(scheduler, samples):

@@ -3,6 +3,7 @@
 import functools
 import os
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from ray import tune
 
 import raysweep
 from raysweep.driver.runner import code_hash
+from raysweep.history import journal, results
 from raysweep.spec.sweep import strategy as load_strategy
 from raysweep.spec.task import Task
+from raysweep.storage import open_storage
 
 SPACE = {"x": tune.uniform(0.0, 1.0)}
 
@@ -237,3 +240,70 @@ def test_a_trial_has_as_many_threads_as_cpus(cpus, private_ray, storage):
 def test_a_dry_run_starts_nothing(storage):
     with pytest.raises(raysweep.BadInput, match="nothing was started"):
         raysweep.run("asha", Task("mine", train, SPACE, "loss", "min", 2), storage=storage, dry_run=True)
+
+
+def line_lost(sweep):
+    [segment] = (sweep / "journal").iterdir()
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join([*lines[:2], b"?\n", *lines[3:]]))
+    return f"{segment}: line 3 is not as written, event 3 is lost"
+
+
+def journal_emptied(sweep):
+    [segment] = (sweep / "journal").iterdir()
+    segment.write_bytes(b"")
+    return f"{sweep}/journal is empty or missing, although there is checkpoints/ and trials.csv"
+
+
+def journal_gone(sweep):
+    shutil.rmtree(sweep / "journal")
+    return f"{sweep}/journal is empty or missing, although there is checkpoints/ and trials.csv"
+
+
+def spec_broken(sweep):
+    (sweep / "sweep.json").write_text('{"name": "d')
+    return f"{sweep}/sweep.json is not what a sweep writes"
+
+
+def spec_gone(sweep):
+    (sweep / "sweep.json").unlink()
+    return f"{sweep}/sweep.json is missing, although there is checkpoints/ and journal/ and trials.csv"
+
+
+def files_of(sweep):
+    return {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("damage", [line_lost, journal_emptied, journal_gone, spec_broken, spec_gone])
+def test_a_damaged_sweep_is_refused_until_it_is_repaired(damage, private_ray, storage):
+    def resumed(**flags):
+        return raysweep.run("random_search", train, SPACE, storage=storage, name="d", **ASKED, **flags)
+
+    before = resumed()
+    sweep = Path(storage) / "d"
+    said, left = damage(sweep), files_of(sweep)
+    for resume in ("auto", "must"):
+        with pytest.raises(raysweep.BadInput) as refused:
+            resumed(resume=resume)
+        [problem] = refused.value.problems
+        assert problem.startswith(f"`--resume {resume}`: {said}: restore it from a backup, or ")
+        assert problem.endswith("`--resume auto --repair`")
+    with pytest.raises(raysweep.BadInput, match="sweep `d` exists in"):
+        resumed(repair=True)
+    assert files_of(sweep) == left
+    after = resumed(resume="must", repair=True)
+    assert after.damage == results.find(open_storage(after.url)).damage == ()
+    assert list(after.table["status"]) == ["finished", "finished"]
+    assert list(after.table["config/x"]) == list(before.table["config/x"])
+    kept = {path: content for path, content in left.items() if path.parent.name == "journal"}
+    assert files_of(sweep).items() >= kept.items(), "the evidence"
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_repair_of_nothing_is_harmless(begun, private_ray, storage):
+    settings = ASKED | {"storage": storage, "name": "sound", "resume": "auto", "repair": True}
+    if begun:
+        raysweep.run("random_search", train, SPACE, **settings)
+    found = raysweep.run("random_search", train, SPACE, **settings)
+    assert "repaired" not in [event["type"] for event in journal.read(open_storage(found.url))]
+    assert list(found.table["status"]) == ["finished", "finished"]

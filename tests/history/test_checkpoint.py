@@ -122,7 +122,17 @@ def test_a_damaged_state_is_refused(storage, damage):
     assert_refused(storage, saved, Corrupt)
 
 
-@pytest.mark.parametrize("marker", [b"", b'{"format": 1, "size"', b"[]", b"{}", b'{"format": 2}', b'{"format": 1}'])
+INFINITE = b'{"format": 1, "iteration": 1, "size": Infinity, "sha256": ""}'
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        *(b"", b'{"format": 1, "size"', b"[]", b"{}", b'{"format": 2}', b'{"format": 1}'),
+        *(b"\0" * 99, b"\xff", b"[" * 200_000, INFINITE),
+    ],
+    ids=repr,
+)
 def test_a_damaged_marker_is_refused(storage, marker):
     saved = checkpoint.save(storage, "t1", 1, STATE)
     storage.put(f"{saved.key}/complete.json", marker)

@@ -1,7 +1,9 @@
 """The journal: nothing that was appended is lost, whatever happens to the writer or the storage."""
 
+import contextlib
 import json
 import os
+import resource
 import threading
 import time
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from raysweep.errors import NotFound, StorageError
-from raysweep.history import journal
+from raysweep.history import journal, segments
 from raysweep.history.journal import Journal, read
 from raysweep.storage import FolderStorage, Storage, append_log
 
@@ -146,7 +148,7 @@ def test_what_is_written_after_another_driver_began_is_fenced_off(storage):
     taken_over = written(storage, 3, after=2, term=2)
     suspended.append("result", trial="00000", iteration=3)
     suspended.close()
-    assert read(storage) == before + taken_over
+    assert segments.read(storage) == segments.Reading(before + taken_over, ())
 
 
 def test_a_term_that_wrote_nothing_fences_nothing(folder):
@@ -157,13 +159,76 @@ def test_a_term_that_wrote_nothing_fences_nothing(folder):
 
 def test_a_folder_that_refuses_a_line_is_a_storage_error(folder):
     log = Journal(folder, 1)
-    full = open("/dev/full", "a", buffering=1)  # noqa: PTH123, SIM115 - a disk without space
+    full = open("/dev/full", "ab", buffering=0)  # noqa: PTH123, SIM115 - a disk without space
     own, log._sink._file = log._sink._file, full
     with pytest.raises(StorageError, match="the journal cannot be written: No space left on device"):
         log.append("result", trial="00000")
     own.close()
-    with pytest.raises(OSError, match="No space left"):
-        full.close()
+    full.close()
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """The disk takes no more than so many bytes of a file."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_refused_line_leaves_nothing_before_the_next_one(folder):
+    log = Journal(folder, 1)
+    first = log.append("suggest", trial="00000", config={})
+    [key] = folder.list("journal/")
+    with files_of_at_most(folder.size(key) + 20):
+        with pytest.raises(StorageError, match="the journal cannot be written: File too large"):
+            log.append("result", trial="00000", iteration=1)
+        assert folder.get(key).endswith(b"\n"), "no half of a line"
+        with pytest.raises(StorageError):
+            log.append("end", status="interrupted")
+    end = log.append("end", status="interrupted")
+    log.close()
+    assert segments.read(folder) == segments.Reading([first, end], ())
+    assert [first["seq"], end["seq"]] == [1, 2], "a refused line has no number"
+
+
+def test_half_a_line_that_cannot_be_removed_at_once_is_removed_before_the_next(folder):
+    log = Journal(folder, 1)
+    first = log.append("suggest", trial="00000", config={})
+    [key] = folder.list("journal/")
+    whole = folder.size(key)
+    remove = log._sink._remove_torn
+    log._sink._remove_torn = lambda: None  # the file system refuses that, too
+    with files_of_at_most(whole + 20), pytest.raises(StorageError):
+        log.append("result", trial="00000", iteration=1)
+    assert folder.size(key) == whole + 20
+    assert segments.read(folder) == segments.Reading([first], ()), "as if the driver had been killed"
+    log._sink._remove_torn = remove
+    second = log.append("result", trial="00000", iteration=1)
+    log.close()
+    assert segments.read(folder) == segments.Reading([first, second], ())
+
+
+def test_a_disk_that_refuses_to_sync_is_a_storage_error(folder, monkeypatch):
+    log = Journal(folder, 1)
+    log.append("end", status="ended")
+
+    def broken(_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(StorageError, match="Input/output error"):
+        log.stored(1)
+    with pytest.raises(StorageError, match="Input/output error"):
+        log.close()
+
+
+def test_a_file_where_the_journal_belongs_is_a_storage_error(folder):
+    folder.put("journal", b"")
+    with pytest.raises(StorageError, match="the journal cannot be written: File exists"):
+        Journal(folder, 1)
 
 
 def test_an_object_store_gets_one_object_a_period_not_one_a_line(store, monkeypatch):

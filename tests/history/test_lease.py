@@ -12,7 +12,8 @@ from dataclasses import replace
 import pytest
 
 from raysweep.errors import BadInput, StorageError, SweepFailed
-from raysweep.history import lease
+from raysweep.history import lease, segments
+from raysweep.history.journal import Journal
 from raysweep.history.lease import Lease, claim
 from raysweep.storage import FolderStorage, open_storage
 from tests import s3
@@ -231,3 +232,72 @@ def test_an_outage_of_the_storage_is_no_loss_of_the_lease(s3_proxy, monkeypatch,
         assert time.monotonic() < until, "it is renewed no more"
         time.sleep(0.05)
     held.release()
+
+
+DAMAGED = {
+    "empty": b"",
+    "half": b'{"number": 1, "hol',
+    "a list": b"[1]",
+    "other fields": b'{"a": 1}',
+    "another number": b'{"number": 7, "holder": "a", "place": "b", "host": "c", "pid": 1, "born": 1.0}',
+    "wrong types": b'{"number": 1, "holder": "a", "place": "b", "host": "c", "pid": "1", "born": 1.0}',
+    "no text": b"\xff\0",
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_term_is_followed_when_it_has_lapsed(content, folder, quick):
+    folder.put("lease/000001.json", content)
+    told, began = [], time.monotonic()
+    held = claim(folder, told.append)
+    assert (held.term, len(told)) == (2, 1)
+    assert "an unknown driver (lease/000001.json is damaged): waiting" in told[0]
+    assert time.monotonic() - began >= lease.LAPSE_SECONDS
+    held.release()
+
+
+def test_the_holder_of_a_damaged_term_mends_it_and_stays_the_holder(folder, quick):
+    first = claim(folder)
+    folder.put(first._term.key, b"?")
+    with pytest.raises(BadInput, match=rf"is being run by driver \w+ .* \(pid {os.getpid()}\)"):
+        claim(folder)
+    assert first.holds()
+    first.release()
+
+
+def test_a_damaged_newer_term_ends_this_one(folder, quick):
+    first = claim(folder)
+    assert folder.create("lease/000002.json", b"?")
+    assert not first.holds()
+    with pytest.raises(
+        SweepFailed, match=r"an unknown driver \(lease/000002\.json is damaged\) has taken the sweep over"
+    ):
+        first.check()
+    first.release()
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "notes.txt", "000001.json~", "copy/000009.json"])
+def test_foreign_files_are_no_terms(name, folder):
+    claim(folder).release()
+    folder.put(f"lease/{name}", b"\0")
+    held = claim(folder)
+    assert held.term == 2
+    held.release()
+
+
+def test_a_driver_whose_lease_somebody_removed_does_not_write_before_the_journals_end(folder):
+    """Else its events had an older term than those before them: the next driver would ignore all of them."""
+    before = []
+    for term in (1, 2):
+        claim(folder).release()
+        log = Journal(folder, term, len(before))
+        before.append(log.append("end", status="interrupted"))
+        log.close()
+    folder.delete_tree("lease")
+    held = claim(folder)
+    assert held.term == 3
+    log = Journal(folder, held.term, 2)
+    log.append("end", status="ended")
+    log.close()
+    held.release()
+    assert [event["seq"] for event in segments.read(folder).events] == [1, 2, 3]

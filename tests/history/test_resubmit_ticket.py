@@ -103,4 +103,6 @@ def test_a_note_is_read_as_it_was_written(tmp_path: Path) -> None:
     )
     place.put("a/note.json", json.dumps(left.__dict__).encode())
     place.put("code/x.zip", b"")
+    for name, content in (("b", b"{"), ("c", b"[]"), ("d", b'{"id": "d"}'), ("e", b"\xff")):
+        place.put(f"{name}/note.json", content)  # damaged ones keep no other job from being submitted again
     assert resubmit_ticket.read(place) == [left]

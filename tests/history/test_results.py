@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raysweep.errors import BadInput, NotFound
+from raysweep.errors import BadInput, Corrupt, NotFound
 from raysweep.history import checkpoint, results
 from raysweep.history.export import export
 from raysweep.history.journal import Journal
@@ -19,7 +19,6 @@ from raysweep.history.results import (
     pareto_front,
     ranked,
     read,
-    read_spec,
     summary,
 )
 from raysweep.history.sweep_state import SweepState
@@ -167,7 +166,7 @@ def test_a_sweep_that_was_only_begun_has_an_empty_table(storage):
 def test_an_unknown_sweep_is_bad_input(storage):
     with pytest.raises(BadInput, match="there is no sweep `none` in "):
         read("none", storage.url)
-    assert read_spec(storage.child("none")) is None
+    assert results.find(storage.child("none")) is None
 
 
 def state_of(*values):
@@ -341,3 +340,128 @@ def test_the_summary_counts_and_names_the_best(sweep):
     assert first == "trials: 1 finished, 1 stopped, 1 failed"
     assert second.startswith("best accuracy 0.9: trial 00001, ")
     assert sweep.url in last
+
+
+WHOLE = {
+    **{"name": "mine", "strategy": "asha", "task": "mine", "metrics": ["accuracy"], "modes": ["max"], "seed": 0},
+    **{"samples": 2, "max_iterations": 3, "knobs": {}, "space": {}},
+}
+JOURNAL = "mine/journal/000001-000000001.jsonl"
+
+
+@pytest.fixture
+def whole(storage):
+    """An intact sweep with a trial, its checkpoint and its table."""
+    saved = checkpoint.save(storage.child("mine"), "00000", 1, "state")
+    found = write(storage, WHOLE, [suggest("00000", lr=0.1), result("00000", 1, saved, accuracy=0.5)])
+    export(storage.child("mine"), found)
+    return found
+
+
+def test_an_intact_sweep_has_no_damage(whole):
+    assert whole.damage == ()
+
+
+def test_a_damaged_journal_is_read_as_far_as_it_goes(storage, whole):
+    storage.put(JOURNAL, storage.get(JOURNAL).replace(b"suggest", b"suffest"))
+    found = read("mine", storage.url)
+    assert found.best["trial"] == "00000"
+    assert found.damage == (
+        f"{storage.url}/{JOURNAL}: line 1 is not as written, event 1 is lost: restore it from a backup, or go on"
+        " without what is lost: `--resume auto --repair`",
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff", b"[]", b"3", b"{}", b"[" * 200_000]
+    + [
+        json.dumps(WHOLE | changed).encode()
+        for changed in (
+            {"metrics": []},
+            {"metrics": "accuracy"},
+            {"metrics": [1]},
+            {"modes": ["most"]},
+            {"modes": ["max", "min"]},
+            {"modes": None},
+        )
+    ],
+    ids=repr,
+)
+def test_a_sweep_json_that_says_nothing_is_named(content, storage, whole):
+    storage.put("mine/sweep.json", content)
+    with pytest.raises(Corrupt) as raised:
+        read("mine", storage.url)
+    assert str(raised.value) == (
+        f"{storage.url}/mine/sweep.json is not what a sweep writes: restore it from a backup, or write it anew from the"
+        " sweep's flags: `--resume auto --repair`"
+    )
+    found = results.find(storage.child("mine"))
+    assert (found.spec, list(found.state.trials), len(found.damage)) == ({}, ["00000"], 1)
+
+
+@pytest.mark.parametrize("changed", [{"samples": "2"}, {"space": []}, {"knobs": None}])
+def test_what_is_wrong_in_sweep_json_is_named_and_left_out(changed, storage, whole):
+    [name] = changed
+    storage.put("mine/sweep.json", json.dumps(WHOLE | changed).encode())
+    found = read("mine", storage.url)
+    assert found.spec == {key: value for key, value in WHOLE.items() if key != name}
+    [said] = found.damage
+    assert said.startswith(f"{storage.url}/mine/sweep.json lacks {name}, or they are wrong: restore it")
+    assert found.best["trial"] == "00000"
+
+
+def test_a_missing_sweep_json_is_named(storage, whole):
+    storage.delete("mine/sweep.json")
+    with pytest.raises(Corrupt, match=r"mine/sweep\.json is missing, although there is checkpoints/ and journal/ and"):
+        read("mine", storage.url)
+
+
+@pytest.mark.parametrize("gone", ["emptied", "deleted", "a file"])
+@pytest.mark.parametrize("left", ["checkpoints", "trials.csv"])
+def test_a_journal_without_events_beside_results_is_named(gone, left, storage, whole):
+    storage.delete_tree("mine/journal")
+    if gone != "deleted":
+        storage.put(JOURNAL if gone == "emptied" else "mine/journal", b"")
+    if left == "checkpoints":
+        storage.delete("mine/trials.csv")
+    else:
+        storage.delete_tree("mine/checkpoints")
+    found = read("mine", storage.url)
+    [said] = found.damage
+    assert said.startswith(f"{storage.url}/mine/journal is empty or missing, although there is {left}")
+    assert len(found.table) == 0
+
+
+def test_a_sweep_that_was_killed_before_its_first_trial_is_not_damaged(storage):
+    storage.put("mine/sweep.json", json.dumps(WHOLE).encode())
+    storage.put(JOURNAL, b"")
+    found = read("mine", storage.url)
+    assert (found.damage, len(found.table)) == ((), 0)
+    assert summary(found).startswith("trials: none was begun yet\n")
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"\0"])
+def test_files_derived_from_the_journal_are_not_needed(content, storage, whole):
+    for name in ("trials.csv", "best.json", "optuna.log"):
+        storage.delete(f"mine/{name}")
+        if content is not None:
+            storage.put(f"mine/{name}", content)
+    found = read("mine", storage.url)
+    assert (found.damage, found.best) == ((), whole.best)
+
+
+def test_foreign_files_are_neither_damage_nor_sweeps(storage, whole):
+    for folder in ("", "mine/", "mine/checkpoints/", "mine/checkpoints/00000/", "other/", ".hidden/"):
+        for name in (".DS_Store", "Thumbs.db", "notes.txt", "sweep.json~"):
+            storage.put(f"{folder}{name}", b"\0")
+    storage.put("models/checkpoints/x", b"")
+    assert names(storage.url) == ["mine"]
+    found = read("mine", storage.url)
+    assert (found.damage, found.best) == ((), whole.best)
+
+
+def test_a_damaged_sweep_is_listed(storage, whole):
+    storage.put("mine/lease/000001.json", b"")
+    storage.delete("mine/sweep.json")
+    assert names(storage.url) == ["mine"]

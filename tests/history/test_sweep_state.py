@@ -247,3 +247,21 @@ def test_a_number_is_finite(value, number):
 @pytest.mark.parametrize("value", ["1", None, [1.0]])
 def test_what_is_no_number(value):
     assert not is_number(value)
+
+
+def test_a_trial_whose_suggestion_is_lost_is_shown_with_what_is_left_of_it():
+    events = Events().suggest("0").result("1", 1, loss=1.0).add("exploit", trial="2", donor="1", after={"lr": 2})
+    events[-1]["checkpoint"] = saved("1", 1)
+    for kind, fields in (("failure", {"error": "?", "kind": "lost"}), ("damaged", {"checkpoint": "?"})):
+        events.add(kind, trial=kind, **fields)
+    events.add("complete", trial="4", status="finished")
+    state = SweepState(events)
+    assert {trial.id: (trial.config, trial.status) for trial in state.trials.values()} == {
+        "0": ({}, "pending"),
+        "1": ({}, "running"),
+        "2": ({"lr": 2}, "pending"),
+        "failure": ({}, "pending"),
+        "damaged": ({}, "pending"),
+        "4": ({}, "finished"),
+    }
+    assert (state.count("pending"), state.count("running"), state.count("finished")) == (4, 1, 1)

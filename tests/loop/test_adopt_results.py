@@ -188,3 +188,29 @@ def test_results_of_several_trials_are_adopted_in_step(sweep: Sweep) -> None:
         for iteration in (2, 3):
             sweep.save(trial, iteration)
     assert [iteration for _, iteration, _ in sweep.missing()] == [2, 2, 3, 3]
+
+
+def test_a_first_result_with_another_configuration_is_of_another_life(sweep: Sweep) -> None:
+    sweep.save("a", 1, lr=7)
+    sweep.save("a", 2, lr=7)
+    sweep.save("b", 1)
+    assert sweep.missing() == [("b", 1, True)]
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "text",
+        ["a", "list"],
+        {"after": None},
+        {"after": "x", "reports": [], "config": {"lr": 1}, "hostname": "h"},
+        {"after": None, "reports": None, "config": {"lr": 1}, "hostname": "h"},
+        {"after": None, "reports": [], "config": [1], "hostname": "h"},
+    ],
+)
+def test_a_note_that_no_trial_writes_is_ignored(note: Any, sweep: Sweep) -> None:
+    checkpoint.save(sweep.place, "a", 1, "state", note)
+    sweep.place.put("checkpoints/a/.DS_Store", b"\0")
+    sweep.place.put("checkpoints/a/Thumbs.db/complete.json", b"\0")
+    sweep.save("b", 1)
+    assert sweep.missing() == [("b", 1, True)]

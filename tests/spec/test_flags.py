@@ -34,6 +34,7 @@ FROZEN = [
     "--time-budget",
     "--resume",
     "--retry",
+    "--repair",
     "--dry-run",
 ]
 
