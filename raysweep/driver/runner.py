@@ -98,7 +98,7 @@ class Runner:
             journal.close()
             sweep_results = SweepResults(self.place.url, spec, state)
             if lease.holds():
-                export(self.place, sweep_results)
+                export(self.place, sweep_results, self.sweep.space)
         click.echo(results.summary(sweep_results))
         self._raise_if_failed(limits, state)
         return sweep_results

@@ -9,7 +9,7 @@ from typing import Any
 
 from raysweep.history.checkpoint import Checkpoint, owner
 from raysweep.history.journal import Event
-from raysweep.values import is_number
+from raysweep.values import TIME_THIS_ITER_S, is_number
 
 # finished: did all iterations, or returned; stopped: by a scheduler, a limit or nan; infeasible: fits on no node.
 ENDED = ("finished", "stopped", "failed", "infeasible")
@@ -25,6 +25,7 @@ class Result:
     config: dict[str, Any]
     node: str
     seq: int
+    time: float = 0.0  # when it was reported, in seconds since the epoch
 
 
 @dataclass
@@ -35,7 +36,8 @@ class TrialRecord:
     `last` is the newest result; `saved` are all results with a checkpoint, oldest first; `abandoned` are those after
     the earlier iteration from which an exploit continued. `stop_decided` means that the scheduler stopped the trial at
     its newest result; the trial's end follows in the journal, unless the driver was killed in between. `kinds` has the
-    kind of each failure, see `loop.failures`.
+    kind of each failure, see `loop.failures`. `began` and `completed` are seconds since the epoch: when its first
+    iteration began, or, without any report, when it was suggested; and when it ended.
     """
 
     id: str
@@ -48,6 +50,8 @@ class TrialRecord:
     kinds: list[str] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
     stop_decided: bool = False
+    began: float = 0.0
+    completed: float = 0.0
     last: Result | None = None
     saved: list[Result] = field(default_factory=list)
     abandoned: list[Result] = field(default_factory=list)
@@ -132,7 +136,7 @@ class SweepState:
             self.events.append(event)
         self.seq = max(self.seq, event["seq"])
         if event["type"] == "suggest":
-            record = TrialRecord(event["trial"], event["config"], memory=event.get("memory", {}))
+            record = TrialRecord(event["trial"], event["config"], memory=event.get("memory", {}), began=_time(event))
             self.trials[event["trial"]] = record
             self._by_status[record.status] += 1
         elif (fold := getattr(self, f"_{event['type']}", None)) is not None:
@@ -147,7 +151,10 @@ class SweepState:
         saved = Checkpoint.from_dict(event["checkpoint"]) if event["checkpoint"] else None
         # An event has the configuration only if it changed, as PBT does.
         trial.config = event.get("config", trial.config)
-        result = Result(event["iteration"], event["metrics"], saved, trial.config, event["node"], event["seq"])
+        metrics, time = event["metrics"], _time(event)
+        result = Result(event["iteration"], metrics, saved, trial.config, event["node"], event["seq"], time)
+        if trial.last is None:
+            trial.began = max(trial.began, time - metrics.get(TIME_THIS_ITER_S, 0.0))
         previous = trial.results.get(result.iteration)
         trial.results[result.iteration] = trial.last = result
         if previous is not None and saved:  # equal bytes have the same key, so the checkpoint is the same one
@@ -180,3 +187,8 @@ class SweepState:
 
     def _complete(self, trial: TrialRecord, event: Event) -> None:
         self._set_status(trial, event["status"])
+        trial.completed = _time(event)
+
+
+def _time(event: Event) -> float:
+    return float(event.get("time", 0.0))

@@ -12,18 +12,21 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
-from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Quantized, Uniform
+from ray.tune.search.sample import Categorical, Domain, Quantized, Uniform
 from ray.tune.search.variant_generator import parse_spec_vars
 
 from raysweep.history.journal import to_json
 from raysweep.history.sweep_state import TrialRecord
-from raysweep.loop.random_grid_search import KeyPath, filled, name_of, value_at
+from raysweep.loop.random_grid_search import filled
 from raysweep.loop.searcher import STOPPED
 from raysweep.optuna_quiet import experiments_allowed, silent
+from raysweep.spec.distributions import number_distribution
 from raysweep.spec.initial_points import Point
+from raysweep.spec.paths import KeyPath, name_of, value_at
+from raysweep.spec.space import quantum
 from raysweep.values import TRAINING_ITERATION, is_number
 
 log = logging.getLogger(__name__)
@@ -298,23 +301,15 @@ def _parameter(path: KeyPath, domain: Domain) -> _Parameter:
             return _Parameter(path, CategoricalDistribution(choices))
         # Two equal choices share the index of the first one, as in Optuna itself.
         return _Parameter(path, CategoricalDistribution([index_of(choice, choices) for choice in choices]), choices)
-    sampler, q = domain.get_sampler(), None
-    if isinstance(sampler, Quantized):
-        sampler, q = sampler.sampler, sampler.q
-    if not isinstance(domain, Float | Integer) or not isinstance(sampler, Uniform | LogUniform):
-        kind = f"{type(domain).__name__} with {type(sampler).__name__}"
-        raise ValueError(f"`{name_of(path)}` is {kind}, which Optuna cannot draw: use a domain such as tune.uniform")
-    return _Parameter(path, _numbers(domain, q, isinstance(sampler, LogUniform)))
-
-
-def _numbers(domain: Domain, q: float | None, log_scale: bool) -> BaseDistribution:
-    """Optuna's ranges include the upper bound, Ray's exclude it for integers without steps."""
-    if isinstance(domain, Integer):
-        highest = domain.upper if q and not log_scale else domain.upper - 1
-        return IntDistribution(domain.lower, highest, step=int(q or 1), log=log_scale)
-    if q and log_scale:
-        log.warning("Optuna draws no steps on a logarithmic scale: the quantum %g is ignored", q)
-    return FloatDistribution(domain.lower, domain.upper, step=None if log_scale else q, log=log_scale)
+    try:
+        distribution = number_distribution(domain)
+    except TypeError as error:
+        raise ValueError(
+            f"`{name_of(path)}` is {error}, which Optuna cannot draw: use a domain such as tune.uniform"
+        ) from None
+    if distribution.log and isinstance(domain.get_sampler(), Quantized):
+        log.warning("Optuna draws no steps on a logarithmic scale: the quantum %g is ignored", quantum(domain))
+    return _Parameter(path, distribution)
 
 
 def index_of(value: Any, choices: list[Any]) -> int:

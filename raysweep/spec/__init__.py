@@ -2,7 +2,8 @@
 
 rules           what a value may be, and one sentence for one that may not
 flags, task     a job's command line, and the task that it tunes
-space           the search space, converted for each strategy
+space, paths    the search space, converted for each strategy; nested parameters
+distributions   the same numbers in Optuna's terms
 initial_points  configurations to try first
 sweep           flags, task and points combined: what a strategy file gets
 """

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from ray import tune
 
 from raysweep.errors import BadInput, NotFound
 from raysweep.history import checkpoint, results
@@ -26,6 +27,7 @@ from raysweep.history.sweep_state import SweepState
 from raysweep.storage import FolderStorage
 
 SPEC = {"name": "mine", "metrics": ["accuracy"], "modes": ["max"], "space": {"lr": "Float", "head/act": "Categorical"}}
+SPACE = {"lr": tune.uniform(0.0, 1.0), "head": {"act": tune.choice(["relu", "gelu"])}}
 
 
 @pytest.fixture
@@ -160,7 +162,7 @@ def test_without_a_number_there_is_no_best(storage):
 def test_a_sweep_that_was_only_begun_has_an_empty_table(storage):
     found = write(storage, SPEC, [])
     assert (len(found.table), found.best, found.front) == (0, None, [])
-    export(storage.child("mine"), found)
+    export(storage.child("mine"), found, SPACE)
     assert json.loads(storage.get("mine/best.json")) is None
 
 
@@ -243,7 +245,7 @@ def test_the_front_is_what_comparing_all_with_all_finds(objectives, steps):
 
 
 def test_an_export_is_read_back_by_pandas_and_json(storage, sweep):
-    export(storage.child("mine"), sweep)
+    export(storage.child("mine"), sweep, SPACE)
     table = pd.read_csv(io.BytesIO(storage.get("mine/trials.csv")), dtype={"trial": str})
     assert list(table["trial"]) == ["00000", "00001", "00002"]
     assert list(table["config/head/act"]) == ["relu", "gelu", "relu"]
@@ -263,7 +265,7 @@ def read_strictly(text):
 def test_best_json_is_json_though_another_metric_is_nan(storage):
     metrics = {"accuracy": 0.5, "f1": math.nan, "loss": math.inf, "gain": -math.inf, "text": "NaN"}
     found = write(storage, SPEC, [suggest("0", lr=1.0), result("0", 1, **metrics)])
-    export(storage.child("mine"), found)
+    export(storage.child("mine"), found, SPACE)
     best = read_strictly(storage.get("mine/best.json"))
     assert best["metrics"] == {"accuracy": 0.5, "f1": None, "loss": None, "gain": None, "text": "NaN"}
     assert math.isnan(found.best["metrics"]["f1"])
@@ -272,7 +274,7 @@ def test_best_json_is_json_though_another_metric_is_nan(storage):
 def test_a_front_is_json_too(storage):
     spec = {**SPEC, "metrics": ["accuracy", "seconds"], "modes": ["max", "min"]}
     found = write(storage, spec, [suggest("0", lr=1.0), result("0", 1, accuracy=0.9, seconds=1.0, f1=math.nan)])
-    export(storage.child("mine"), found)
+    export(storage.child("mine"), found, SPACE)
     [only] = read_strictly(storage.get("mine/best.json"))["front"]
     assert only["metrics"] == {"accuracy": 0.9, "seconds": 1.0, "f1": None}
 
@@ -283,7 +285,7 @@ def test_several_metrics_export_their_front(storage):
     events += [result("0", 1, accuracy=0.9, seconds=1.0), result("1", 1, accuracy=0.8, seconds=2.0)]
     found = write(storage, spec, [*events, complete("0"), complete("1")])
     assert (found.objective.single, found.best) == (False, None)
-    export(storage.child("mine"), found)
+    export(storage.child("mine"), found, SPACE)
     [only] = json.loads(storage.get("mine/best.json"))["front"]
     assert (only["trial"], only["accuracy"], only["seconds"]) == ("0", 0.9, 1.0)
 
@@ -296,7 +298,7 @@ def test_any_choice_that_json_knows_can_be_exported(storage, values):
     for n in range(len(values)):
         events += [result(str(n), 1, accuracy=0.5), complete(str(n))]
     found = write(storage, SPEC, events)
-    export(storage.child("mine"), found)
+    export(storage.child("mine"), found, SPACE)
     assert json.loads(storage.get("mine/best.json"))["config"] == {"lr": values[0]}
 
 
@@ -305,7 +307,7 @@ def test_a_choice_that_json_does_not_know_can_be_exported_while_it_is_live(stora
     given = {"lr": range(3), "layers": np.int64(3)}
     events = [suggest("0", **given), result("0", 1, accuracy=0.5), complete("0")]
     state = SweepState({"seq": n, "type": type, **fields} for n, (type, fields) in enumerate(events, start=1))
-    export(storage.child("mine"), SweepResults(storage.child("mine").url, SPEC, state))
+    export(storage.child("mine"), SweepResults(storage.child("mine").url, SPEC, state), SPACE)
     assert json.loads(storage.get("mine/best.json"))["config"] == {"lr": "range(0, 3)", "layers": 3}
     # Read again, it is what the live one was.
     written = write(storage, SPEC, events)
@@ -315,7 +317,7 @@ def test_a_choice_that_json_does_not_know_can_be_exported_while_it_is_live(stora
 def test_a_configuration_of_odd_keys_can_be_exported_while_it_is_live(storage):
     events = [suggest("0", lr=1.0, head={("a", 1): 2}), result("0", 1, accuracy=0.5), complete("0")]
     state = SweepState({"seq": n, "type": type, **fields} for n, (type, fields) in enumerate(events, start=1))
-    export(storage.child("mine"), SweepResults(storage.child("mine").url, SPEC, state))
+    export(storage.child("mine"), SweepResults(storage.child("mine").url, SPEC, state), SPACE)
     assert json.loads(storage.get("mine/best.json"))["config"] == {"lr": 1.0, "head": {"('a', 1)": 2}}
 
 

@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from raysweep.history.sweep_state import TrialRecord
-from raysweep.loop.random_grid_search import Variants, value_at
+from raysweep.loop.random_grid_search import Variants
 from raysweep.spec.initial_points import Point
 
 SPACE = {
@@ -247,14 +247,6 @@ def test_a_point_names_a_nested_parameter_either_way(config):
     first, second = draw(Variants(space, [Point(config), Point({"layers/0": 0.25})]), 2)
     assert (first["a"]["b"], second["layers"]) == (0.5, [0.25])
     assert 0 < first["a"]["c"] < 1
-
-
-def test_a_value_is_looked_up_by_keys_that_are_nested_joined_or_text():
-    assert value_at({"a": {"b/c": [{"1": 2}]}}, ("a", "b", "c", 0, 1)) == 2
-    assert value_at({"a": {"x": 1}, "a/b": 2}, ("a", "b")) == 2
-    for config in ({"a": 1}, {"a": {"c": 1}}, {"a": []}, {}):
-        with pytest.raises(KeyError):
-            value_at(config, ("a", "b"))
 
 
 def test_an_empty_grid_has_no_configuration():
