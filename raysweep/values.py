@@ -12,6 +12,7 @@ TRAINING_ITERATION = "training_iteration"
 TIME_TOTAL_S = "time_total_s"
 TIME_THIS_ITER_S = "time_this_iter_s"
 AUTOMATIC_METRICS = (TRAINING_ITERATION, TIME_TOTAL_S, TIME_THIS_ITER_S)
+OWN_PREFIX = "raysweep:"  # of what the kit adds to metrics and memories of its own; no metric's name begins so
 
 
 def finite(value: Any) -> bool:

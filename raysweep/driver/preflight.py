@@ -27,7 +27,7 @@ from raysweep import env
 from raysweep.driver import capacity
 from raysweep.errors import BadInput, StorageError, Unavailable
 from raysweep.history.sweep_state import SweepState
-from raysweep.loop.assemble import SYNCHRONOUS
+from raysweep.loop.assemble import SYNCHRONOUS, objective_of
 from raysweep.loop.random_grid_search import Variants
 from raysweep.spec.flags import Flags
 from raysweep.spec.space import describe
@@ -35,6 +35,7 @@ from raysweep.spec.sweep import Sweep, name_problems
 from raysweep.spec.task import Reports, reports
 from raysweep.storage import FolderStorage, open_storage
 from raysweep.storage.s3 import OUTAGE_SECONDS
+from raysweep.trial.metrics import check_metric_name
 from raysweep.values import AUTOMATIC_METRICS
 
 OWN_STORE_S = 90.0  # longest wait for the cluster's own store; on a busy node, network policies admit a new pod late
@@ -44,7 +45,7 @@ SHARED_SECONDS = 30.0  # a node may have to start a process before it can look f
 def check_static(flags: Flags, sweep: Sweep, config: Any) -> list[str]:
     """Problems with the flags, the task and the strategy's TuneConfig, which is None if it could not be created."""
     task_reports = reports(sweep.task.train)
-    problems = check_flags(flags, sweep) + _metric_problems(sweep, task_reports) + _pickle_problems(sweep)
+    problems = check_flags(flags, sweep) + _metric_problems(sweep, config, task_reports) + _pickle_problems(sweep)
     return problems + (_strategy_problems(flags, sweep, config, task_reports) if config is not None else [])
 
 
@@ -73,11 +74,29 @@ def _number_problems(flags: Flags, sweep: Sweep) -> list[str]:
     return problems
 
 
-def _metric_problems(sweep: Sweep, task_reports: Reports) -> list[str]:
-    available = (*(task_reports.metrics or ()), *AUTOMATIC_METRICS)
-    if task_reports.metrics is None or sweep.metric in available:
-        return []
-    return [f"`--metric {sweep.metric}`: task {sweep.task.name} reports {', '.join(available)}: name one of them"]
+def _metric_problems(sweep: Sweep, config: Any, task_reports: Reports) -> list[str]:
+    """Problems with what is optimised, and with the names of what the task reports."""
+    reported, where = task_reports.metrics, f"task {sweep.task.name}"
+    further = objective_of(getattr(config, "search_alg", None), sweep).metrics[1:]
+    optimised = {sweep.metric: f"`--metric {sweep.metric}`"}
+    optimised |= {name: f"`{sweep.strategy}` optimises `{name}` too" for name in further if name != sweep.metric}
+    problems = [f"{flag}: {why}" for name, flag in optimised.items() if (why := _name_problem(name, AUTOMATIC_METRICS))]
+    problems += [f"{where}: {why}" for name in reported or () if (why := _name_problem(name))]
+    if problems or reported is None:
+        return problems
+    available = (*reported, *AUTOMATIC_METRICS)
+    unknown = [flag for name, flag in optimised.items() if name not in available]
+    return [f"{flag}: {where} reports {', '.join(available)}: name one of them" for flag in unknown]
+
+
+def _name_problem(name: Any, allowed: tuple[str, ...] = ()) -> str | None:
+    """Why `report` would refuse a metric of this name, if it would."""
+    try:
+        if name not in allowed:
+            check_metric_name(name)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None
 
 
 def _pickle_problems(sweep: Sweep) -> list[str]:

@@ -110,13 +110,12 @@ class Runner:
         return Observers([Heart(), progress, TensorBoard(self.place, metric, state)])
 
     def _write_spec(self) -> dict[str, Any]:
-        mode = getattr(self.assembly.searcher, "mode", None)
         spec = {
             "name": self.sweep.name,
             "task": self.sweep.task.name,
             "strategy": self.sweep.strategy,
-            "metrics": list(self.assembly.metrics),
-            "modes": mode if isinstance(mode, list) else [self.sweep.mode],
+            "metrics": list(self.assembly.objective.metrics),
+            "modes": list(self.assembly.objective.modes),
             "seed": self.sweep.seed,
             "flags": {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self.flags).items()},
             "knobs": dataclasses.asdict(self.knobs),

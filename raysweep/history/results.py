@@ -23,7 +23,6 @@ from raysweep.spec.flags import nearest
 from raysweep.storage import Storage, open_storage
 from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S, flat
 
-OLD_TRIAL_ID = "trial_id"  # a metric in journals of earlier versions
 # Columns of the table that are not metrics; a metric with such a name has the column `metrics/…`.
 _COLUMNS = {"trial", "status", "iterations", "best_iteration", "node", "donors", "failures", "failed_by", "checkpoint"}
 
@@ -184,8 +183,9 @@ def _shown_result(trial: TrialRecord, objective: Objective) -> Result | None:
 
 
 def _column(metric: str) -> str:
-    """The column of a metric."""
-    return f"metrics/{metric}" if metric in _COLUMNS or metric.startswith("config/") else metric
+    """The column of a metric; no two have the same."""
+    taken = metric in _COLUMNS or metric.startswith(("config/", "metrics/"))
+    return f"metrics/{metric}" if taken else metric
 
 
 def _row(trial: TrialRecord, objective: Objective) -> dict[str, Any]:
@@ -195,10 +195,10 @@ def _row(trial: TrialRecord, objective: Objective) -> dict[str, Any]:
     row |= {_column(metric): metrics.get(metric) for metric in objective.metrics}
     row |= {"best_iteration": shown.iteration if shown else None, "iterations": last.iteration if last else 0}
     row |= {f"config/{key}": value for key, value in flat(shown.config if shown else trial.config).items()}
-    # The time of one iteration is left out; the trial's total time and id have columns of their own.
-    excluded = (TIME_THIS_ITER_S, TIME_TOTAL_S, OLD_TRIAL_ID, *objective.metrics)
+    # The time of one iteration is left out, and the total is that of the whole trial, unless they are optimised.
+    excluded = (TIME_THIS_ITER_S, TIME_TOTAL_S, *objective.metrics)
     row |= {_column(metric): value for metric, value in metrics.items() if metric not in excluded}
-    row[TIME_TOTAL_S] = last.metrics.get(TIME_TOTAL_S) if last else None
+    row.setdefault(TIME_TOTAL_S, last.metrics.get(TIME_TOTAL_S) if last else None)
     row |= {
         "node": last.node if last else None,
         "donors": " ".join(trial.donors),

@@ -5,10 +5,13 @@ A strategy provides a searcher and a scheduler. With a sweep and its flags they 
 
 from __future__ import annotations
 
+from typing import Any
+
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, HyperBandScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import Searcher
 
+from raysweep.history.results import Objective
 from raysweep.history.sweep_state import ENDED, SweepState
 from raysweep.loop.controller import Controller
 from raysweep.loop.executor import Executor, Share
@@ -45,10 +48,14 @@ class Assembly:
         self.scheduler.set_search_properties(*objective)
 
     @property
+    def objective(self) -> Objective:
+        """The metrics that are optimised, with their modes."""
+        return objective_of(self.searcher, self._sweep)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that are optimised."""
-        metric = getattr(self.searcher, "metric", None)
-        return tuple(metric) if isinstance(metric, list) else (self._sweep.metric,)
+        return self.objective.metrics
 
     @property
     def total(self) -> int:
@@ -131,6 +138,14 @@ class Assembly:
             observer.close()
             recorder.close()
         return loop.limits
+
+
+def objective_of(searcher: Any, sweep: Sweep) -> Objective:
+    """What is optimised: the sweep's own metric, or those of a searcher that has several."""
+    metric = getattr(searcher, "metric", None)
+    if isinstance(metric, list):
+        return Objective(tuple(metric), tuple(searcher.mode))
+    return Objective((sweep.metric,), (sweep.mode,))
 
 
 def _searcher(config: tune.TuneConfig, sweep: Sweep) -> Searcher:

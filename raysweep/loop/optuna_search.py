@@ -27,11 +27,13 @@ from raysweep.spec.distributions import number_distribution
 from raysweep.spec.initial_points import Point
 from raysweep.spec.paths import KeyPath, name_of, value_at
 from raysweep.spec.space import quantum
-from raysweep.values import TRAINING_ITERATION, is_number
+from raysweep.values import OWN_PREFIX, TRAINING_ITERATION, is_number
 
 log = logging.getLogger(__name__)
 
-CHOSEN = "raysweep:chosen"  # in a trial's memory: parameter -> index of its choice, if the journal has only its text
+CHOSEN = (
+    f"{OWN_PREFIX}chosen"  # in a trial's memory: parameter -> index of its choice, if the journal has only its text
+)
 
 
 class OptunaSearch(Searcher):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 from raysweep.history.sweep_state import TrialRecord
+from raysweep.values import OWN_PREFIX
 
 # Key that the loop adds to the last result of a trial that ended before it was complete: stopped by a scheduler, by a
 # limit or by nan, or infeasible. So a searcher need not mistake an early value for a final one.
-STOPPED = "stopped_early"
+STOPPED = f"{OWN_PREFIX}stopped"
 
 
 @runtime_checkable

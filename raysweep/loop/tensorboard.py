@@ -11,7 +11,6 @@ import contextlib
 import functools
 import logging
 import math
-import re
 import shutil
 import socket
 import tempfile
@@ -238,12 +237,7 @@ def _library() -> Any:
 
 def _scalars(result: Result) -> list[dict[str, Any]]:
     numbers = {name: value for name, value in result.metrics.items() if is_number(value)}
-    return [{"tag": _tag(name), "simple_value": value} for name, value in numbers.items()]
-
-
-def _tag(name: str) -> str:
-    """A metric's name, with the characters that TensorBoard allows."""
-    return re.sub(r"[^-/\w.]", "_", name).lstrip("/")
+    return [{"tag": name, "simple_value": value} for name, value in numbers.items()]
 
 
 # Python's type of a hyperparameter -> TensorBoard's type, and the field for the value.
@@ -257,7 +251,7 @@ _KINDS = {
 def _hyperparameters(config: dict[str, Any], metric: str) -> list[dict[str, Any]]:
     """Summaries for the hparams plugin: the hyperparameters, their values, and that the trial has ended."""
     data, plugin = _library().HParamsPluginData, _library().metadata
-    experiment = data(experiment={"metric_infos": [{"name": {"tag": _tag(metric)}}]})
+    experiment = data(experiment={"metric_infos": [{"name": {"tag": metric}}]})
     start, end = data(session_start_info={}), data(session_end_info={"status": "STATUS_SUCCESS"})
     for key, given in flat(config).items():
         name, value = _text(key), _hyperparameter(given)

@@ -97,6 +97,41 @@ def test_reported_metrics_and_those_that_ray_adds_are_accepted(metric):
     assert check(metric=metric) == []
 
 
+@pytest.mark.parametrize(
+    ("metric", "why"),
+    [
+        ("", "a metric's name is empty"),
+        ("raysweep:stopped", "names that begin with raysweep: are the kit's own"),
+        ("half \ud800", "holds half a character"),
+        (5, "5 is a int: a metric's name must be a text"),
+    ],
+)
+def test_what_no_report_can_have_is_not_optimised(metric, why):
+    sweep = settle(Flags(), "asha", Task("mine", train, SPACE, metric, "min", 10), ())
+    [problem] = preflight.check_static(Flags(), sweep, None)
+    assert problem.startswith(f"`--metric {metric}`: report: ")
+    assert why in problem
+
+
+def reports_time(config):
+    raysweep.report({"loss": 1.0, "time_total_s": 1.0, "": 2})
+
+
+def test_what_a_report_would_refuse_is_refused_before_the_start():
+    clock, empty = check(reports_time)
+    assert clock.startswith("task mine: report: metric `time_total_s` is filled in for each report: leave it out")
+    assert empty.startswith("task mine: report: a metric's name is empty")
+
+
+def test_each_of_several_metrics_has_to_be_reported():
+    def search(*metrics):
+        return OptunaSearch(lambda seed: None, metric=list(metrics), mode=["min"] * len(metrics))
+
+    assert check(config=tune.TuneConfig(search_alg=search("loss", "accuracy", "time_total_s"))) == []
+    [problem] = check(config=tune.TuneConfig(search_alg=search("loss", "acuracy")))
+    assert problem.startswith("`asha` optimises `acuracy` too: task mine reports loss, accuracy, training_iteration")
+
+
 def test_a_metric_that_cannot_be_read_is_not_refused():
     assert check(unreadable, metric="anything") == []
 

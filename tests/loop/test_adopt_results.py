@@ -188,3 +188,12 @@ def test_results_of_several_trials_are_adopted_in_step(sweep: Sweep) -> None:
         for iteration in (2, 3):
             sweep.save(trial, iteration)
     assert [iteration for _, iteration, _ in sweep.missing()] == [2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("optimised", [True, False])
+def test_the_iteration_is_adopted_as_a_metric_if_it_is_optimised(sweep: Sweep, optimised: bool) -> None:
+    reports = [{"training_iteration": 1, "loss": 0.5}]
+    note = {"after": None, "reports": reports, "config": {}, "hostname": "h", "optimised": ["loss"]}
+    checkpoint.save(sweep.place, "a", 1, {}, note | ({"optimised": ["training_iteration"]} if optimised else {}))
+    [(_, report, _)] = adopt_results.find(sweep.place, SweepState(sweep.events))
+    assert report.metrics == {"loss": 0.5, **({"training_iteration": 1} if optimised else {})}

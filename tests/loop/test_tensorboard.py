@@ -280,8 +280,8 @@ def test_odd_numbers_are_scalars_too(tmp_path, events):
     inf = math.inf
     assert events() == {
         "loss": [(300, inf)],
-        "val_loss/é": [(300, -inf)],
-        "top_1": [(300, 1.0)],
+        "val loss/é": [(300, -inf)],
+        "/top@1": [(300, 1.0)],
         "seen": [(300, 2.0**70)],
         "count": [(300, 3.0)],
     }
