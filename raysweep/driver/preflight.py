@@ -165,14 +165,16 @@ def check_name(sweep: Sweep, flags: Flags, state: SweepState | None) -> list[str
 
 def check_same(sweep: Sweep, spec: dict[str, Any], knobs: Any, config: Any) -> list[str]:
     """The settings of a resumed sweep that differ from those it was started with; `spec` is its sweep.json."""
+    objective = objective_of(getattr(config, "search_alg", None), sweep)
+    # Without a TuneConfig, further metrics and modes are known only as knobs of the strategy, compared below.
+    missing = {key: spec.get(key, [])[1:] if config is None else [] for key in ("metrics", "modes")}
     current = {
         "strategy": sweep.strategy,
         "task": sweep.task.name,
         "seed": sweep.seed,
         "max_iterations": sweep.max_iterations,
-        # Further metrics and modes are knobs of the strategy, compared below.
-        "metrics": [sweep.metric, *spec.get("metrics", [])[1:]],
-        "modes": [sweep.mode, *spec.get("modes", [])[1:]],
+        "metrics": [*objective.metrics, *missing["metrics"]],
+        "modes": [*objective.modes, *missing["modes"]],
         "space": describe(sweep.space),
     }
     original = {key: spec.get(key) for key in current}

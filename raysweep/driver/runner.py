@@ -91,7 +91,7 @@ class Runner:
         journal = Journal(self.place, lease.term, state.seq)
         recorder = Recorder(self.place, journal, state, self.sweep.metric, self.sweep.mode, lease)
         self._print_start(state, resumed)
-        recorder.begin(resumed)
+        recorder.begin(resumed, self.assembly.trial_limits)
         try:
             limits = self.assembly.run(self.plan, executor, recorder, self._observers(state))
         finally:

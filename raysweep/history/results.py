@@ -9,20 +9,25 @@ tensorboard/  scalars of each trial, written while it runs          tensorboard 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from raysweep.errors import BadInput, NotFound
+from raysweep.errors import BadInput, NotFound, StorageError
 from raysweep.history import checkpoint as checkpoints
 from raysweep.history import journal
+from raysweep.history.checkpoint import Checkpoint
 from raysweep.history.sweep_state import ENDED, Result, SweepState, TrialRecord
 from raysweep.spec.flags import nearest
 from raysweep.storage import Storage, open_storage
 from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S, flat
 
+FILES = ("trials.csv", "best.json", "optuna.log")  # written at the end of a sweep, or when it is interrupted
+
+log = logging.getLogger(__name__)
 # Columns of the table that are not metrics; a metric with such a name has the column `metrics/…`.
 _COLUMNS = {"trial", "status", "iterations", "best_iteration", "node", "donors", "failures", "failed_by", "checkpoint"}
 
@@ -76,13 +81,19 @@ class SweepResults:
         return [_as_dict(trial, result, self.objective) for trial, result in pareto_front(self.state, self.objective)]
 
     def load(self, key: str | None = None) -> Any:
-        """The state in a checkpoint; in that of the best trial if no key is given.
+        """The state in a checkpoint; without a key, in that of the best trial, at or nearest to its best iteration.
 
         Raises:
             NotFound: the sweep has no best trial, or that trial saved no checkpoint.
             Corrupt: the checkpoint is not what was saved.
         """
-        key = key or (self.best or {}).get("checkpoint")
+        best = self.best or {}
+        if key is None and best.get("checkpoint") and best["checkpoint_iteration"] != best["iteration"]:
+            log.warning(
+                "trial %s was best at iteration %s, which saved no state: the nearest one is of iteration %s",
+                *(best[name] for name in ("trial", "iteration", "checkpoint_iteration")),
+            )
+        key = key or best.get("checkpoint")
         if key is None:
             raise NotFound(
                 f"{self.url} has no checkpoint of a best trial: save one in the task with report(…, state=…)"
@@ -131,7 +142,23 @@ def summary(results: SweepResults) -> str:
     elif best := results.best:
         metric = results.objective.metrics[0]
         lines.append(f"best {metric} {best['metrics'][metric]:.6g}: trial {best['trial']}, {best['config']}")
-    return "\n".join([*lines, f"results in {results.url}: trials.csv best.json optuna.log tensorboard/"])
+    return "\n".join([*lines, _files(results)])
+
+
+def _files(results: SweepResults) -> str:
+    """Which of the files there are, and when the others come."""
+    place = open_storage(results.url)
+    try:
+        existing = [name for name in FILES if place.exists(name)]
+        board = ["tensorboard/"] if "tensorboard" in place.folders() else []
+    except StorageError as error:  # at the end of a sweep, which has not failed because of that
+        return f"results in {results.url}, which cannot be listed now: {error}"
+    line = f"results in {results.url}: {' '.join([*existing, *board]) or 'the journal so far'}"
+    if results.state.status == "ended":
+        return line
+    if existing:
+        return f"{line}; {' '.join(existing)} are as of the last interruption, and written again at the sweep's end"
+    return f"{line}; {' '.join(FILES)} are written at the sweep's end"
 
 
 def read_spec(place: Storage) -> dict[str, Any] | None:
@@ -205,17 +232,26 @@ def _row(trial: TrialRecord, objective: Objective) -> dict[str, Any]:
         "failures": len(trial.failures),
         "failed_by": " ".join(trial.kinds),
     }
-    row["checkpoint"] = shown.checkpoint.key if shown and shown.checkpoint else None
+    nearest = _nearest(trial, shown) if shown else None
+    row["checkpoint"] = nearest.key if nearest else None
     return row
+
+
+def _nearest(trial: TrialRecord, result: Result) -> Checkpoint | None:
+    """The checkpoint of a result, or if it saved none, the one of that trial that is nearest to it."""
+    nearest = result if result.checkpoint else trial.nearest_saved(result)
+    return nearest.checkpoint if nearest else None
 
 
 def _as_dict(trial: TrialRecord, result: Result, objective: Objective) -> dict[str, Any]:
     identity = {"trial": trial.id, "iteration": result.iteration}
     values = {metric: result.metrics[metric] for metric in objective.metrics}
+    nearest = _nearest(trial, result)
     details = {
         "config": result.config,
         "metrics": result.metrics,
-        "checkpoint": result.checkpoint.key if result.checkpoint else None,
-        "sha256": result.checkpoint.sha256 if result.checkpoint else None,
+        "checkpoint": nearest.key if nearest else None,
+        "checkpoint_iteration": nearest.iteration if nearest else None,
+        "sha256": nearest.sha256 if nearest else None,
     }
     return identity | values | identity | details  # a metric with the name of another field is only in `metrics`

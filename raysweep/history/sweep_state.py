@@ -13,6 +13,9 @@ from raysweep.values import TIME_THIS_ITER_S, is_number
 
 # finished: did all iterations, or returned; stopped: by a scheduler, a limit or nan; infeasible: fits on no node.
 ENDED = ("finished", "stopped", "failed", "infeasible")
+# What ended a trial with its newest result: a limit, such as its last iteration, its time or nan, or the scheduler.
+# Journals of before have just True.
+BY_LIMIT, BY_SCHEDULER = "limit", "scheduler"
 
 
 @dataclass
@@ -34,7 +37,7 @@ class TrialRecord:
 
     `results` has one entry per iteration: a trial that went back to a checkpoint overwrites the iterations it repeats.
     `last` is the newest result; `saved` are all results with a checkpoint, oldest first; `abandoned` are those after
-    the earlier iteration from which an exploit continued. `stop_decided` means that the scheduler stopped the trial at
+    the earlier iteration from which an exploit continued. `stop_decided` means that the trial was stopped at
     its newest result; the trial's end follows in the journal, unless the driver was killed in between. `kinds` has the
     kind of each failure, see `loop.failures`. `began` and `completed` are seconds since the epoch: when its first
     iteration began, or, without any report, when it was suggested; and when it ended.
@@ -75,6 +78,10 @@ class TrialRecord:
         """Whether a result is still valid: its iteration was not repeated, or an exploit abandoned it."""
         return self.results.get(result.iteration) is result or any(each is result for each in self.abandoned)
 
+    def nearest_saved(self, result: Result) -> Result | None:
+        """The result with a checkpoint that is nearest to this one, which may have none itself: of two, the earlier."""
+        return min(self.saved, key=lambda each: (abs(each.iteration - result.iteration), each.iteration), default=None)
+
     def last_with(self, metrics: Iterable[str]) -> Result | None:
         """The newest result that has all of these metrics, which a task need not report in every iteration.
 
@@ -113,6 +120,7 @@ class SweepState:
         self._by_status: Counter[str] = Counter()
         self.events: list[Event] | None = []
         self.seq = 0
+        self.status = ""  # running, interrupted or ended: of the newest driver, who may have been killed meanwhile
         for event in events:
             self.apply(event)
 
@@ -139,6 +147,8 @@ class SweepState:
             record = TrialRecord(event["trial"], event["config"], memory=event.get("memory", {}), began=_time(event))
             self.trials[event["trial"]] = record
             self._by_status[record.status] += 1
+        elif event["type"] in ("start", "end"):
+            self.status = event.get("status", "running")
         elif (fold := getattr(self, f"_{event['type']}", None)) is not None:
             fold(self.trials[event["trial"]], event)
 
@@ -162,7 +172,7 @@ class SweepState:
         if saved:
             trial.saved.append(result)
         trial.checkpoint = saved or trial.checkpoint
-        trial.stop_decided = event.get("stop", False)
+        trial.stop_decided = bool(event.get("stop"))
         self._set_status(trial, "running")
 
     def _exploit(self, trial: TrialRecord, event: Event) -> None:

@@ -70,6 +70,12 @@ class Assembly:
         return Share(self._flags.cpus_per_trial, self._flags.gpus_per_trial)
 
     @property
+    def trial_limits(self) -> TrialLimits:
+        """What ends a trial, whatever the scheduler says."""
+        finite = self.metrics if self._flags.nan == "stop" else ()
+        return TrialLimits(self._sweep.max_iterations, finite, self._flags.trial_timeout)
+
+    @property
     def must_be_finite(self) -> tuple[str, ...]:
         """Metrics that must be finite numbers; a trial that reports another value fails."""
         return self.metrics if self._flags.nan == "fail" else ()
@@ -110,10 +116,8 @@ class Assembly:
         )
 
     def _loop(self, plan: Plan, executor: Executor, recorder: Recorder, observer: Observer) -> Loop:
-        finite = self.metrics if self._flags.nan == "stop" else ()
-        limits = TrialLimits(self._sweep.max_iterations, finite, self._flags.trial_timeout)
         scheduler = Scheduler(self.scheduler, self._sweep.seed, self._sweep.mode)
-        controller = Controller(scheduler, limits, self._sweep.max_iterations, self.searcher)
+        controller = Controller(scheduler, self.trial_limits, self._sweep.max_iterations, self.searcher)
         return Loop(plan, self.searcher, controller, executor, recorder, observer)
 
     def run(self, plan: Plan, executor: Executor, recorder: Recorder, observer: Observer) -> SweepLimits:

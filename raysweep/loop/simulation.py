@@ -265,7 +265,7 @@ def simulate(
     )
     with ray_private.quiet(), contextlib.closing(_journal(place, state, simulation.clock)) as log:
         recorder = Recorder(place, log, state, sweep.metric, sweep.mode)
-        recorder.begin(resumed=bool(state.trials))
+        recorder.begin(bool(state.trials), parts.trial_limits)
         plan = parts.plan(places, {"cpus": math.inf, "gpus": math.inf})
         parts.run(plan, simulation, recorder, observer or Observer())
     return state

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from ray import tune
 
-from raysweep.errors import BadInput, NotFound
+from raysweep.errors import BadInput, NotFound, StorageError
 from raysweep.history import checkpoint, results
 from raysweep.history.export import export
 from raysweep.history.journal import Journal
@@ -343,3 +343,78 @@ def test_the_summary_counts_and_names_the_best(sweep):
     assert first == "trials: 1 finished, 1 stopped, 1 failed"
     assert second.startswith("best accuracy 0.9: trial 00001, ")
     assert sweep.url in last
+
+
+def last_line(found):
+    return summary(found).splitlines()[-1].removeprefix(f"results in {found.url}: ")
+
+
+def test_the_summary_names_only_files_that_exist(storage):
+    begun = [("start", {"term": 1, "resumed": False}), suggest("0", lr=1), result("0", 1, accuracy=0.5)]
+    running = write(storage, SPEC, begun)
+    later = "trials.csv best.json optuna.log are written at the sweep's end"
+    assert last_line(running) == f"the journal so far; {later}"
+    storage.put("mine/tensorboard/0/events", b"")
+    assert last_line(running) == f"tensorboard/; {later}"
+    export(storage.child("mine"), running, SPACE)
+    files = "trials.csv best.json optuna.log"
+    again = f"{files} are as of the last interruption, and written again at the sweep's end"
+    assert last_line(running) == f"{files} tensorboard/; {again}"
+    running.state.apply({"seq": 9, "type": "end", "status": "interrupted"})
+    assert last_line(running) == f"{files} tensorboard/; {again}"
+    running.state.apply({"seq": 10, "type": "end", "status": "ended"})
+    assert last_line(running) == f"{files} tensorboard/"
+    storage.delete("mine/optuna.log")
+    assert last_line(running) == "trials.csv best.json tensorboard/"
+
+
+def test_the_summary_does_not_fail_when_the_storage_does(storage, sweep, monkeypatch):
+    def refuse(*_):
+        raise StorageError("no answer")
+
+    monkeypatch.setattr(FolderStorage, "exists", refuse)
+    assert summary(sweep).endswith(", which cannot be listed now: no answer")
+
+
+@pytest.mark.parametrize("broken", ["trials.csv", "best.json", "optuna.log"])
+def test_a_file_that_cannot_be_written_ends_nothing(storage, sweep, monkeypatch, caplog, broken):
+    def put(self, key, data, put=FolderStorage.put):
+        if key == broken:
+            raise OSError("No space left on device")
+        put(self, key, data)
+
+    monkeypatch.setattr(FolderStorage, "put", put)
+    export(storage.child("mine"), sweep, SPACE)
+    assert f"{broken} could not be written, the journal has everything: No space left" in caplog.text
+    assert sorted(key for key in storage.list("mine") if "/" not in key.removeprefix("mine/")) == sorted(
+        {f"mine/{name}" for name in ("sweep.json", "trials.csv", "best.json", "optuna.log")} - {f"mine/{broken}"}
+    )
+
+
+def test_a_bug_of_an_exporter_ends_nothing(storage, sweep, monkeypatch, caplog):
+    monkeypatch.setattr("raysweep.history.optuna_export._axes", None)
+    export(storage.child("mine"), sweep, SPACE)
+    assert "optuna.log could not be written, the journal has everything: 'NoneType' object" in caplog.text
+    assert storage.exists("mine/best.json")
+
+
+def test_a_best_iteration_that_saved_no_state_has_the_nearest_one(storage, caplog):
+    place = storage.child("mine")
+    saved = {n: checkpoint.save(place, "0", n, {"iteration": n}) for n in (3, 6)}
+    values = {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.9, 5: 0.5, 6: 0.6}
+    events = [suggest("0", lr=1), *(result("0", n, saved.get(n), accuracy=value) for n, value in values.items())]
+    found = write(storage, SPEC, events)
+    best = found.best
+    assert (best["iteration"], best["accuracy"], best["checkpoint_iteration"]) == (4, 0.9, 3)
+    assert (best["checkpoint"], best["sha256"]) == (saved[3].key, saved[3].sha256)
+    assert list(found.table["checkpoint"]) == [saved[3].key]
+    assert found.load() == {"iteration": 3}
+    assert "trial 0 was best at iteration 4, which saved no state: the nearest one is of iteration 3" in caplog.text
+    export(place, found, SPACE)
+    assert json.loads(storage.get("mine/best.json"))["checkpoint_iteration"] == 3
+
+
+def test_a_best_iteration_that_saved_its_state_has_that(sweep, caplog):
+    assert (sweep.best["iteration"], sweep.best["checkpoint_iteration"]) == (1, 1)
+    assert sweep.load() == {"weights": [1, 2]}
+    assert caplog.text == ""

@@ -24,13 +24,13 @@ from ray.tune.schedulers.pb2 import PB2
 from raysweep.history.checkpoint import Checkpoint, owner
 from raysweep.history.sweep_state import SweepState
 from raysweep.loop.controller import Controller, Decision
+from raysweep.loop.loop import ENDED_BY
 from raysweep.loop.recorder import KEEP_LAST, Recorder
 from raysweep.loop.scheduler import Scheduler
 from raysweep.loop.stopping import TrialLimits
 from raysweep.ray_private import one_bracket
 
 MAX_T, TRIALS, METRIC = 9, 18, "accuracy"
-ENDS = (Decision.STOP, Decision.COMPLETE)
 
 
 def controller_of(scheduler, mode="max"):
@@ -138,9 +138,9 @@ class Driver:
             self.write("exploit", trial=trial_id, donor=owner(start.path), checkpoint=donor, after=config)
         self.write(
             "result", trial=trial_id, iteration=iteration, metrics={METRIC: value}, checkpoint=saved.to_dict(),
-            node="n", **({"stop": True} if decision in ENDS else {}),
+            node="n", **({"stop": ENDED_BY[decision]} if decision in ENDED_BY else {}),
         )  # fmt: skip
-        if decision in ENDS:
+        if decision in ENDED_BY:
             self.write("complete", trial=trial_id, status="finished" if iteration >= MAX_T else "stopped")
         self.end_stopped()
 
@@ -535,7 +535,7 @@ def test_the_last_result_ends_a_trial_though_it_has_no_metric():
 def test_a_result_that_is_not_finite_ends_a_trial():
     controller = asha()
     controller.add("00000", {})
-    assert controller.report("00000", {"training_iteration": 1, METRIC: math.nan}) is Decision.STOP
+    assert controller.report("00000", {"training_iteration": 1, METRIC: math.nan}) is Decision.LIMIT
     assert not controller.live
 
 
