@@ -239,7 +239,7 @@ def _row(trial: TrialRecord, objective: Objective) -> dict[str, Any]:
 
 def _nearest(trial: TrialRecord, result: Result) -> Checkpoint | None:
     """The checkpoint of a result, or if it saved none, the one of that trial that is nearest to it."""
-    nearest = result if result.checkpoint else trial.nearest_saved(result)
+    nearest = trial.nearest_saved(result)
     return nearest.checkpoint if nearest else None
 
 

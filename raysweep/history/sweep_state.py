@@ -79,7 +79,9 @@ class TrialRecord:
         return self.results.get(result.iteration) is result or any(each is result for each in self.abandoned)
 
     def nearest_saved(self, result: Result) -> Result | None:
-        """The result with a checkpoint that is nearest to this one, which may have none itself: of two, the earlier."""
+        """A result itself if it has a checkpoint, else the nearest one that has: of two, the earlier."""
+        if result.checkpoint:
+            return result
         return min(self.saved, key=lambda each: (abs(each.iteration - result.iteration), each.iteration), default=None)
 
     def last_with(self, metrics: Iterable[str]) -> Result | None:

@@ -96,11 +96,11 @@ class TensorBoard(Observer):
 
     @contextlib.contextmanager
     def _optional(self, events: _Events) -> Iterator[None]:
-        """If the storage refuses, the file is dropped, to be written from the journal later."""
+        """If the storage refuses, or TensorBoard fails, the file is dropped, to be written from the journal later."""
         trial = events.trial
         try:
             yield
-        except (OSError, StorageError) as error:
+        except Exception as error:  # in a thread, where nobody else would hear of it
             log.warning("trial %s is not in TensorBoard for now: %s", trial.id, error)
             self._older[trial.id] = trial
             events.refused = True

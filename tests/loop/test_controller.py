@@ -28,7 +28,7 @@ from raysweep.loop.loop import ENDED_BY
 from raysweep.loop.recorder import KEEP_LAST, Recorder
 from raysweep.loop.scheduler import Scheduler
 from raysweep.loop.stopping import TrialLimits
-from raysweep.ray_private import one_bracket
+from raysweep.ray_private import continue_from, one_bracket
 
 MAX_T, TRIALS, METRIC = 9, 18, "accuracy"
 
@@ -563,3 +563,17 @@ def test_an_exploit_that_was_decided_but_not_begun_survives_the_driver():
     assert saved.metrics[METRIC]
     assert controller.trials[event["trial"]].config == event["after"]
     assert saved.path in controller.needed()
+
+
+def test_a_replayed_exploit_has_the_donors_time_though_the_donor_has_gone_on():
+    donated = {"training_iteration": 2, "time_total_s": 20.0}
+    saved, later = (checkpoint("00000", n, "donor", n) for n in (2, 3))
+    controller = controller_of(FIFOScheduler())
+    for trial_id in ("00000", "00001"):
+        controller.add(trial_id, {"lr": 1.0})
+    controller.report("00000", donated, saved)
+    continue_from(controller.trials["00001"], controller.saved(controller.trials["00000"]))  # as PBT decided it
+    controller.report("00000", {"training_iteration": 3, "time_total_s": 30.0}, later)
+    event = {"seq": 9, "type": "exploit", "trial": "00001", "donor": "00000", "after": {"lr": 2.0}}
+    controller.replay([{**event, "checkpoint": saved.to_dict()}])
+    assert controller.continues_from("00001").metrics == donated
