@@ -274,6 +274,48 @@ def test_a_resumed_sweep_keeps_its_settings(change, message):
     assert problem.endswith("give the same again, or another --name")
 
 
+@pytest.mark.parametrize(
+    ("metric", "mode", "message"),
+    [
+        (["loss", "seconds"], ["min", "max"], "started with modes ['min', 'min'], not ['min', 'max']"),
+        (["loss", "size"], ["min", "min"], "started with metrics ['loss', 'seconds'], not ['loss', 'size']"),
+    ],
+)
+def test_a_resumed_sweep_keeps_its_further_metrics_and_their_directions(monkeypatch, metric, mode, message):
+    monkeypatch.setitem(SPEC, "metrics", ["loss", "seconds"])
+    monkeypatch.setitem(SPEC, "modes", ["min", "min"])
+
+    def config(metric, mode):
+        return tune.TuneConfig(search_alg=OptunaSearch(lambda seed: None, metric=metric, mode=mode))
+
+    assert begun(config=config(["loss", "seconds"], ["min", "min"])) == []
+    assert begun(config=None) == []  # they may be wrong, but cannot be known
+    [problem] = begun(config=config(metric, mode))
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"nan": "worst"},
+        {"nan": "fail"},
+        {"trial_timeout": 9.0},
+        {"report_timeout": 9.0},
+        {"cleanup_timeout": 9.0},
+        {"time_budget": 9.0},
+        {"max_failures": 3},
+        {"cpus_per_trial": 0.5},
+        {"gpus_per_trial": 1.0},
+        {"concurrency": 1},
+        {"samples": 40},
+    ],
+    ids=str,
+)
+def test_what_decides_only_about_the_future_may_change(flags):
+    """What limits have decided is in the journal: tests/loop/test_changed_limits.py."""
+    assert begun(**flags) == []
+
+
 @pytest.mark.parametrize("scheduler", [pbt(), HyperBandScheduler()], ids=lambda scheduler: type(scheduler).__name__)
 @pytest.mark.parametrize("samples", [10, 40])
 def test_a_resumed_synchronous_sweep_keeps_its_number_of_trials(scheduler, samples):
