@@ -14,6 +14,7 @@ TIME_THIS_ITER_S = "time_this_iter_s"
 AUTOMATIC_METRICS = (TRAINING_ITERATION, TIME_TOTAL_S, TIME_THIS_ITER_S)
 TAG = "!"  # first character of the key of a tagged value
 MOST_NESTED = 100  # levels of dictionaries and lists
+OWN_PREFIX = "raysweep:"  # of what the kit adds to metrics and memories of its own; no metric's name begins so
 
 
 def finite(value: Any) -> bool:

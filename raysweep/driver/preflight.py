@@ -27,7 +27,7 @@ from raysweep import env
 from raysweep.driver import capacity
 from raysweep.errors import BadInput, StorageError, Unavailable
 from raysweep.history.sweep_state import SweepState, TrialRecord
-from raysweep.loop.assemble import SYNCHRONOUS, Assembly
+from raysweep.loop.assemble import SYNCHRONOUS, Assembly, objective_of
 from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.searcher import Resumable
 from raysweep.spec import function
@@ -39,6 +39,7 @@ from raysweep.spec.sweep import Sweep
 from raysweep.spec.task import Task
 from raysweep.storage import FolderStorage, open_storage
 from raysweep.storage.s3 import OUTAGE_SECONDS
+from raysweep.trial.metrics import check_metric_name
 from raysweep.values import AUTOMATIC_METRICS
 
 OWN_STORE_S = 90.0  # longest wait for the cluster's own store; on a busy node, network policies admit a new pod late
@@ -86,14 +87,30 @@ def _function_problems(task: Task) -> list[str]:
 
 
 def _metric_problems(sweep: Sweep, config: Any, task_reports: Reports) -> list[str]:
-    if task_reports.metrics is None or not sweep.metric:  # there is none: it was refused already
+    """Problems with what is optimised, and with the names of what the task reports."""
+    if not sweep.metric:  # there is none: it was refused already
         return []
-    available = (*task_reports.metrics, *AUTOMATIC_METRICS)
-    objectives = getattr(getattr(config, "search_alg", None), "metric", None)
-    further = objectives[1:] if isinstance(objectives, list) else []
-    reason = f"task {sweep.task.name} reports {', '.join(available)}: name one of them"
-    problems = [] if sweep.metric in available else [f"`--metric {sweep.metric}`: {reason}"]
-    return problems + [f"`{sweep.strategy}` optimises `{m}`, too: {reason}" for m in further if m not in available]
+    reported, where = task_reports.metrics, f"task {sweep.task.name}"
+    further = objective_of(getattr(config, "search_alg", None), sweep).metrics[1:]
+    optimised = {sweep.metric: f"`--metric {sweep.metric}`"}
+    optimised |= {name: f"`{sweep.strategy}` optimises `{name}` too" for name in further if name != sweep.metric}
+    problems = [f"{flag}: {why}" for name, flag in optimised.items() if (why := _name_problem(name, AUTOMATIC_METRICS))]
+    problems += [f"{where}: {why}" for name in reported or () if (why := _name_problem(name))]
+    if problems or reported is None:
+        return problems
+    available = (*reported, *AUTOMATIC_METRICS)
+    unknown = [flag for name, flag in optimised.items() if name not in available]
+    return [f"{flag}: {where} reports {', '.join(available)}: name one of them" for flag in unknown]
+
+
+def _name_problem(name: Any, allowed: tuple[str, ...] = ()) -> str | None:
+    """Why `report` would refuse a metric of this name, if it would."""
+    try:
+        if name not in allowed:
+            check_metric_name(name)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None
 
 
 def _pickle_problems(sweep: Sweep) -> list[str]:
@@ -190,14 +207,16 @@ def check_name(sweep: Sweep, flags: Flags, state: SweepState | None) -> list[str
 
 def check_same(sweep: Sweep, spec: dict[str, Any], knobs: Any, config: Any) -> list[str]:
     """The settings of a resumed sweep that differ from those it was started with; `spec` is its sweep.json."""
+    objective = objective_of(getattr(config, "search_alg", None), sweep)
+    # Without a TuneConfig, further metrics and modes are known only as knobs of the strategy, compared below.
+    missing = {key: spec.get(key, [])[1:] if config is None else [] for key in ("metrics", "modes")}
     current = {
         "strategy": sweep.strategy,
         "task": sweep.task.name,
         "seed": sweep.seed,
         "max_iterations": sweep.max_iterations,
-        # Further metrics and modes are knobs of the strategy, compared below.
-        "metrics": [sweep.metric, *spec.get("metrics", [])[1:]],
-        "modes": [sweep.mode, *spec.get("modes", [])[1:]],
+        "metrics": [*objective.metrics, *missing["metrics"]],
+        "modes": [*objective.modes, *missing["modes"]],
         "space": describe(sweep.space),
     }
     original = {key: spec.get(key, value) for key, value in current.items()}  # a damaged one may lack some

@@ -94,14 +94,14 @@ class Runner:
         journal = Journal(self.place, lease.term, state.seq)
         recorder = Recorder(self.place, journal, state, self.sweep.metric, self.sweep.mode, lease)
         self._print_start(state, resumed)
-        recorder.begin(resumed)
+        recorder.begin(resumed, self.assembly.trial_limits)
         try:
             limits = self.assembly.run(self.plan, executor, recorder, self._observers(state))
         finally:
             journal.close()
-            sweep_results = SweepResults(self.place.url, spec, state)
+            sweep_results = SweepResults(self.place.url, spec, state, space=self.sweep.space)
             if lease.holds():
-                export(self.place, sweep_results)
+                export(self.place, sweep_results, self.sweep.space)
         click.echo(results.summary(sweep_results))
         self._raise_if_failed(limits, state)
         return sweep_results
@@ -113,13 +113,12 @@ class Runner:
         return Observers([Heart(), progress, TensorBoard(self.place, metric, state)])
 
     def _write_spec(self) -> dict[str, Any]:
-        mode = getattr(self.assembly.searcher, "mode", None)
         spec = {
             "name": self.sweep.name,
             "task": self.sweep.task.name,
             "strategy": self.sweep.strategy,
-            "metrics": list(self.assembly.metrics),
-            "modes": mode if isinstance(mode, list) else [self.sweep.mode],
+            "metrics": list(self.assembly.objective.metrics),
+            "modes": list(self.assembly.objective.modes),
             "seed": self.sweep.seed,
             "flags": {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self.flags).items()},
             "knobs": dataclasses.asdict(self.knobs),

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
+import pickle
 from collections.abc import Container
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -98,7 +100,28 @@ def load(storage: Storage, checkpoint: Checkpoint | str) -> Any:
     stored, data = _read(storage, key)
     if not isinstance(checkpoint, str) and stored != checkpoint:
         raise Corrupt(f"{storage.url}/{key}: another checkpoint is stored there than was reported: use an older one")
-    return cloudpickle.loads(data)
+    return _Unpickler(io.BytesIO(data)).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts tensors that were saved on a GPU into main memory, if this machine has none; torch itself would refuse.
+
+    Torch is imported only for a state that has tensors.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Called for each class and function that a state names."""
+        return _storage if (module, name) == ("torch.storage", "_load_from_bytes") else super().find_class(module, name)
+
+
+def _storage(data: bytes) -> Any:
+    """What torch's own `_load_from_bytes` returns: the storage of a tensor, which it pickles within a pickle."""
+    import torch
+
+    def place(storage: Any, location: str) -> Any:
+        return storage if location.startswith("cuda") and not torch.cuda.is_available() else None
+
+    return torch.load(io.BytesIO(data), map_location=place, weights_only=False)
 
 
 def load_newest(storage: Storage, newest: Checkpoint) -> tuple[Checkpoint, Any] | tuple[None, None]:

@@ -10,8 +10,9 @@ Events, by `type`:
     start     a driver started or resumed the sweep                    term, resumed
     suggest   the search proposed a configuration                      trial, config, memory
     result    a trial reported one iteration                           trial, iteration, metrics, checkpoint, node
-              (and config, if it differs from the last one; stop, if the scheduler decided to stop the trial; adopted,
-              if a resumed sweep recovered the result from a checkpoint: see loop.adopt_results)
+              (and config, if it differs from the last one; stop, if it ended the trial, with what decided so: see
+              sweep_state.BY_LIMIT; adopted, if a resumed sweep recovered the result from a checkpoint: see
+              loop.adopt_results)
     exploit   a trial continues from another trial's checkpoint        trial, donor, checkpoint, before, after
     damaged   one of a trial's own checkpoints is not intact           trial, checkpoint (its key)
     failure   a trial failed; it may be restarted                      trial, error, kind: see loop.failures

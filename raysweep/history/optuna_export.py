@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import optuna
@@ -12,12 +13,15 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages.journal import BaseJournalBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search.sample import Categorical, Float, Function, Integer, LogUniform, Quantized
 
 from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import TrialRecord
 from raysweep.optuna_quiet import experiments_allowed, silent
-from raysweep.spec.space import CONSTANT
-from raysweep.values import flat, is_number, plain, to_json
+from raysweep.spec.configuration import Choices, parameters
+from raysweep.spec.distributions import number_distribution
+from raysweep.spec.paths import KeyPath, name_of, value_at
+from raysweep.values import is_number, to_json
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 # Longest list of all choices of a parameter, in characters. The line of each trial repeats the list: if every trial has
@@ -44,20 +48,25 @@ class _Lines(BaseJournalBackend):
         return map(json.loads, self.lines[log_number_from:])
 
 
-def study_log(results: SweepResults) -> bytes:
-    """The sweep as an Optuna study in the journal file format, which optuna-dashboard can open."""
+def study_log(results: SweepResults, space: dict[str, Any]) -> bytes:
+    """The sweep as an Optuna study in the journal file format, which optuna-dashboard can open.
+
+    Args:
+        results: the sweep, as its journal has it.
+        space: of Ray's domains, from which its trials were drawn.
+    """
     with silent(), experiments_allowed():
         log = _Lines()
         directions = [_DIRECTIONS[mode] for mode in results.objective.modes]
         storage = optuna.storages.JournalStorage(log)
         study = optuna.create_study(storage=storage, study_name=results.spec["name"], directions=directions)
         study.set_metric_names(list(results.objective.metrics))
-        axes = _axes(results)
+        axes = _axes(results, space)
         study.add_trials(_frozen_trial(trial, results, axes) for trial in results.state.trials.values() if trial.ended)
     return "".join(line + "\n" for line in log.lines).encode()
 
 
-def _frozen_trial(trial: TrialRecord, results: SweepResults, axes: dict[str, BaseDistribution | None]) -> FrozenTrial:
+def _frozen_trial(trial: TrialRecord, results: SweepResults, axes: list[_Axis]) -> FrozenTrial:
     objective = results.objective
     last = trial.last_with(objective.metrics)
     # As in loop.optuna_search: a trial that diverged, or that no node has room for, is PRUNED.
@@ -65,17 +74,25 @@ def _frozen_trial(trial: TrialRecord, results: SweepResults, axes: dict[str, Bas
     state = TrialState.FAIL if trial.status == "failed" else TrialState.COMPLETE if complete else TrialState.PRUNED
     # In Optuna's studies with several objectives, pruned trials cannot have values.
     has_values = state == TrialState.COMPLETE or (state == TrialState.PRUNED and objective.single)
-    values = {key: _choice(value) for key, value in flat(trial.config).items() if key in axes}
-    distributions = {key: axis for key in values if (axis := axes[key]) is not None}
-    attributes = {f"config/{key}": value for key, value in values.items() if key not in distributions}
-    return optuna.trial.create_trial(
+    values = {axis: axis.value_in(trial.config) for axis in axes if axis.is_in(trial.config)}
+    shown = {axis: value for axis, value in values.items() if axis.takes(value)}
+    frozen = optuna.trial.create_trial(
         state=state,
         values=[float(last.metrics[metric]) for metric in objective.metrics] if has_values and last else None,
-        params={key: values[key] for key in distributions},
-        distributions=distributions,
+        params={axis.name: axis.shown(value) for axis, value in shown.items()},
+        distributions={axis.name: axis.distribution for axis in shown if axis.distribution is not None},
         intermediate_values=_steps(trial, objective.metrics[0]) if objective.single else {},
-        user_attrs={"trial": trial.id, "donors": trial.donors, "failed_by": trial.kinds, **attributes},
+        user_attrs={
+            "trial": trial.id,
+            "donors": trial.donors,
+            "failed_by": trial.kinds,
+            "seconds_at_report": {n: round(each.time - trial.began, 3) for n, each in sorted(trial.results.items())},
+            **{f"config/{axis.name}": value for axis, value in values.items() if axis not in shown},
+        },
     )
+    frozen.datetime_start = datetime.fromtimestamp(trial.began, UTC)
+    frozen.datetime_complete = datetime.fromtimestamp(max(trial.began, trial.completed), UTC)
+    return frozen
 
 
 def _steps(trial: TrialRecord, metric: str) -> dict[int, float]:
@@ -83,36 +100,101 @@ def _steps(trial: TrialRecord, metric: str) -> dict[int, float]:
     return {result.iteration: float(result.metrics[metric]) for result in reports}
 
 
-def _axes(results: SweepResults) -> dict[str, BaseDistribution | None]:
-    """Sampled parameter -> an Optuna distribution that contains all values of the trials.
+class _Axis:
+    """A parameter of the study: the domain of the space, widened where a trial has another value.
 
-    None if there are too many choices for Optuna; then the parameter becomes an attribute of the trial.
+    Args:
+        path: of the parameter in a configuration.
+        domain: Ray's.
+        configs: of all trials, as the journal has them.
+
+    Attributes:
+        distribution: Optuna's; None if each trial has the value as an attribute, since there are too many choices.
     """
-    keys = [key for key, line in results.spec["space"].items() if not line.startswith(CONSTANT)]
-    configs = [flat(trial.config) for trial in results.state.trials.values()]
-    values = {key: [_choice(config[key]) for config in configs if key in config] for key in keys}
-    return {key: _distribution(choices) for key, choices in values.items() if choices}
+
+    def __init__(self, path: KeyPath, domain: Any, configs: list[dict[str, Any]]) -> None:
+        self.name, self._path = name_of(path), path
+        values = [self.value_in(config) for config in configs if self.is_in(config)]
+        numbers = [value for value in values if _is_number(value)]
+        self._choices: dict[str, Any] | None = None
+        self.distribution: BaseDistribution | None
+        if isinstance(domain, Float | Integer) or (len(numbers) == len(values) > 0 and isinstance(domain, Function)):
+            self.distribution = _numbers(domain, numbers)
+        else:
+            given = Choices(domain.categories).written if isinstance(domain, Categorical) else []
+            self._choices = _choices([*given, *values])
+            fits = self._choices and len(json.dumps(list(self._choices.values()))) <= LONGEST
+            self.distribution = CategoricalDistribution(list(self._choices.values())) if fits else None
+
+    def is_in(self, config: dict[str, Any]) -> bool:
+        """Whether a configuration has this parameter; the space may have got it later."""
+        try:
+            value_at(config, self._path)
+        except KeyError:
+            return False
+        return True
+
+    def value_in(self, config: dict[str, Any]) -> Any:
+        """Its value in a configuration."""
+        return value_at(config, self._path)
+
+    def takes(self, value: Any) -> bool:
+        """Whether Optuna has this value as it is, and not only one near it."""
+        if self._choices is not None:
+            return self.distribution is not None and to_json(value) in self._choices
+        return self.distribution is not None and _is_number(value) and _holds(self.distribution, value)
+
+    def shown(self, value: Any) -> Any:
+        """Optuna's value for one that it takes."""
+        return value if self._choices is None else self._choices[to_json(value)]
 
 
-def _choice(value: Any) -> bool | int | float | str | None:
-    """A value as an Optuna choice: a scalar as it is, a list or an object in the text of the journal."""
-    if isinstance(value, list | tuple):
-        return json.dumps(json.loads(to_json(value)))
-    scalar = value if value is None or isinstance(value, bool | int | float | str) else plain(value)
-    return scalar if scalar is None or isinstance(scalar, bool | int | float | str) else str(scalar)
+def _axes(results: SweepResults, space: dict[str, Any]) -> list[_Axis]:
+    configs = [trial.config for trial in results.state.trials.values()]
+    return [_Axis(path, domain, configs) for path, domain in parameters(space).items()]
 
 
-def _distribution(values: list[Any]) -> BaseDistribution | None:
-    integers = [value for value in values if _is_integer(value)]
-    numbers = integers + [value for value in values if isinstance(value, float) and math.isfinite(value)]
-    if len(numbers) < len(values):
-        choices = sorted(set(values), key=str)
-        return CategoricalDistribution(choices) if len(json.dumps(choices)) <= LONGEST else None
-    low, high = min(numbers), max(numbers)
-    if len(integers) == len(values):
-        return IntDistribution(low, high)
-    return FloatDistribution(low, high, log=low > 0 and high / low > 50)
+def _choices(values: Iterable[Any]) -> dict[str, Any]:
+    """The text in the journal -> Optuna's choice, in the order of these values.
+
+    Lists and objects are shown as their text; so are all choices if Optuna took two of them for the same one, as it
+    does with 1, 1.0 and True.
+    """
+    choices = {to_json(value): json.dumps(value) if isinstance(value, list | dict) else value for value in values}
+    return choices if len(set(choices.values())) == len(choices) else {text: text for text in choices}
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+def _numbers(domain: Any, numbers: list[float]) -> BaseDistribution | None:
+    """The distribution of a domain. If Optuna has none, or it lacks a value that a trial has had, then one of its
+    bounds and scale that holds all values; None if there are neither bounds nor values.
+    """
+    with contextlib.suppress(TypeError, ValueError):
+        distribution = number_distribution(domain)
+        if all(_holds(distribution, value) for value in numbers):
+            return distribution
+    known: list[Any] = numbers + [
+        bound for bound in (getattr(domain, "lower", None), getattr(domain, "upper", None)) if _is_number(bound)
+    ]
+    if not known:
+        return None
+    sampler = domain.get_sampler()
+    scale = sampler.sampler if isinstance(sampler, Quantized) else sampler
+    low, high = min(known), max(known)
+    log = isinstance(scale, LogUniform) and low > 0
+    if all(isinstance(value, int) and abs(value) <= LARGEST for value in known):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(low, high, log=log)
+
+
+def _holds(distribution: BaseDistribution, value: float) -> bool:
+    """Whether a distribution has just this value. Optuna keeps numbers as floats, so it may have only one near it."""
+    try:
+        kept = distribution.to_external_repr(distribution.to_internal_repr(value))
+        optuna.trial.create_trial(state=TrialState.RUNNING, params={"": value}, distributions={"": distribution})
+    except ValueError:
+        return False
+    return bool(kept == value)
+
+
+def _is_number(value: Any) -> bool:
+    return is_number(value) and not isinstance(value, bool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def predict(results: SweepResults, image: Path | None, array: Path | None) -> li
     if task.predict is None:
         raise BadInput(f"task {task.name} has no predict(config, state, inputs): define it beside train")
     inputs = _picture(task, image) if image is not None else _array(task, array)
-    best, state = results.best, results.load()
+    best, state = replace(results, space=task.space).best, results.load()
     assert best is not None
     probabilities = task.predict(best["config"], state, inputs)
     return [Prediction(int(row.argmax()), float(row.max())) for row in probabilities]

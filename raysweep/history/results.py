@@ -9,21 +9,26 @@ tensorboard/  scalars of each trial, written while it runs          tensorboard 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from raysweep.errors import BadInput, Corrupt, NotFound
+from raysweep.errors import BadInput, Corrupt, NotFound, StorageError
 from raysweep.history import checkpoint as checkpoints
 from raysweep.history import segments
+from raysweep.history.checkpoint import Checkpoint
 from raysweep.history.sweep_state import ENDED, Result, SweepState, TrialRecord
+from raysweep.spec.configuration import Codec
 from raysweep.spec.flags import nearest
 from raysweep.storage import Storage, open_storage
 from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S, flat
 
-OLD_TRIAL_ID = "trial_id"  # a metric in journals of earlier versions
+FILES = ("trials.csv", "best.json", "optuna.log")  # written at the end of a sweep, or when it is interrupted
+
+log = logging.getLogger(__name__)
 # Columns of the table that are not metrics; a metric with such a name has the column `metrics/…`.
 _COLUMNS = {"trial", "status", "iterations", "best_iteration", "node", "donors", "failures", "failed_by", "checkpoint"}
 
@@ -56,12 +61,14 @@ class SweepResults:
         spec: sweep.json, what was to be done.
         state: the state that the journal adds up to.
         damage: what of the sweep cannot be read or is missing: file, place and fix; empty for an intact sweep.
+        space: of Ray's domains, if it is at hand: best trials then have its objects in their configurations.
     """
 
     url: str
     spec: dict[str, Any]
     state: SweepState
     damage: tuple[str, ...] = ()
+    space: dict[str, Any] | None = None
 
     @property
     def objective(self) -> Objective:
@@ -71,27 +78,42 @@ class SweepResults:
     @property
     def table(self) -> pd.DataFrame:
         """One row per trial, in the order of their numbers; with `config/…` and the metrics of its best iteration."""
-        return pd.DataFrame([_row(trial, self.objective) for trial in self.state.trials.values()])
+        return pd.DataFrame(self.rows)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the table, with the values as the journal has them."""
+        return [_row(trial, self.objective) for trial in self.state.trials.values()]
 
     @property
     def best(self) -> dict[str, Any] | None:
         """The best trial of a single-objective sweep; None if none has reported a number."""
         best = best_trial(self.state, self.objective) if self.objective.single else None
-        return _as_dict(*best, self.objective) if best else None
+        return self._shown(*best) if best else None
 
     @property
     def front(self) -> list[dict[str, Any]]:
         """The Pareto front: the trials that no other trial dominates."""
-        return [_as_dict(trial, result, self.objective) for trial, result in pareto_front(self.state, self.objective)]
+        return [self._shown(trial, result) for trial, result in pareto_front(self.state, self.objective)]
+
+    def _shown(self, trial: TrialRecord, result: Result) -> dict[str, Any]:
+        shown = _as_dict(trial, result, self.objective)
+        return shown if self.space is None else shown | {"config": Codec(self.space).restore(result.config)}
 
     def load(self, key: str | None = None) -> Any:
-        """The state in a checkpoint; in that of the best trial if no key is given.
+        """The state in a checkpoint; without a key, in that of the best trial, at or nearest to its best iteration.
 
         Raises:
             NotFound: the sweep has no best trial, or that trial saved no checkpoint.
             Corrupt: the checkpoint is not what was saved.
         """
-        key = key or (self.best or {}).get("checkpoint")
+        best = self.best or {}
+        if key is None and best.get("checkpoint") and best["checkpoint_iteration"] != best["iteration"]:
+            log.warning(
+                "trial %s was best at iteration %s, which saved no state: the nearest one is of iteration %s",
+                *(best[name] for name in ("trial", "iteration", "checkpoint_iteration")),
+            )
+        key = key or best.get("checkpoint")
         if key is None:
             raise NotFound(
                 f"{self.url} has no checkpoint of a best trial: save one in the task with report(…, state=…)"
@@ -167,7 +189,23 @@ def summary(results: SweepResults) -> str:
     elif best := results.best:
         metric = results.objective.metrics[0]
         lines.append(f"best {metric} {best['metrics'][metric]:.6g}: trial {best['trial']}, {best['config']}")
-    return "\n".join([*lines, f"results in {results.url}: trials.csv best.json optuna.log tensorboard/"])
+    return "\n".join([*lines, _files(results)])
+
+
+def _files(results: SweepResults) -> str:
+    """Which of the files there are, and when the others come."""
+    place = open_storage(results.url)
+    try:
+        existing = [name for name in FILES if place.exists(name)]
+        board = ["tensorboard/"] if "tensorboard" in place.folders() else []
+    except StorageError as error:  # at the end of a sweep, which has not failed because of that
+        return f"results in {results.url}, which cannot be listed now: {error}"
+    line = f"results in {results.url}: {' '.join([*existing, *board]) or 'the journal so far'}"
+    if results.state.status == "ended":
+        return line
+    if existing:
+        return f"{line}; {' '.join(existing)} are as of the last interruption, and written again at the sweep's end"
+    return f"{line}; {' '.join(FILES)} are written at the sweep's end"
 
 
 def _read_spec(place: Storage) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
@@ -235,8 +273,9 @@ def _shown_result(trial: TrialRecord, objective: Objective) -> Result | None:
 
 
 def _column(metric: str) -> str:
-    """The column of a metric."""
-    return f"metrics/{metric}" if metric in _COLUMNS or metric.startswith("config/") else metric
+    """The column of a metric; no two have the same."""
+    taken = metric in _COLUMNS or metric.startswith(("config/", "metrics/"))
+    return f"metrics/{metric}" if taken else metric
 
 
 def _row(trial: TrialRecord, objective: Objective) -> dict[str, Any]:
@@ -246,27 +285,36 @@ def _row(trial: TrialRecord, objective: Objective) -> dict[str, Any]:
     row |= {_column(metric): metrics.get(metric) for metric in objective.metrics}
     row |= {"best_iteration": shown.iteration if shown else None, "iterations": last.iteration if last else 0}
     row |= {f"config/{key}": value for key, value in flat(shown.config if shown else trial.config).items()}
-    # The time of one iteration is left out; the trial's total time and id have columns of their own.
-    excluded = (TIME_THIS_ITER_S, TIME_TOTAL_S, OLD_TRIAL_ID, *objective.metrics)
+    # The time of one iteration is left out, and the total is that of the whole trial, unless they are optimised.
+    excluded = (TIME_THIS_ITER_S, TIME_TOTAL_S, *objective.metrics)
     row |= {_column(metric): value for metric, value in metrics.items() if metric not in excluded}
-    row[TIME_TOTAL_S] = last.metrics.get(TIME_TOTAL_S) if last else None
+    row.setdefault(TIME_TOTAL_S, last.metrics.get(TIME_TOTAL_S) if last else None)
     row |= {
         "node": last.node if last else None,
         "donors": " ".join(trial.donors),
         "failures": len(trial.failures),
         "failed_by": " ".join(trial.kinds),
     }
-    row["checkpoint"] = shown.checkpoint.key if shown and shown.checkpoint else None
+    nearest = _nearest(trial, shown) if shown else None
+    row["checkpoint"] = nearest.key if nearest else None
     return row
+
+
+def _nearest(trial: TrialRecord, result: Result) -> Checkpoint | None:
+    """The checkpoint of a result, or if it saved none, the one of that trial that is nearest to it."""
+    nearest = trial.nearest_saved(result)
+    return nearest.checkpoint if nearest else None
 
 
 def _as_dict(trial: TrialRecord, result: Result, objective: Objective) -> dict[str, Any]:
     identity = {"trial": trial.id, "iteration": result.iteration}
     values = {metric: result.metrics[metric] for metric in objective.metrics}
+    nearest = _nearest(trial, result)
     details = {
         "config": result.config,
         "metrics": result.metrics,
-        "checkpoint": result.checkpoint.key if result.checkpoint else None,
-        "sha256": result.checkpoint.sha256 if result.checkpoint else None,
+        "checkpoint": nearest.key if nearest else None,
+        "checkpoint_iteration": nearest.iteration if nearest else None,
+        "sha256": nearest.sha256 if nearest else None,
     }
     return identity | values | identity | details  # a metric with the name of another field is only in `metrics`

@@ -9,10 +9,13 @@ from typing import Any
 
 from raysweep.history.checkpoint import Checkpoint, owner
 from raysweep.history.segments import Event
-from raysweep.values import is_number
+from raysweep.values import TIME_THIS_ITER_S, is_number
 
 # finished: did all iterations, or returned; stopped: by a scheduler, a limit or nan; infeasible: fits on no node.
 ENDED = ("finished", "stopped", "failed", "infeasible")
+# What ended a trial with its newest result: a limit, such as its last iteration, its time or nan, or the scheduler.
+# Journals of before have just True.
+BY_LIMIT, BY_SCHEDULER = "limit", "scheduler"
 
 
 @dataclass
@@ -25,6 +28,7 @@ class Result:
     config: dict[str, Any]
     node: str
     seq: int
+    time: float = 0.0  # when it was reported, in seconds since the epoch
 
 
 @dataclass
@@ -33,9 +37,11 @@ class TrialRecord:
 
     `results` has one entry per iteration: a trial that went back to a checkpoint overwrites the iterations it repeats.
     `last` is the newest result; `saved` are all results with a checkpoint, oldest first; `abandoned` are those after
-    the earlier iteration from which an exploit continued. `stop_decided` means that the scheduler stopped the trial at
+    the earlier iteration from which an exploit continued. `stop_decided` means that the trial was stopped at
     its newest result; the trial's end follows in the journal, unless the driver was killed in between. `kinds` has the
     kind of each failure, see `loop.failures`; the first `retried` ones were before the trial was tried again.
+    `began` and `completed` are seconds since the epoch: when its first iteration began, or, without any report, when it
+    was suggested; and when it ended.
     """
 
     id: str
@@ -49,6 +55,8 @@ class TrialRecord:
     retried: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
     stop_decided: bool = False
+    began: float = 0.0
+    completed: float = 0.0
     last: Result | None = None
     saved: list[Result] = field(default_factory=list)
     abandoned: list[Result] = field(default_factory=list)
@@ -71,6 +79,12 @@ class TrialRecord:
     def counts(self, result: Result) -> bool:
         """Whether a result is still valid: its iteration was not repeated, or an exploit abandoned it."""
         return self.results.get(result.iteration) is result or any(each is result for each in self.abandoned)
+
+    def nearest_saved(self, result: Result) -> Result | None:
+        """A result itself if it has a checkpoint, else the nearest one that has: of two, the earlier."""
+        if result.checkpoint:
+            return result
+        return min(self.saved, key=lambda each: (abs(each.iteration - result.iteration), each.iteration), default=None)
 
     def last_with(self, metrics: Iterable[str]) -> Result | None:
         """The newest result that has all of these metrics, which a task need not report in every iteration.
@@ -110,6 +124,7 @@ class SweepState:
         self._by_status: Counter[str] = Counter()
         self.events: list[Event] | None = []
         self.seq = 0
+        self.status = ""  # running, interrupted or ended: of the newest driver, who may have been killed meanwhile
         for event in events:
             self.apply(event)
 
@@ -133,7 +148,9 @@ class SweepState:
             self.events.append(event)
         self.seq = max(self.seq, event["seq"])
         if event["type"] == "suggest":
-            self._add(TrialRecord(event["trial"], event["config"], memory=event.get("memory", {})))
+            self._add(TrialRecord(event["trial"], event["config"], memory=event.get("memory", {}), began=_time(event)))
+        elif event["type"] in ("start", "end"):
+            self.status = event.get("status", "running")
         elif (fold := getattr(self, f"_{event['type']}", None)) is not None:
             if event["trial"] not in self.trials:  # its `suggest` is lost: see `repair`
                 self._add(TrialRecord(event["trial"], {}))
@@ -152,7 +169,10 @@ class SweepState:
         saved = Checkpoint.from_dict(event["checkpoint"]) if event["checkpoint"] else None
         # An event has the configuration only if it changed, as PBT does.
         trial.config = event.get("config", trial.config)
-        result = Result(event["iteration"], event["metrics"], saved, trial.config, event["node"], event["seq"])
+        metrics, time = event["metrics"], _time(event)
+        result = Result(event["iteration"], metrics, saved, trial.config, event["node"], event["seq"], time)
+        if trial.last is None:
+            trial.began = max(trial.began, time - metrics.get(TIME_THIS_ITER_S, 0.0))
         previous = trial.results.get(result.iteration)
         trial.results[result.iteration] = trial.last = result
         if previous is not None and saved:  # equal bytes have the same key, so the checkpoint is the same one
@@ -160,7 +180,7 @@ class SweepState:
         if saved:
             trial.saved.append(result)
         trial.checkpoint = saved or trial.checkpoint
-        trial.stop_decided = event.get("stop", False)
+        trial.stop_decided = bool(event.get("stop"))
         self._set_status(trial, "running")
 
     def _exploit(self, trial: TrialRecord, event: Event) -> None:
@@ -189,3 +209,8 @@ class SweepState:
 
     def _complete(self, trial: TrialRecord, event: Event) -> None:
         self._set_status(trial, event["status"])
+        trial.completed = _time(event)
+
+
+def _time(event: Event) -> float:
+    return float(event.get("time", 0.0))

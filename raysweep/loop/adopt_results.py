@@ -17,7 +17,7 @@ from raysweep.history.checkpoint import Checkpoint, owner
 from raysweep.history.segments import READERS
 from raysweep.history.sweep_state import SweepState, TrialRecord
 from raysweep.storage import Storage
-from raysweep.trial.session import HOST, Report
+from raysweep.trial.session import HOST, OPTIMISED, Report
 from raysweep.values import TRAINING_ITERATION, to_json
 
 _NOTED: dict[str, Any] = {"after": dict | None, "reports": list, "config": dict, HOST: str}
@@ -92,6 +92,7 @@ def _chain(unrecorded: list[NotedCheckpoint], record: TrialRecord, exploited: Co
         saved, note = following
         after = Checkpoint.from_dict(note["after"]) if note["after"] else None
         is_exploit = after is not None and after != current
+        not_metrics = {TRAINING_ITERATION} - set(note.get(OPTIMISED, ()))
         done = after.iteration if after is not None and is_exploit else done
         reports = [report for report in note["reports"] if report[TRAINING_ITERATION] > done]
         if [report[TRAINING_ITERATION] for report in reports] != list(range(done + 1, saved.iteration + 1)):
@@ -100,7 +101,7 @@ def _chain(unrecorded: list[NotedCheckpoint], record: TrialRecord, exploited: Co
             (
                 Report(
                     iteration=number,
-                    metrics={name: value for name, value in report.items() if name != TRAINING_ITERATION},
+                    metrics={name: value for name, value in report.items() if name not in not_metrics},
                     checkpoint=saved if number == saved.iteration else None,
                     restored=after if is_exploit and number == done + 1 else None,
                     node=note[HOST],

@@ -5,10 +5,13 @@ A strategy provides a searcher and a scheduler. With a sweep and its flags they 
 
 from __future__ import annotations
 
+from typing import Any
+
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, HyperBandScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import Searcher
 
+from raysweep.history.results import Objective
 from raysweep.history.sweep_state import ENDED, SweepState
 from raysweep.loop.controller import Controller
 from raysweep.loop.executor import Executor, Share
@@ -45,10 +48,14 @@ class Assembly:
         self.scheduler.set_search_properties(*objective)
 
     @property
+    def objective(self) -> Objective:
+        """The metrics that are optimised, with their modes."""
+        return objective_of(self.searcher, self._sweep)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that are optimised."""
-        metric = getattr(self.searcher, "metric", None)
-        return tuple(metric) if isinstance(metric, list) else (self._sweep.metric,)
+        return self.objective.metrics
 
     @property
     def total(self) -> int:
@@ -61,6 +68,12 @@ class Assembly:
     def share(self) -> Share:
         """The resources of one trial."""
         return Share(self._flags.cpus_per_trial, self._flags.gpus_per_trial)
+
+    @property
+    def trial_limits(self) -> TrialLimits:
+        """What ends a trial, whatever the scheduler says."""
+        finite = self.metrics if self._flags.nan == "stop" else ()
+        return TrialLimits(self._sweep.max_iterations, finite, self._flags.trial_timeout)
 
     @property
     def must_be_finite(self) -> tuple[str, ...]:
@@ -105,10 +118,8 @@ class Assembly:
         )
 
     def _loop(self, plan: Plan, executor: Executor, recorder: Recorder, observer: Observer) -> Loop:
-        finite = self.metrics if self._flags.nan == "stop" else ()
-        limits = TrialLimits(self._sweep.max_iterations, finite, self._flags.trial_timeout)
         scheduler = Scheduler(self.scheduler, self._sweep.seed, self._sweep.mode)
-        controller = Controller(scheduler, limits, self._sweep.max_iterations, self.searcher)
+        controller = Controller(scheduler, self.trial_limits, self._sweep.max_iterations, self.searcher)
         return Loop(plan, self.searcher, controller, executor, recorder, observer)
 
     def run(self, plan: Plan, executor: Executor, recorder: Recorder, observer: Observer) -> SweepLimits:
@@ -133,6 +144,14 @@ class Assembly:
             observer.close()
             recorder.close()
         return loop.limits
+
+
+def objective_of(searcher: Any, sweep: Sweep) -> Objective:
+    """What is optimised: the sweep's own metric, or those of a searcher that has several."""
+    metric = getattr(searcher, "metric", None)
+    if isinstance(metric, list):
+        return Objective(tuple(metric), tuple(searcher.mode))
+    return Objective((sweep.metric,), (sweep.mode,))
 
 
 def _searcher(config: tune.TuneConfig, sweep: Sweep) -> Searcher:

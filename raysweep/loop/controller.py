@@ -19,6 +19,7 @@ from ray.tune.schedulers import HyperBandScheduler, TrialScheduler
 
 from raysweep.history.checkpoint import Checkpoint, owner
 from raysweep.history.journal import Event
+from raysweep.history.sweep_state import BY_LIMIT
 from raysweep.loop.scheduler import Scheduler
 from raysweep.ray_private import SavesTrials, continue_from
 from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION
@@ -31,7 +32,8 @@ class Decision(Enum):
 
     GO_ON = "go on"
     PAUSE = "pause"  # it continues later, from its own checkpoint or another trial's
-    STOP = "stop"  # it ends here
+    STOP = "stop"  # it ends here, as the scheduler decided
+    LIMIT = "limit"  # it ends here, since it has reached a limit
     COMPLETE = "complete"  # it has done all its iterations: its function may run to its end
 
 
@@ -98,13 +100,16 @@ class Controller(SavesTrials):
         self.scheduler.add(self, trial)
         return trial
 
-    def report(self, trial_id: str, result: Result, saved: Checkpoint | None = None) -> Decision:
+    def report(
+        self, trial_id: str, result: Result, saved: Checkpoint | None = None, over: bool | None = None
+    ) -> Decision:
         """Takes a trial's next result, and decides what the trial does next.
 
         Args:
             trial_id: the trial.
             result: metrics, with `training_iteration`.
             saved: the checkpoint of this iteration.
+            over: whether the trial has reached a limit, if that was decided before.
         """
         trial = self.trials[trial_id]
         self._set_status(trial, Trial.RUNNING)
@@ -115,9 +120,9 @@ class Controller(SavesTrials):
         has_metric = self.scheduler.has_metric(result)
         if has_metric:
             self._last_results[trial_id] = result
-        if self._ends(result):
+        if self._ends(result) if over is None else over:
             self.end(trial_id)
-            return Decision.COMPLETE if result[TRAINING_ITERATION] >= self._max_iterations else Decision.STOP
+            return Decision.COMPLETE if result[TRAINING_ITERATION] >= self._max_iterations else Decision.LIMIT
         return self._apply(trial, self._action(trial, result)) if has_metric else Decision.GO_ON
 
     def _set_status(self, trial: Trial, status: str) -> None:
@@ -270,8 +275,10 @@ class Controller(SavesTrials):
         # The scheduler has already decided this, on the previous result; the journal says what was really done.
         trial, saved = self.trials[event["trial"]], Checkpoint.from_dict(event["checkpoint"])
         trial.set_config(event["after"])
-        donor = self._saved.get(event["donor"])
-        metrics = donor.metrics if donor and donor.path == saved.key else {TRAINING_ITERATION: saved.iteration}
+        known = [
+            each for each in (trial.checkpoint, self._saved.get(event["donor"])) if each and each.path == saved.key
+        ]
+        metrics = known[0].metrics if known else {TRAINING_ITERATION: saved.iteration}
         continue_from(trial, Saved(saved, metrics))
         self._note_assigned()
 
@@ -282,7 +289,8 @@ class Controller(SavesTrials):
         if "config" in event:
             trial.set_config(event["config"])
         result = {TIME_TOTAL_S: 0.0, **event["metrics"], TRAINING_ITERATION: event["iteration"]}
-        self.report(trial.trial_id, result, Checkpoint.from_dict(event["checkpoint"]) if event["checkpoint"] else None)
+        saved = Checkpoint.from_dict(event["checkpoint"]) if event["checkpoint"] else None
+        self.report(trial.trial_id, result, saved, _was_over(event))
 
     def _replay_retry(self, event: Event) -> None:
         """A failed trial is a new one to the scheduler, with the old one's configuration and checkpoint."""
@@ -302,6 +310,15 @@ class Controller(SavesTrials):
         if status == "finished" and not trial.is_finished():  # it returned by itself, so it was running
             self._set_status(trial, Trial.RUNNING)
         self.end(trial.trial_id, failed=status in ("failed", "infeasible"))
+
+
+def _was_over(event: Event) -> bool | None:
+    """Whether the dead driver ended a trial by a limit, which may be another one now; None if its journal does not say.
+
+    Journals of before do not tell limits from the scheduler, and have no decision with an adopted result.
+    """
+    stop = event.get("stop", event.get("adopted", False))
+    return None if stop is True else stop == BY_LIMIT
 
 
 class _Trial(Trial):

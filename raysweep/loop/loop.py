@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 
 from raysweep.errors import SweepFailed
 from raysweep.history.checkpoint import owner
-from raysweep.history.sweep_state import TrialRecord
+from raysweep.history.sweep_state import BY_LIMIT, BY_SCHEDULER, TrialRecord
 from raysweep.loop.controller import Controller, Decision
 from raysweep.loop.executor import Event, Executor, Reported, Returned, Share
 from raysweep.loop.failures import Kind, Tries, kind_of
@@ -33,6 +33,7 @@ from raysweep.spec.configuration import Codec
 from raysweep.trial.run import Run
 from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION
 
+ENDED_BY = {Decision.STOP: BY_SCHEDULER, Decision.LIMIT: BY_LIMIT, Decision.COMPLETE: BY_LIMIT}
 CHECK_S = 1.0  # between two checks for what causes no event: hung trials, a long wait for a place
 
 
@@ -262,8 +263,8 @@ class Loop:
         trial_id, report, config = event.trial, event.report, self._running[event.trial].written
         result = {**report.metrics, TRAINING_ITERATION: report.iteration}
         decision = self._controller.report(trial_id, result, report.checkpoint)
-        ended = decision in (Decision.STOP, Decision.COMPLETE)
-        newest = self._recorder.reported(trial_id, report, config, **({"stop": True} if ended else {}))
+        ended_by = ENDED_BY.get(decision)
+        newest = self._recorder.reported(trial_id, report, config, **({"stop": ended_by} if ended_by else {}))
         record = self._state.trials[trial_id]
         self.limits.reported()
         self._watchdog.reported(trial_id, self._executor.clock())
@@ -284,7 +285,7 @@ class Loop:
             return
         self._remove_running(trial_id)
         self._executor.stop(trial_id)
-        if decision is Decision.STOP:
+        if decision in (Decision.STOP, Decision.LIMIT):
             self._complete(trial_id, "stopped")
         elif decision is Decision.GO_ON:
             self._controller.requeue(trial_id)  # it waits for a resume

@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
-from ray.tune.search.sample import Domain, Float, Integer, LogUniform, Quantized, Uniform
+from ray.tune.search.sample import Domain, Quantized, Uniform
 
 from raysweep.history.sweep_state import TrialRecord
 from raysweep.loop.searcher import FIXED, STOPPED
 from raysweep.optuna_quiet import experiments_allowed, silent
-from raysweep.spec.configuration import Choices, Codec, KeyPath, filled, has_domains, name_of, parameters, value_at
+from raysweep.spec.configuration import Choices, Codec, filled, has_domains, parameters
+from raysweep.spec.distributions import number_distribution
 from raysweep.spec.initial_points import Point
+from raysweep.spec.paths import KeyPath, name_of, value_at
+from raysweep.spec.space import quantum
 from raysweep.values import TRAINING_ITERATION, is_number
 
 log = logging.getLogger(__name__)
@@ -309,26 +312,18 @@ def _parameter(path: KeyPath, domain: Domain, choices: Choices | None) -> _Param
             return _Parameter(path, CategoricalDistribution(choices.values))
         # Two equal choices share the index of the first one, as in Optuna itself.
         return _Parameter(path, CategoricalDistribution(choices.firsts), choices)
-    sampler, q = domain.get_sampler(), None
-    if isinstance(sampler, Quantized):
-        sampler, q = sampler.sampler, sampler.q
-    if not isinstance(domain, Float | Integer) or not isinstance(sampler, Uniform | LogUniform):
-        kind = f"{type(domain).__name__} with {type(sampler).__name__}"
-        raise ValueError(f"`{name_of(path)}` is {kind}, which Optuna cannot draw: use a domain such as tune.uniform")
-    return _Parameter(path, _numbers(domain, q, isinstance(sampler, LogUniform)))
+    try:
+        distribution = number_distribution(domain)
+    except TypeError as error:
+        raise ValueError(
+            f"`{name_of(path)}` is {error}, which Optuna cannot draw: use a domain such as tune.uniform"
+        ) from None
+    if distribution.log and isinstance(domain.get_sampler(), Quantized):
+        log.warning("Optuna draws no steps on a logarithmic scale: the quantum %g is ignored", quantum(domain))
+    return _Parameter(path, distribution)
 
 
 def _plain(choices: Choices) -> bool:
     """Whether Optuna takes the choices as they are, and the journal has them so; to Optuna, 1 and True are the same."""
     scalars = all(value is None or type(value) in (bool, int, float, str) for value in choices.values)
     return scalars and choices.written == choices.values and len(set(choices.values)) == len(set(choices.firsts))
-
-
-def _numbers(domain: Domain, q: float | None, log_scale: bool) -> BaseDistribution:
-    """Optuna's ranges include the upper bound, Ray's exclude it for integers without steps."""
-    if isinstance(domain, Integer):
-        highest = domain.upper if q and not log_scale else domain.upper - 1
-        return IntDistribution(domain.lower, highest, step=int(q or 1), log=log_scale)
-    if q and log_scale:
-        log.warning("Optuna draws no steps on a logarithmic scale: the quantum %g is ignored", q)
-    return FloatDistribution(domain.lower, domain.upper, step=None if log_scale else q, log=log_scale)

@@ -57,7 +57,7 @@ class Progress(Observer):
         self._keep_best(value)
         step = f"{result.iteration:>{len(str(self._max_iterations))}}/{self._max_iterations}"
         best = f"best {_format(self._best)}" if self._best is not None else "best -"
-        line = f"{self._head()} trial {trial.id} {step} {self._metric} {_format(value)} ({best})"
+        line = f"{self._head()} trial {trial.id} {step} {_format(self._metric)} {_format(value)} ({best})"
         click.echo(f"{line} {_configuration(result.config)}".rstrip())
 
     def _keep_best(self, value: Any) -> None:

@@ -15,8 +15,9 @@ from ray.tune.search.variant_generator import generate_variants
 
 from raysweep.history.sweep_state import TrialRecord
 from raysweep.loop.searcher import FIXED
-from raysweep.spec.configuration import Codec, KeyPath, filled, has_domains, parameters, value_at
+from raysweep.spec.configuration import Codec, filled, has_domains, parameters
 from raysweep.spec.initial_points import Point
+from raysweep.spec.paths import KeyPath, value_at
 from raysweep.spec.space import grids
 
 

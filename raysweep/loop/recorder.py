@@ -12,11 +12,11 @@ from raysweep.history import checkpoint as checkpoints
 from raysweep.history.checkpoint import Checkpoint
 from raysweep.history.journal import Journal
 from raysweep.history.lease import Lease
-from raysweep.history.sweep_state import Result, SweepState, TrialRecord
+from raysweep.history.sweep_state import BY_LIMIT, Result, SweepState, TrialRecord
 from raysweep.loop import adopt_results
 from raysweep.storage import Storage
 from raysweep.trial.session import Report
-from raysweep.values import is_number
+from raysweep.values import TRAINING_ITERATION, is_number
 
 log = logging.getLogger(__name__)
 
@@ -52,33 +52,39 @@ class Recorder:
         self.check_lease()
         self.state.apply(self._journal.append(type, **fields))
 
-    def begin(self, resumed: bool) -> None:
-        """Starts or resumes the sweep: drops damaged checkpoints, and adopts saved results missing from the journal."""
-        self._journal.append("start", term=self._journal.term, resumed=resumed)
+    def begin(self, resumed: bool, ends: Callable[[dict[str, Any]], bool] = lambda _: False) -> None:
+        """Starts or resumes the sweep: drops damaged checkpoints, and adopts saved results missing from the journal.
+
+        Args:
+            resumed: whether it was begun before.
+            ends: whether a result ends its trial by a limit; decided for adopted results, and journalled with them.
+        """
+        self.state.apply(self._journal.append("start", term=self._journal.term, resumed=resumed))
         for record in self.state.unfinished:
             while (saved := record.own_checkpoint) and not checkpoints.looks_whole(self._storage, saved):
                 log.warning("%s is damaged: trial %s goes on from an older one", saved.key, record.id)
                 self._write("damaged", trial=record.id, checkpoint=saved.key)
         for record, report, config in adopt_results.find(self._storage, self.state):
-            self.reported(record.id, report, config, adopted=True)
+            result = {**report.metrics, TRAINING_ITERATION: report.iteration}
+            self.reported(record.id, report, config, adopted=True, stop=BY_LIMIT if ends(result) else "")
 
     def end(self, status: str) -> None:
         """The driver leaves the sweep."""
-        self._journal.append("end", status=status)
+        self.state.apply(self._journal.append("end", status=status))
 
     def suggested(self, trial_id: str, config: dict[str, Any], memory: dict[str, Any]) -> None:
         """The searcher suggested a configuration; `memory` is what its sampler needs on a resume."""
         self._write("suggest", trial=trial_id, config=config, **({"memory": memory} if memory else {}))
 
-    def reported(self, trial_id: str, report: Report, config: dict[str, Any], **more: bool) -> Result:
+    def reported(self, trial_id: str, report: Report, config: dict[str, Any], **more: bool | str) -> Result:
         """A trial's next result, made with this configuration.
 
         Args:
             trial_id: the trial.
             report: its report.
             config: the trial's configuration; written if population based training has changed it.
-            **more: `stop` if the decision was to end the trial; it is in the same event, since the driver may be killed
-                before it journals the end. `adopted` if a resume found the result.
+            **more: `stop`, if the trial was to end, with who decided that; it is in the same event, since the driver
+                may be killed before it journals the end. `adopted` if a resume found the result.
         """
         record = self.state.trials[trial_id]
         self._exploited(record, report.restored, config)
@@ -134,7 +140,8 @@ class Recorder:
             self._write("complete", trial=trial_id, status=status)
 
     def expire(self, record: TrialRecord, needed: Callable[[], Collection[str]] = tuple) -> None:
-        """Deletes a trial's checkpoints except the best, the last ones and the one that it continues from.
+        """Deletes a trial's checkpoints except the one at or nearest to its best result, the last ones and the one that
+        it continues from.
 
         Args:
             record: the trial.
@@ -143,7 +150,8 @@ class Recorder:
         if len(record.saved) <= KEEP_LAST:
             return
         best = self._best.get(record.id) or record.best(self._metric, self._mode)
-        kept = {saved.key for saved in (record.checkpoint, best and best.checkpoint) if saved} | {*needed()}
+        nearest = best and record.nearest_saved(best)  # the best one itself, if it saved a state
+        kept = {saved.key for saved in (record.checkpoint, nearest and nearest.checkpoint) if saved} | {*needed()}
         for result in record.saved[:-KEEP_LAST]:
             if result.checkpoint and result.checkpoint.key not in kept:
                 self._cleaner.submit(self._delete, result.checkpoint.key, self._journal.seq)

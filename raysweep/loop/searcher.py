@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 from raysweep.history.sweep_state import TrialRecord
+from raysweep.values import OWN_PREFIX
 
 # Key of a trial's memory: the values that a point gave it, in Optuna's own words.
 FIXED = "fixed_params"
 # Key that the loop adds to the last result of a trial that ended before it was complete: stopped by a scheduler, by a
 # limit or by nan, or infeasible. So a searcher need not mistake an early value for a final one.
-STOPPED = "stopped_early"
+STOPPED = f"{OWN_PREFIX}stopped"
 
 
 @runtime_checkable

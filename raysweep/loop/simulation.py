@@ -40,10 +40,10 @@ from raysweep.spec.flags import Flags
 from raysweep.spec.sweep import Sweep
 from raysweep.storage import Storage
 from raysweep.trial.actor import NotFinite, Unreported
-from raysweep.trial.metrics import plain_metrics
+from raysweep.trial.metrics import filled_in, plain_metrics
 from raysweep.trial.run import Run
-from raysweep.trial.session import HOST, Report
-from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S, TRAINING_ITERATION, finite
+from raysweep.trial.session import HOST, OPTIMISED, Report
+from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION, finite
 
 __all__ = ["Fault", "Outcome", "Recorded", "Simulation", "Step", "simulate"]
 
@@ -76,7 +76,7 @@ class Simulation:
         places: trials at the same time.
         storage: where trials save their states; in memory if not given.
         faults: what goes wrong, by trial and iteration; `max_iterations + 1` means after the last iteration.
-        numeric: metrics that must be numbers where they are reported: what is optimised.
+        numeric: metrics that must be numbers: what is optimised.
         finite: metrics that must be finite numbers; a trial that reports another value fails.
         timeout: seconds after which a trial's process is killed.
     """
@@ -195,12 +195,12 @@ class Simulation:
 
     def _report(self, trial: _Running, step: Step) -> Report:
         """Saves and reports, as a trial's session does."""
-        metrics, spent = plain_metrics(step.metrics, self._numeric), trial.spent + trial.took
-        metrics |= {TIME_THIS_ITER_S: round(trial.took, 4), TIME_TOTAL_S: round(spent, 4)}
+        plain = plain_metrics(step.metrics, self._numeric)
+        metrics = filled_in(plain, trial.iteration + 1, trial.took, trial.spent, self._numeric)
         for name in self._finite:
             if not finite(metrics.get(name)):
                 raise NotFinite(f"metric `{name}` is {metrics[name]}")
-        trial.iteration, trial.spent = trial.iteration + 1, spent
+        trial.iteration, trial.spent = trial.iteration + 1, float(metrics[TIME_TOTAL_S])
         trial.reports.append({**metrics, TRAINING_ITERATION: trial.iteration})
         saved = self._save(trial, step.state) if step.state is not None else None
         restored, trial.restored = trial.restored, None
@@ -208,7 +208,8 @@ class Simulation:
 
     def _save(self, trial: _Running, state: Any) -> Checkpoint:
         after = trial.after.to_dict() if trial.after else None
-        note = {"after": after, "reports": trial.reports, "config": trial.run.written, HOST: NODE}
+        note: dict[str, Any] = {"after": after, "reports": trial.reports, "config": trial.run.written, HOST: NODE}
+        note[OPTIMISED] = [*self._numeric]
         saved = checkpoints.save(self._storage, trial.run.trial, trial.iteration, state, note)
         trial.after, trial.state, trial.reports = saved, state, []
         return saved
@@ -263,7 +264,7 @@ def simulate(
     )
     with ray_private.quiet(), contextlib.closing(_journal(place, state, simulation.clock)) as log:
         recorder = Recorder(place, log, state, sweep.metric, sweep.mode)
-        recorder.begin(resumed=bool(state.trials))
+        recorder.begin(bool(state.trials), parts.trial_limits)
         plan = parts.plan(places, {"cpus": math.inf, "gpus": math.inf})
         parts.run(plan, simulation, recorder, observer or Observer())
     return state

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import logging
 import math
-import re
 import shutil
 import socket
 import tempfile
@@ -96,11 +95,11 @@ class TensorBoard(Observer):
 
     @contextlib.contextmanager
     def _optional(self, events: _Events) -> Iterator[None]:
-        """If the storage refuses, the file is dropped, to be written from the journal later."""
+        """If the storage refuses, or TensorBoard fails, the file is dropped, to be written from the journal later."""
         trial = events.trial
         try:
             yield
-        except (OSError, StorageError) as error:
+        except Exception as error:  # in a thread, where nobody else would hear of it
             log.warning("trial %s is not in TensorBoard for now: %s", trial.id, error)
             self._older[trial.id] = trial
             events.refused = True
@@ -237,12 +236,7 @@ def _library() -> Any:
 
 def _scalars(result: Result) -> list[dict[str, Any]]:
     numbers = {name: value for name, value in result.metrics.items() if is_number(value)}
-    return [{"tag": _tag(name), "simple_value": value} for name, value in numbers.items()]
-
-
-def _tag(name: str) -> str:
-    """A metric's name, with the characters that TensorBoard allows."""
-    return re.sub(r"[^-/\w.]", "_", name).lstrip("/")
+    return [{"tag": name, "simple_value": value} for name, value in numbers.items()]
 
 
 # Python's type of a hyperparameter -> TensorBoard's type, and the field for the value.
@@ -256,7 +250,7 @@ _KINDS = {
 def _hyperparameters(config: dict[str, Any], metric: str) -> list[dict[str, Any]]:
     """Summaries for the hparams plugin: the hyperparameters, their values, and that the trial has ended."""
     data, plugin = _library().HParamsPluginData, _library().metadata
-    experiment = data(experiment={"metric_infos": [{"name": {"tag": _tag(metric)}}]})
+    experiment = data(experiment={"metric_infos": [{"name": {"tag": metric}}]})
     start, end = data(session_start_info={}), data(session_end_info={"status": "STATUS_SUCCESS"})
     for key, given in flat(config).items():
         name, value = _text(key), _hyperparameter(given)

@@ -27,18 +27,13 @@ from ray.tune.search.sample import Categorical, Domain
 from ray.tune.search.variant_generator import parse_spec_vars
 
 from raysweep.errors import BadInput
+from raysweep.spec.paths import KeyPath, name_of, value_at
 from raysweep.values import TAG, is_tagged, to_json
 
-KeyPath = tuple[Any, ...]  # the keys that lead to a parameter, with indices for lists
 Json = Any
 
 TUPLE, FLOAT, DICT, PICKLE = (TAG + name for name in ("tuple", "float", "dict", "pickle"))
 _NOT_JSON = {"Infinity": "inf", "-Infinity": "-inf", "NaN": "nan"}  # numbers, in Python's words
-
-
-def name_of(path: KeyPath) -> str:
-    """`("a", "b")` -> `a/b`, as points, Optuna and Ray name a nested parameter."""
-    return "/".join(map(str, path))
 
 
 def parameters(space: Any) -> dict[KeyPath, Domain]:
@@ -358,25 +353,3 @@ def filled(node: Any, values: dict[KeyPath, Any], path: KeyPath = ()) -> Any:
         items = [filled(value, values, (*path, index)) for index, value in enumerate(node)]
         return items if isinstance(node, list) else _tuple(node, items)
     return node
-
-
-def value_at(config: Any, path: KeyPath) -> Any:
-    """The value at a path of a configuration. Keys may be joined, as in `a/b`, and numbers may be text, as in JSON.
-
-    Raises:
-        KeyError: there is none.
-    """
-    if not path:
-        return config
-    for size in range(1, len(path) + 1):
-        key = path[0] if size == 1 and _has(config, path[0]) else name_of(path[:size])
-        if _has(config, key):
-            with contextlib.suppress(KeyError):
-                return value_at(config[key], path[size:])
-    raise KeyError(name_of(path))
-
-
-def _has(config: Any, key: Any) -> bool:
-    if isinstance(config, dict):
-        return key in config
-    return isinstance(config, list | tuple) and isinstance(key, int) and key < len(config)

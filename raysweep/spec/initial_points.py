@@ -21,8 +21,9 @@ import yaml
 from ray.tune.search.sample import Domain, Float
 
 from raysweep.errors import BadInput
-from raysweep.spec.configuration import Codec, Json, KeyPath, name_of, parameters, readable, untagged
+from raysweep.spec.configuration import Codec, Json, parameters, readable, untagged
 from raysweep.spec.flags import nearest
+from raysweep.spec.paths import KeyPath, name_of
 from raysweep.spec.space import allows, constants, quantum
 from raysweep.values import is_number
 

@@ -12,7 +12,8 @@ from typing import Any
 from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer
 
 from raysweep.errors import BadInput
-from raysweep.spec.configuration import Codec, KeyPath, has_domains, name_of, parameters, value_at
+from raysweep.spec.configuration import Codec, has_domains, parameters
+from raysweep.spec.paths import KeyPath, name_of, value_at
 from raysweep.spec.space import quantum, steps
 from raysweep.values import flat
 

@@ -24,7 +24,8 @@ from ray.tune.search.sample import (
 )
 
 from raysweep.errors import BadInput
-from raysweep.spec.configuration import KeyPath, filled, has_domains, name_of, parameters
+from raysweep.spec.configuration import filled, has_domains, parameters
+from raysweep.spec.paths import KeyPath, name_of
 from raysweep.values import is_number
 
 MOST_COMBINATIONS = 100_000  # of a grid: each is a trial

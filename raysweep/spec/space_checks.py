@@ -10,7 +10,8 @@ from typing import Any
 from ray import cloudpickle
 from ray.tune.search.sample import Domain
 
-from raysweep.spec.configuration import Codec, KeyPath, has_domains, name_of, parameters
+from raysweep.spec.configuration import Codec, has_domains, parameters
+from raysweep.spec.paths import KeyPath, name_of
 from raysweep.spec.space import constants
 
 

@@ -85,7 +85,9 @@ def load(name: str) -> Task:
 
 def of_module(module: ModuleType, name: str) -> Task:
     """The task of a module; the error lists all missing names."""
-    missing = [part for part in ("SPACE", "METRIC", "MODE", "MAX_ITERATIONS", "train") if part not in vars(module)]
+    missing = [
+        part for part in ("SPACE", "METRIC", "MODE", "MAX_ITERATIONS", "train") if vars(module).get(part, "") == ""
+    ]
     if missing:
         raise BadInput(f"`--task {name}`: {module.__file__} defines no {', '.join(missing)}; see README, own task")
     return Task(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Container
 from decimal import Decimal
 from numbers import Real
 from typing import Any
 
-from raysweep.values import AUTOMATIC_METRICS
+from raysweep.values import AUTOMATIC_METRICS, OWN_PREFIX, TIME_THIS_ITER_S, TIME_TOTAL_S, TRAINING_ITERATION
 
 Metric = bool | int | float | str
 
@@ -22,24 +23,55 @@ def plain_metrics(metrics: Any, numeric: Container[str] = ()) -> dict[str, Metri
 
     Raises:
         TypeError: they are no dictionary, a name is no text, or a value is neither a number nor a text; by name.
-        ValueError: a name that is filled in for each report, a number that no float can hold, a text that is not
+        ValueError: a name that `check_metric_name` refuses, a number that no float can hold, a text that is not
             Unicode; by name.
     """
     if not isinstance(metrics, dict):
         raise TypeError(f"report: the metrics are a {type(metrics).__name__}: give a dictionary, name -> value")
-    plain = {_name(name): _value(name, value) for name, value in metrics.items()}
+    for name in metrics:
+        check_metric_name(name)
+    plain = {str(name): _value(name, value) for name, value in metrics.items()}
     for name, value in plain.items():
         if isinstance(value, str) and name in numeric:
             raise TypeError(f"report: metric `{name}` is the text {value!r}, and it is optimised: give a number")
     return plain
 
 
-def _name(name: Any) -> str:
+def filled_in(
+    plain: dict[str, Metric], iteration: int, took: float, spent: float, numeric: Container[str] = ()
+) -> dict[str, Metric]:
+    """The metrics of one report, with those that are filled in for each.
+
+    Times are whole microseconds, and the total is the sum of what was reported: so it is the same number in a run that
+    goes on and in one that goes on from a checkpoint, which knows no other.
+
+    Args:
+        plain: as `plain_metrics` returns them.
+        iteration: the trial's, from 1.
+        took: seconds of this iteration.
+        spent: the total of the report before.
+        numeric: what is optimised; the iteration is a metric only if it is among them.
+    """
+    times = {TIME_THIS_ITER_S: round(took, 6), TIME_TOTAL_S: round(spent + took, 6)}
+    return {**plain, **times, **({TRAINING_ITERATION: iteration} if TRAINING_ITERATION in numeric else {})}
+
+
+def check_metric_name(name: Any) -> None:
+    """Refuses what cannot be the name of a metric that is reported.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is empty, not Unicode, filled in for each report, or the kit's own.
+    """
     if not isinstance(name, str):
         raise TypeError(f"report: {name!r} is a {type(name).__name__}: a metric's name must be a text")
+    if not name:
+        raise ValueError("report: a metric's name is empty: give it one")
     if name in AUTOMATIC_METRICS:
         raise ValueError(f"report: metric `{name}` is filled in for each report: leave it out, or give it another name")
-    return _unicode(name, name)
+    if name.startswith(OWN_PREFIX):
+        raise ValueError(f"report: metric `{name}`: names that begin with {OWN_PREFIX} are the kit's own: give another")
+    _unicode(name, name)
 
 
 def _value(name: str, value: Any) -> Metric:
@@ -55,6 +87,8 @@ def _value(name: str, value: Any) -> Metric:
         number = float(value)
     except (OverflowError, ValueError) as error:
         raise ValueError(f"report: metric `{name}` cannot be stored as a float: {error}") from None
+    if math.isinf(number) and number != value:
+        raise ValueError(f"report: metric `{name}` cannot be stored as a float: {value!r} is too large")
     return int(value) if isinstance(value, int) else number
 
 

@@ -17,13 +17,14 @@ from typing import Any
 
 from raysweep.history import checkpoint as checkpoints
 from raysweep.history.checkpoint import Checkpoint
-from raysweep.trial.metrics import Metric, plain_metrics
+from raysweep.trial.metrics import Metric, filled_in, plain_metrics
 from raysweep.trial.run import Run, TrialSpec
-from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S, TRAINING_ITERATION, finite
+from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION, finite
 
 NOTED_REPORTS = 1000  # at most, in a checkpoint: those since the one before it
 MOST_REFUSED = 100  # reports after a stop, by a function that swallows each end: it will not let itself be ended
-HOST = "hostname"  # key of a checkpoint's note
+# Keys of a checkpoint's note. Each of its reports has the iteration, which is a metric only if it is optimised.
+HOST, OPTIMISED = "hostname", "optimised"
 
 
 class Ended(SystemExit):
@@ -90,16 +91,13 @@ class Session:
             self._refuse()
         plain, number = plain_metrics(metrics, self.spec.numeric), self.iteration + 1
         now = time.monotonic()
-        took = now - self._mark
-        measured = {**plain, TIME_THIS_ITER_S: round(took, 4), TIME_TOTAL_S: round(self._spent + took, 4)}
-        if TRAINING_ITERATION in self.spec.numeric:  # it is what is optimised
-            measured[TRAINING_ITERATION] = number
+        measured = filled_in(plain, number, now - self._mark, self._spent, self.spec.numeric)
         saved = None if state is None else self._save(number, state, measured)
         if saved is None:
             self._noted.append({**measured, TRAINING_ITERATION: number})
         # Only now: a save that failed, and whose error the function caught, leaves the iteration to be reported again.
         self.iteration, self._mark = number, now
-        self._spent += took
+        self._spent = float(measured[TIME_TOTAL_S])
         restored, self._restored = self._restored, None
         self._hand_over(Report(number, measured, saved, restored, platform.node()))
 
@@ -120,11 +118,12 @@ class Session:
 
     def _save(self, number: int, state: Any, measured: dict[str, Metric]) -> Checkpoint:
         reports = [*self._noted, {**measured, TRAINING_ITERATION: number}]
-        note = None
+        note: dict[str, Any] | None = None
         if all(finite(report.get(name)) for report in reports for name in self.spec.finite):
             # A driver that dies may lose the reports: the next one finds them here, see `loop.adopt_results`.
             after = self._after.to_dict() if self._after else None
             note = {"after": after, "reports": reports, "config": self.run.written, HOST: platform.node()}
+            note |= {OPTIMISED: list(self.spec.numeric)}
         saved = checkpoints.save(self.spec.storage, self.run.trial, number, state, note)
         self._after = saved
         self._noted.clear()

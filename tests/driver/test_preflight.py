@@ -98,7 +98,7 @@ def test_a_further_metric_is_one_that_is_reported(second, told):
         lambda seed: optuna.samplers.TPESampler(seed=seed), metric=["loss", second], mode=["min", "max"]
     )
     problems = check(config=tune.TuneConfig(search_alg=search), strategy="mine")
-    reason = "`mine` optimises `speed`, too: task mine reports loss, accuracy, training_iteration, time_total_s,"
+    reason = "`mine` optimises `speed` too: task mine reports loss, accuracy, training_iteration, time_total_s,"
     assert [problem.startswith(reason) for problem in problems] == [True] * told
 
 
@@ -112,6 +112,39 @@ def test_a_function_that_no_trial_can_call_is_refused_with_all_else():
 @pytest.mark.parametrize("metric", ["accuracy", "training_iteration", "time_total_s"])
 def test_reported_metrics_and_those_that_ray_adds_are_accepted(metric):
     assert check(metric=metric) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "why"),
+    [
+        ("raysweep:stopped", "names that begin with raysweep: are the kit's own"),
+        ("half \ud800", "holds half a character"),
+    ],
+)
+def test_what_no_report_can_have_is_not_optimised(metric, why):
+    sweep = settle(Flags(), "asha", Task("mine", train, SPACE, metric, "min", 10), ())
+    [problem] = preflight.check_static(Flags(), sweep, None)
+    assert problem.startswith(f"`--metric {metric}`: report: ")
+    assert why in problem
+
+
+def reports_time(config):
+    raysweep.report({"loss": 1.0, "time_total_s": 1.0, "": 2})
+
+
+def test_what_a_report_would_refuse_is_refused_before_the_start():
+    clock, empty = check(reports_time)
+    assert clock.startswith("task mine: report: metric `time_total_s` is filled in for each report: leave it out")
+    assert empty.startswith("task mine: report: a metric's name is empty")
+
+
+def test_each_of_several_metrics_has_to_be_reported():
+    def search(*metrics):
+        return OptunaSearch(lambda seed: None, metric=list(metrics), mode=["min"] * len(metrics))
+
+    assert check(config=tune.TuneConfig(search_alg=search("loss", "accuracy", "time_total_s"))) == []
+    [problem] = check(config=tune.TuneConfig(search_alg=search("loss", "acuracy")))
+    assert problem.startswith("`asha` optimises `acuracy` too: task mine reports loss, accuracy, training_iteration")
 
 
 def test_a_metric_that_cannot_be_read_is_not_refused():
@@ -262,6 +295,48 @@ def test_what_a_damaged_sweep_json_lacks_is_not_compared(lost):
     flags_given = Flags(name="old", resume="must")
     sweep = settle(flags_given, "asha", Task("mine", train, SPACE, "loss", "min", 10), ())
     assert preflight.check_same(sweep, spec, Knobs(), tune.TuneConfig(scheduler=pbt())) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "message"),
+    [
+        (["loss", "seconds"], ["min", "max"], "started with modes ['min', 'min'], not ['min', 'max']"),
+        (["loss", "size"], ["min", "min"], "started with metrics ['loss', 'seconds'], not ['loss', 'size']"),
+    ],
+)
+def test_a_resumed_sweep_keeps_its_further_metrics_and_their_directions(monkeypatch, metric, mode, message):
+    monkeypatch.setitem(SPEC, "metrics", ["loss", "seconds"])
+    monkeypatch.setitem(SPEC, "modes", ["min", "min"])
+
+    def config(metric, mode):
+        return tune.TuneConfig(search_alg=OptunaSearch(lambda seed: None, metric=metric, mode=mode))
+
+    assert begun(config=config(["loss", "seconds"], ["min", "min"])) == []
+    assert begun(config=None) == []  # they may be wrong, but cannot be known
+    [problem] = begun(config=config(metric, mode))
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"nan": "worst"},
+        {"nan": "fail"},
+        {"trial_timeout": 9.0},
+        {"report_timeout": 9.0},
+        {"cleanup_timeout": 9.0},
+        {"time_budget": 9.0},
+        {"max_failures": 3},
+        {"cpus_per_trial": 0.5},
+        {"gpus_per_trial": 1.0},
+        {"concurrency": 1},
+        {"samples": 40},
+    ],
+    ids=str,
+)
+def test_what_decides_only_about_the_future_may_change(flags):
+    """What limits have decided is in the journal: tests/loop/test_changed_limits.py."""
+    assert begun(**flags) == []
 
 
 @pytest.mark.parametrize("scheduler", [pbt(), HyperBandScheduler()], ids=lambda scheduler: type(scheduler).__name__)

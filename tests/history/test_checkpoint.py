@@ -1,8 +1,13 @@
 """Checkpoints: what is loaded is what was saved, whatever the storage did in between."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import torch
+from ray import cloudpickle
 from tenacity import wait_none
 
 from raysweep.errors import Corrupt, NotFound, StorageError
@@ -236,3 +241,58 @@ def test_a_store_that_truncates_a_part_is_caught(faulty, s3_proxy):
 def test_a_store_that_loses_a_part_is_caught(faulty, s3_proxy):
     s3_proxy.lose("UploadPart", nth=2)
     assert_save_fails(faulty, s3_proxy, StorageError, state=os.urandom(2 * LARGE))
+
+
+def on_a_gpu():
+    """A tensor, a model and its optimizer, and other things."""
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    return {
+        "tensor": torch.arange(3.0),
+        "weights": model.state_dict(),
+        "model": model,
+        "optimizer": optimizer.state_dict(),
+        "lr": 0.5,
+        "name": "mine",
+    }
+
+
+@pytest.mark.parametrize("part", ["tensor", "weights", "model", "optimizer", None])
+def test_tensors_of_a_gpu_are_loaded_on_a_machine_without_one(tmp_path, monkeypatch, part):
+    storage = FolderStorage(str(tmp_path))
+    given = on_a_gpu()
+    state = given if part is None else given[part]
+    with monkeypatch.context() as gpu:
+        gpu.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+        saved = checkpoint.save(storage, "t", 1, state)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match="CUDA"):
+        cloudpickle.loads(storage.get(f"{saved.key}/{checkpoint.STATE}"))
+    loaded = checkpoint.load(storage, saved)
+    found = loaded if part is None else {part: loaded}
+    for name, value in found.items():
+        if name == "model":
+            assert all(map(torch.equal, value.parameters(), given["model"].parameters()))
+        elif name == "optimizer":
+            assert torch.equal(value["state"][0]["exp_avg"], given["optimizer"]["state"][0]["exp_avg"])
+        elif name == "weights":
+            assert all(torch.equal(value[key], weight) for key, weight in given["weights"].items())
+        else:
+            assert torch.equal(value, given[name]) if name == "tensor" else value == given[name]
+
+
+def test_torch_is_imported_only_for_a_state_that_has_tensors(tmp_path):
+    storage = FolderStorage(str(tmp_path))
+    saved = checkpoint.save(storage, "t", 1, {"weights": [1, 2], "function": len})
+    script = f"""
+import sys
+from raysweep.history import checkpoint
+from raysweep.storage import FolderStorage
+assert checkpoint.load(FolderStorage({storage.url!r}), {saved.key!r}) == {{"weights": [1, 2], "function": len}}
+assert "torch" not in sys.modules
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from ray import tune
 
-from raysweep.errors import BadInput, Corrupt, NotFound
+from raysweep.errors import BadInput, Corrupt, NotFound, StorageError
 from raysweep.history import checkpoint, results
 from raysweep.history.export import export
 from raysweep.history.journal import Journal
@@ -25,6 +26,7 @@ from raysweep.history.sweep_state import SweepState
 from raysweep.storage import FolderStorage
 
 SPEC = {"name": "mine", "metrics": ["accuracy"], "modes": ["max"], "space": {"lr": "Float", "head/act": "Categorical"}}
+SPACE = {"lr": tune.uniform(0.0, 1.0), "head": {"act": tune.choice(["relu", "gelu"])}}
 
 
 @pytest.fixture
@@ -159,7 +161,7 @@ def test_without_a_number_there_is_no_best(storage):
 def test_a_sweep_that_was_only_begun_has_an_empty_table(storage):
     found = write(storage, SPEC, [])
     assert (len(found.table), found.best, found.front) == (0, None, [])
-    export(storage.child("mine"), found)
+    export(storage.child("mine"), found, SPACE)
     assert json.loads(storage.get("mine/best.json")) is None
 
 
@@ -242,7 +244,7 @@ def test_the_front_is_what_comparing_all_with_all_finds(objectives, steps):
 
 
 def test_an_export_is_read_back_by_pandas_and_json(storage, sweep):
-    export(storage.child("mine"), sweep)
+    export(storage.child("mine"), sweep, SPACE)
     table = pd.read_csv(io.BytesIO(storage.get("mine/trials.csv")), dtype={"trial": str})
     assert list(table["trial"]) == ["00000", "00001", "00002"]
     assert list(table["config/head/act"]) == ["relu", "gelu", "relu"]
@@ -262,7 +264,7 @@ def read_strictly(text):
 def test_best_json_is_json_though_another_metric_is_nan(storage):
     metrics = {"accuracy": 0.5, "f1": math.nan, "loss": math.inf, "gain": -math.inf, "text": "NaN"}
     found = write(storage, SPEC, [suggest("0", lr=1.0), result("0", 1, **metrics)])
-    export(storage.child("mine"), found)
+    export(storage.child("mine"), found, SPACE)
     best = read_strictly(storage.get("mine/best.json"))
     assert best["metrics"] == {"accuracy": 0.5, "f1": None, "loss": None, "gain": None, "text": "NaN"}
     assert math.isnan(found.best["metrics"]["f1"])
@@ -271,7 +273,7 @@ def test_best_json_is_json_though_another_metric_is_nan(storage):
 def test_a_front_is_json_too(storage):
     spec = {**SPEC, "metrics": ["accuracy", "seconds"], "modes": ["max", "min"]}
     found = write(storage, spec, [suggest("0", lr=1.0), result("0", 1, accuracy=0.9, seconds=1.0, f1=math.nan)])
-    export(storage.child("mine"), found)
+    export(storage.child("mine"), found, SPACE)
     [only] = read_strictly(storage.get("mine/best.json"))["front"]
     assert only["metrics"] == {"accuracy": 0.9, "seconds": 1.0, "f1": None}
 
@@ -282,7 +284,7 @@ def test_several_metrics_export_their_front(storage):
     events += [result("0", 1, accuracy=0.9, seconds=1.0), result("1", 1, accuracy=0.8, seconds=2.0)]
     found = write(storage, spec, [*events, complete("0"), complete("1")])
     assert (found.objective.single, found.best) == (False, None)
-    export(storage.child("mine"), found)
+    export(storage.child("mine"), found, SPACE)
     [only] = json.loads(storage.get("mine/best.json"))["front"]
     assert (only["trial"], only["accuracy"], only["seconds"]) == ("0", 0.9, 1.0)
 
@@ -295,7 +297,7 @@ def test_any_choice_that_json_knows_can_be_exported(storage, values):
     for n in range(len(values)):
         events += [result(str(n), 1, accuracy=0.5), complete(str(n))]
     found = write(storage, SPEC, events)
-    export(storage.child("mine"), found)
+    export(storage.child("mine"), found, SPACE)
     assert json.loads(storage.get("mine/best.json"))["config"] == {"lr": values[0]}
 
 
@@ -304,7 +306,7 @@ def test_a_choice_that_json_does_not_know_can_be_exported_while_it_is_live(stora
     given = {"lr": range(3), "layers": np.int64(3)}
     events = [suggest("0", **given), result("0", 1, accuracy=0.5), complete("0")]
     state = SweepState({"seq": n, "type": type, **fields} for n, (type, fields) in enumerate(events, start=1))
-    export(storage.child("mine"), SweepResults(storage.child("mine").url, SPEC, state))
+    export(storage.child("mine"), SweepResults(storage.child("mine").url, SPEC, state), SPACE)
     assert json.loads(storage.get("mine/best.json"))["config"] == {"lr": "range(0, 3)", "layers": 3}
     # Read again, it is what the live one was.
     written = write(storage, SPEC, events)
@@ -314,7 +316,7 @@ def test_a_choice_that_json_does_not_know_can_be_exported_while_it_is_live(stora
 def test_a_configuration_of_odd_keys_can_be_exported_while_it_is_live(storage):
     events = [suggest("0", lr=1.0, head={("a", 1): 2}), result("0", 1, accuracy=0.5), complete("0")]
     state = SweepState({"seq": n, "type": type, **fields} for n, (type, fields) in enumerate(events, start=1))
-    export(storage.child("mine"), SweepResults(storage.child("mine").url, SPEC, state))
+    export(storage.child("mine"), SweepResults(storage.child("mine").url, SPEC, state), SPACE)
     assert json.loads(storage.get("mine/best.json"))["config"] == {"lr": 1.0, "head": {"('a', 1)": 2}}
 
 
@@ -354,7 +356,7 @@ def whole(storage):
     """An intact sweep with a trial, its checkpoint and its table."""
     saved = checkpoint.save(storage.child("mine"), "00000", 1, "state")
     found = write(storage, WHOLE, [suggest("00000", lr=0.1), result("00000", 1, saved, accuracy=0.5)])
-    export(storage.child("mine"), found)
+    export(storage.child("mine"), found, SPACE)
     return found
 
 
@@ -386,7 +388,7 @@ def test_a_damaged_journal_is_read_as_far_as_it_goes(storage, whole):
             {"modes": None},
         )
     ],
-    ids=repr,
+    ids=lambda content: repr(content[:60]),
 )
 def test_a_sweep_json_that_says_nothing_is_named(content, storage, whole):
     storage.put("mine/sweep.json", content)
@@ -465,3 +467,78 @@ def test_a_damaged_sweep_is_listed(storage, whole):
     storage.put("mine/lease/000001.json", b"")
     storage.delete("mine/sweep.json")
     assert names(storage.url) == ["mine"]
+
+
+def last_line(found):
+    return summary(found).splitlines()[-1].removeprefix(f"results in {found.url}: ")
+
+
+def test_the_summary_names_only_files_that_exist(storage):
+    begun = [("start", {"term": 1, "resumed": False}), suggest("0", lr=1), result("0", 1, accuracy=0.5)]
+    running = write(storage, SPEC, begun)
+    later = "trials.csv best.json optuna.log are written at the sweep's end"
+    assert last_line(running) == f"the journal so far; {later}"
+    storage.put("mine/tensorboard/0/events", b"")
+    assert last_line(running) == f"tensorboard/; {later}"
+    export(storage.child("mine"), running, SPACE)
+    files = "trials.csv best.json optuna.log"
+    again = f"{files} are as of the last interruption, and written again at the sweep's end"
+    assert last_line(running) == f"{files} tensorboard/; {again}"
+    running.state.apply({"seq": 9, "type": "end", "status": "interrupted"})
+    assert last_line(running) == f"{files} tensorboard/; {again}"
+    running.state.apply({"seq": 10, "type": "end", "status": "ended"})
+    assert last_line(running) == f"{files} tensorboard/"
+    storage.delete("mine/optuna.log")
+    assert last_line(running) == "trials.csv best.json tensorboard/"
+
+
+def test_the_summary_does_not_fail_when_the_storage_does(storage, sweep, monkeypatch):
+    def refuse(*_):
+        raise StorageError("no answer")
+
+    monkeypatch.setattr(FolderStorage, "exists", refuse)
+    assert summary(sweep).endswith(", which cannot be listed now: no answer")
+
+
+@pytest.mark.parametrize("broken", ["trials.csv", "best.json", "optuna.log"])
+def test_a_file_that_cannot_be_written_ends_nothing(storage, sweep, monkeypatch, caplog, broken):
+    def put(self, key, data, put=FolderStorage.put):
+        if key == broken:
+            raise OSError("No space left on device")
+        put(self, key, data)
+
+    monkeypatch.setattr(FolderStorage, "put", put)
+    export(storage.child("mine"), sweep, SPACE)
+    assert f"{broken} could not be written, the journal has everything: No space left" in caplog.text
+    assert sorted(key for key in storage.list("mine") if "/" not in key.removeprefix("mine/")) == sorted(
+        {f"mine/{name}" for name in ("sweep.json", "trials.csv", "best.json", "optuna.log")} - {f"mine/{broken}"}
+    )
+
+
+def test_a_bug_of_an_exporter_ends_nothing(storage, sweep, monkeypatch, caplog):
+    monkeypatch.setattr("raysweep.history.optuna_export._axes", None)
+    export(storage.child("mine"), sweep, SPACE)
+    assert "optuna.log could not be written, the journal has everything: 'NoneType' object" in caplog.text
+    assert storage.exists("mine/best.json")
+
+
+def test_a_best_iteration_that_saved_no_state_has_the_nearest_one(storage, caplog):
+    place = storage.child("mine")
+    saved = {n: checkpoint.save(place, "0", n, {"iteration": n}) for n in (3, 6)}
+    values = {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.9, 5: 0.5, 6: 0.6}
+    events = [suggest("0", lr=1), *(result("0", n, saved.get(n), accuracy=value) for n, value in values.items())]
+    found = write(storage, SPEC, events)
+    best = found.best
+    assert (best["iteration"], best["accuracy"], best["checkpoint_iteration"]) == (4, 0.9, 3)
+    assert (best["checkpoint"], best["sha256"]) == (saved[3].key, saved[3].sha256)
+    assert list(found.table["checkpoint"]) == [saved[3].key]
+    assert found.load() == {"iteration": 3}
+    assert "trial 0 was best at iteration 4, which saved no state: the nearest one is of iteration 3" in caplog.text
+    export(place, found, SPACE)
+    assert json.loads(storage.get("mine/best.json"))["checkpoint_iteration"] == 3
+
+
+def test_a_best_iteration_that_saved_its_state_has_that(sweep, caplog):
+    assert (sweep.best["iteration"], sweep.best["checkpoint_iteration"]) == (1, 1)
+    assert sweep.load() == {"weights": [1, 2]}
+    assert caplog.text == ""

@@ -214,3 +214,12 @@ def test_a_note_that_no_trial_writes_is_ignored(note: Any, sweep: Sweep) -> None
     sweep.place.put("checkpoints/a/Thumbs.db/complete.json", b"\0")
     sweep.save("b", 1)
     assert sweep.missing() == [("b", 1, True)]
+
+
+@pytest.mark.parametrize("optimised", [True, False])
+def test_the_iteration_is_adopted_as_a_metric_if_it_is_optimised(sweep: Sweep, optimised: bool) -> None:
+    reports = [{"training_iteration": 1, "loss": 0.5}]
+    note = {"after": None, "reports": reports, "config": {"lr": 1}, "hostname": "h", "optimised": ["loss"]}
+    checkpoint.save(sweep.place, "a", 1, {}, note | ({"optimised": ["training_iteration"]} if optimised else {}))
+    [(_, report, _)] = adopt_results.find(sweep.place, SweepState(sweep.events))
+    assert report.metrics == {"loss": 0.5, **({"training_iteration": 1} if optimised else {})}

@@ -128,8 +128,8 @@ def check_table(sweep: Sweep, state: SweepState) -> None:
         "name": "s", "task": "any", "strategy": sweep.strategy, "metrics": ["loss"], "modes": ["min"],
         "space": describe(sweep.space), "samples": SAMPLES,
     }  # fmt: skip
-    results, storage = SweepResults("memory://", spec, state, sweep.space), MemoryStorage()
-    export(storage, results)
+    results, storage = SweepResults("memory://", spec, state, space=sweep.space), MemoryStorage()
+    export(storage, results, sweep.space)
     rows = pd.read_csv(io.BytesIO(storage.get("trials.csv")), dtype=str)
     assert list(rows["trial"]) == list(state.trials)
     best = json.loads(storage.get("best.json"))

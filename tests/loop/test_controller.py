@@ -24,13 +24,13 @@ from ray.tune.schedulers.pb2 import PB2
 from raysweep.history.checkpoint import Checkpoint, owner
 from raysweep.history.sweep_state import SweepState
 from raysweep.loop.controller import Controller, Decision
+from raysweep.loop.loop import ENDED_BY
 from raysweep.loop.recorder import KEEP_LAST, Recorder
 from raysweep.loop.scheduler import Scheduler
 from raysweep.loop.stopping import TrialLimits
-from raysweep.ray_private import one_bracket
+from raysweep.ray_private import continue_from, one_bracket
 
 MAX_T, TRIALS, METRIC = 9, 18, "accuracy"
-ENDS = (Decision.STOP, Decision.COMPLETE)
 
 
 def controller_of(scheduler, mode="max"):
@@ -138,9 +138,9 @@ class Driver:
             self.write("exploit", trial=trial_id, donor=owner(start.path), checkpoint=donor, after=config)
         self.write(
             "result", trial=trial_id, iteration=iteration, metrics={METRIC: value}, checkpoint=saved.to_dict(),
-            node="n", **({"stop": True} if decision in ENDS else {}),
+            node="n", **({"stop": ENDED_BY[decision]} if decision in ENDED_BY else {}),
         )  # fmt: skip
-        if decision in ENDS:
+        if decision in ENDED_BY:
             self.write("complete", trial=trial_id, status="finished" if iteration >= MAX_T else "stopped")
         self.end_stopped()
 
@@ -535,7 +535,7 @@ def test_the_last_result_ends_a_trial_though_it_has_no_metric():
 def test_a_result_that_is_not_finite_ends_a_trial():
     controller = asha()
     controller.add("00000", {})
-    assert controller.report("00000", {"training_iteration": 1, METRIC: math.nan}) is Decision.STOP
+    assert controller.report("00000", {"training_iteration": 1, METRIC: math.nan}) is Decision.LIMIT
     assert not controller.live
 
 
@@ -563,3 +563,17 @@ def test_an_exploit_that_was_decided_but_not_begun_survives_the_driver():
     assert saved.metrics[METRIC]
     assert controller.trials[event["trial"]].config == event["after"]
     assert saved.path in controller.needed()
+
+
+def test_a_replayed_exploit_has_the_donors_time_though_the_donor_has_gone_on():
+    donated = {"training_iteration": 2, "time_total_s": 20.0}
+    saved, later = (checkpoint("00000", n, "donor", n) for n in (2, 3))
+    controller = controller_of(FIFOScheduler())
+    for trial_id in ("00000", "00001"):
+        controller.add(trial_id, {"lr": 1.0})
+    controller.report("00000", donated, saved)
+    continue_from(controller.trials["00001"], controller.saved(controller.trials["00000"]))  # as PBT decided it
+    controller.report("00000", {"training_iteration": 3, "time_total_s": 30.0}, later)
+    event = {"seq": 9, "type": "exploit", "trial": "00001", "donor": "00000", "after": {"lr": 2.0}}
+    controller.replay([{**event, "checkpoint": saved.to_dict()}])
+    assert controller.continues_from("00001").metrics == donated

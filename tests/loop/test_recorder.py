@@ -287,3 +287,22 @@ def test_a_driver_journals_how_it_ended(begin: Any) -> None:
     life.recorder.begin(resumed=False)
     life.recorder.end("interrupted")
     assert life.events("start", "end") == [{"term": 1, "resumed": False}, {"status": "interrupted"}]
+
+
+def test_the_state_nearest_to_a_best_result_without_one_is_kept(begin: Callable[..., Life]) -> None:
+    life = begin().suggest("a")
+    losses = {1: 9.0, 2: 8.0, 3: 7.0, 4: 0.5, 5: 2.0, 6: 3.0, 7: 4.0, 8: 5.0}
+    saved = {}
+    for iteration, loss in losses.items():
+        saved[iteration] = life.report("a", iteration, loss, saves=iteration != 4)
+        life.expire("a")
+    life.recorder.close()
+    kept = [saved[n] for n in (3, 7, 8)]
+    assert checkpoint.verified(life.place, "a") == kept
+    # What is read again knows nothing of deletions, and finds the same one.
+    record = SweepState(journal.read(life.place)).trials["a"]
+    best = record.best("loss", "min")
+    assert best is not None
+    nearest = record.nearest_saved(best)
+    assert nearest is not None
+    assert (best.iteration, nearest.checkpoint) == (4, saved[3])

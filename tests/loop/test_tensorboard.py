@@ -280,8 +280,8 @@ def test_odd_numbers_are_scalars_too(tmp_path, events):
     inf = math.inf
     assert events() == {
         "loss": [(300, inf)],
-        "val_loss/é": [(300, -inf)],
-        "top_1": [(300, 1.0)],
+        "val loss/é": [(300, -inf)],
+        "/top@1": [(300, 1.0)],
         "seen": [(300, 2.0**70)],
         "count": [(300, 3.0)],
     }
@@ -407,3 +407,21 @@ assert None not in sys.modules.values()
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "tensorboard" / "0").iterdir())
+
+
+def test_a_bug_of_tensorboard_is_said_and_ends_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(tensorboard, "_scalars", lambda result: [{"no": "such field"}])
+    sweep = Sweep(FolderStorage(str(tmp_path)))
+    sweep.report(0.5)
+    sweep.end()
+    sweep.board.close()
+    assert "trial 00000 is not in TensorBoard for now: " in caplog.text
+
+
+def test_two_names_are_two_tags(tmp_path, events):
+    sweep = Sweep(FolderStorage(str(tmp_path)))
+    values = {"val loss": 1.0, "val_loss": 2.0, "/loss": 3.0, "loss": 4.0, "two\nlines": 5.0, "x" * 10_000: 6.0}
+    sweep.result(1, **values)
+    sweep.end()
+    sweep.board.close()
+    assert {name: events()[name] for name in values} == {name: [(1, value)] for name, value in values.items()}

@@ -15,7 +15,7 @@ import pytest
 import torch
 from ray import tune
 
-from raysweep.spec.configuration import Choices, Codec, filled, has_domains, parameters, tagged, untagged, value_at
+from raysweep.spec.configuration import Choices, Codec, filled, has_domains, parameters, tagged, untagged
 
 
 class Activation:
@@ -259,11 +259,3 @@ def test_parameters_are_found_wherever_they_are():
 def test_a_space_is_filled_at_any_path():
     config = filled({"a": [1, (2, 3)], "b": {"c": 4}}, {("a", 1, 0): 7, ("b", "c"): 8})
     assert config == {"a": [1, (7, 3)], "b": {"c": 8}}
-
-
-def test_a_value_is_looked_up_by_keys_that_are_nested_joined_or_text():
-    assert value_at({"a": {"b/c": [{"1": 2}]}}, ("a", "b", "c", 0, 1)) == 2
-    assert value_at({"a": {"x": 1}, "a/b": 2}, ("a", "b")) == 2
-    for config in ({"a": 1}, {"a": {"c": 1}}, {"a": []}, {}):
-        with pytest.raises(KeyError):
-            value_at(config, ("a", "b"))

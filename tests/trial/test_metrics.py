@@ -2,16 +2,18 @@
 
 import json
 import math
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from raysweep.trial.metrics import plain_metrics
+from raysweep.trial.metrics import filled_in, plain_metrics
 
 
 class Level(IntEnum):
@@ -39,6 +41,13 @@ class Phase(StrEnum):
         (torch.tensor(0.5, dtype=torch.bfloat16, requires_grad=True), 0.5),
         (Decimal("0.25"), 0.25),
         (Decimal("NaN"), math.nan),
+        (Decimal("-Infinity"), -math.inf),
+        (np.float16(0.5), 0.5),
+        (np.array([True]), True),
+        (torch.tensor(True), True),
+        (torch.tensor([0.5], dtype=torch.float16), 0.5),
+        (-0.0, -0.0),
+        (np.float32("nan"), math.nan),
         (Fraction(1, 4), 0.25),
         (Level.HIGH, 3),
         (Phase.WARM, "warm"),
@@ -66,6 +75,9 @@ def test_scalars_become_plain(given, plain):
         pytest.param(np.array([1.0, 2.0]), id="array"),
         pytest.param(torch.tensor([1.0, 2.0]), id="tensor"),
         pytest.param(np.datetime64("2026-01-01"), id="date"),
+        pytest.param(datetime(2026, 1, 1, tzinfo=UTC), id="datetime"),
+        pytest.param(pd.NA, id="NA"),
+        pytest.param(pd.NaT, id="NaT"),
         pytest.param(SimpleNamespace(item=lambda: None), id="item"),
     ],
 )
@@ -81,8 +93,11 @@ def test_a_complex_number_is_none(wrong):
 
 
 @pytest.mark.parametrize(
-    "wrong", [10**400, Fraction(10**400, 3), Decimal("sNaN")], ids=["integer", "fraction", "signalling nan"]
+    "wrong",
+    [10**400, Fraction(10**400, 3), Decimal("sNaN"), Decimal("-1e400"), np.longdouble("1e400")],
+    ids=["integer", "fraction", "signalling nan", "decimal", "longdouble"],
 )
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_number_that_no_float_can_hold_is_named(wrong):
     with pytest.raises(ValueError, match=r"^report: metric `steps` cannot be stored as a float: "):
         plain_metrics({"steps": wrong})
@@ -104,6 +119,28 @@ def test_a_name_is_a_text(name):
 def test_what_each_report_has_already_is_not_reported(name):
     with pytest.raises(ValueError, match=rf"^report: metric `{name}` is filled in for each report"):
         plain_metrics({name: 1})
+
+
+@pytest.mark.parametrize("name", ["", "raysweep:stopped"])
+def test_an_empty_name_and_the_kits_own_are_not_reported(name):
+    with pytest.raises(ValueError, match=r"^report: (a metric's name is empty|metric `raysweep:stopped`: names that)"):
+        plain_metrics({name: 1})
+
+
+def test_the_total_is_the_sum_of_what_was_reported_also_after_a_restart():
+    """A run that goes on from a checkpoint knows of the total only what was reported with it."""
+    spent, took = 0.0, [0.00012345678, 1 / 3, 2e-6, 1e5 / 7]
+    for iteration, seconds in enumerate(took, start=1):
+        got = filled_in({"loss": 1.0}, iteration, seconds, spent)
+        assert got == {"loss": 1.0, "time_this_iter_s": round(seconds, 6), "time_total_s": got["time_total_s"]}
+        assert got["time_total_s"] == json.loads(json.dumps(got))["time_total_s"] == round(spent + seconds, 6)
+        spent = got["time_total_s"]
+    assert spent == pytest.approx(sum(took), abs=4e-6)
+
+
+def test_the_iteration_is_a_metric_only_if_it_is_optimised():
+    assert "training_iteration" not in filled_in({}, 3, 1.0, 0.0, ("loss",))
+    assert filled_in({}, 3, 1.0, 0.0, ("training_iteration",))["training_iteration"] == 3
 
 
 def test_a_text_is_no_value_of_what_is_optimised():

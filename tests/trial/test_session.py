@@ -123,6 +123,31 @@ def test_the_time_of_the_decision_is_not_the_trials(session, clock):
     assert [[report.metrics[name] for name in TIMES] for report in reports] == [[1, 11], [2, 13], [3, 16]]
 
 
+def test_the_total_goes_on_from_a_checkpoint_as_it_does_without_one(session, clock):
+    """What is reported last is all that a run which goes on from there knows of the total."""
+
+    def train(config):
+        for _ in raysweep.iterations():
+            clock.seconds += 0.0123456789
+            raysweep.report({"loss": 1.0}, state={})
+
+    whole = session(max_iterations=9)
+    undisturbed = [whole.next(train).metrics["time_total_s"] for _ in range(9)]
+    start, spent, restarted = None, 0.0, []
+    for _ in range(9):
+        report = session(start, 9, spent=spent).next(train)
+        start, spent = report.checkpoint, report.metrics["time_total_s"]
+        restarted.append(spent)
+    assert restarted == pytest.approx(undisturbed, abs=1e-9)
+    assert undisturbed[-1] == pytest.approx(9 * 0.0123456789, abs=9e-6)
+
+
+def test_the_iteration_is_reported_and_noted_if_it_is_optimised(session, place):
+    report = session(numeric=("training_iteration",)).next(count)
+    [(_, note)] = checkpoint.notes(place, "00007")
+    assert (report.metrics["training_iteration"], note["optimised"]) == (1, ["training_iteration"])
+
+
 def test_a_report_that_fails_its_trial_is_not_noted(session, place):
     run = session(finite=("loss",))
 
