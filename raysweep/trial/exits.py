@@ -19,8 +19,8 @@ from raysweep import user_code
 DEADLY = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM}
 NO_SIGNALS = "main thread of the main interpreter"  # in Python's own words
 NO_HANDLERS = (
-    "a training function runs in a thread of its process, where Python allows none: leave it out, or set it in a process"
-    " that the function starts"
+    "a training function runs in a thread of its process, where Python allows none: leave it out, or set it in a"
+    " process that the function starts"
 )
 
 

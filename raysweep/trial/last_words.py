@@ -67,7 +67,7 @@ class LastWords:
 
     def __init__(self) -> None:
         self.traces = _traces()
-        self._file: IO[str] | None = Path(self.traces.words).open("a") if self.traces else None
+        self._file: IO[str] | None = Path(self.traces.words).open("a") if self.traces else None  # noqa: SIM115
         if self._file:
             faulthandler.enable(self._file, all_threads=True)
             faulthandler.register(signal.SIGTERM, self._file, all_threads=True, chain=True)
