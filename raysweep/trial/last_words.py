@@ -16,6 +16,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 import ray
@@ -70,8 +71,17 @@ class LastWords:
         self._file: IO[str] | None = Path(self.traces.words).open("a") if self.traces else None  # noqa: SIM115
         if self._file:
             faulthandler.enable(self._file, all_threads=True)
-            faulthandler.register(signal.SIGTERM, self._file, all_threads=True, chain=True)
             os.register_at_fork(after_in_child=_another_process)
+            # Not by `faulthandler.register`: it restarts the call that the signal interrupts, so that Ray's own handler
+            # would only come when that call ends.
+            self._own, self._before = os.getpid(), signal.getsignal(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        if self._file and os.getpid() == self._own:
+            faulthandler.dump_traceback(self._file, all_threads=True)
+        if callable(self._before):
+            self._before(number, frame)
 
     @property
     def file(self) -> IO[str] | int:
@@ -101,7 +111,6 @@ def _traces() -> Traces | None:
 
 def _another_process() -> None:
     """A fork, as a worker of a data loader is one, does not write into the file of the process that it came from."""
-    faulthandler.unregister(signal.SIGTERM)
     faulthandler.enable(sys.__stderr__ or 2)
 
 
