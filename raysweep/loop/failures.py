@@ -1,6 +1,6 @@
 """The kinds of failures of a trial, which of them count towards `--max-failures`, and what follows.
 
-exception     the function raised                            counted; `--max-failures` says how many are allowed
+exception     the function raised, or called an exit         counted; `--max-failures` says how many are allowed
 unreported    it ended without any report of the metric      counted
 nan           the metric is not a finite number              counted, and not tried again; `--nan` can change that
 timeout       `--trial-timeout` is used up                   counted
@@ -133,7 +133,7 @@ def text_of(error: BaseException, kind: Kind, end: str = "", log: str = "") -> s
         return f"{type(error).__name__}: {error}".strip()
     where = f"; Ray's log of it is {log}" if log else ""
     if kind is Kind.HANG:
-        return f"the trial was silent for longer than --report-timeout, so its process was ended{where}"
+        return f"the trial was silent for too long (see --report-timeout), so its process was ended{where}"
     if kind is Kind.TIMEOUT:
         return f"the trial had used up --trial-timeout, so its process was ended{end.removeprefix(TIME_UP)}{where}"
     if end:

@@ -1,4 +1,4 @@
-"""A sweep that fails before its first trial leaves its name free; one that has a trial, or was there before, is kept."""
+"""A sweep that fails before its first trial leaves its name free; one with a trial, or of before, is kept."""
 
 from pathlib import Path
 

@@ -195,7 +195,7 @@ LOG = "/tmp/ray/logs/worker-1.err on node 10.0.0.1"
             Kind.HANG,
             "",
             LOG,
-            "the trial was silent for longer than --report-timeout, so its process was ended; Ray's log of it is "
+            "the trial was silent for too long (see --report-timeout), so its process was ended; Ray's log of it is "
             + LOG,
         ),
         (
