@@ -140,7 +140,7 @@ def text_of(error: BaseException, kind: Kind, end: str = "", log: str = "") -> s
         return f"the trial's process was ended {end}{where}"
     if isinstance(error, RayActorError) and log and _NO_REASON in str(error):
         return f"the trial's process was ended {UNKNOWN}{where}"
-    return f"the trial's process was ended: {_paragraph(error)}{where}"
+    return f"the trial's process was lost: {_paragraph(error)}{where}"
 
 
 def _paragraph(error: RayError) -> str:

@@ -186,7 +186,7 @@ LOG = "/tmp/ray/logs/worker-1.err on node 10.0.0.1"
             Kind.LOST,
             "",
             "",
-            "the trial's process was ended: The actor died unexpectedly before finishing this task. The actor is dead"
+            "the trial's process was lost: The actor died unexpectedly before finishing this task. The actor is dead"
             " because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker exits"
             " unexpectedly. Worker exits with an exit code 1. The process receives a SIGTERM.",
         ),
@@ -210,7 +210,7 @@ LOG = "/tmp/ray/logs/worker-1.err on node 10.0.0.1"
             Kind.MEMORY,
             "",
             "",
-            "the trial's process was ended: Memory on the node was 15 GB / 16 GB. Ray killed this worker",
+            "the trial's process was lost: Memory on the node was 15 GB / 16 GB. Ray killed this worker",
         ),
         (WorkerCrashedError(), Kind.LOST, CRASH, "", f"the trial's process was ended {CRASH}"),
         (TimeoutError("no node had room for it"), Kind.EXCEPTION, "", "", "TimeoutError: no node had room for it"),
