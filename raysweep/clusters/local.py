@@ -106,7 +106,8 @@ def _plan(project: Path, token: Path, options: Options) -> Cluster:
         address=f"{HOST}:{_port(options)}",
         storage=storage if "://" in storage else str(Path(storage).absolute()),
         token_path=str(token),
-        # Not in the project: the path of a socket may have at most 107 bytes.
+        # Not in the project: the path of a socket may have at most 107 bytes. Not one of `temporary` either: it belongs
+        # to the cluster, which lives on when this command ends, and goes with it.
         temp_dir=tempfile.mkdtemp(prefix="raysweep-", dir="/tmp"),
     )
 

@@ -3,6 +3,7 @@
 preflight       all checks before anything starts
 runner          assembles and runs the loop of one sweep
 supervisor      restarts a driver that died
+unexpected      tells of an exception that is no RaysweepError
 local_ray       connects to a cluster, or starts a private Ray on this machine
 capacity        the largest size that a cluster can grow to
 """

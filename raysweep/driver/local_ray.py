@@ -11,9 +11,7 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING
 import joblib
 import ray
 
-from raysweep import env, ray_private
+from raysweep import env, ray_private, temporary
 
 if TYPE_CHECKING:
     from raysweep.spec.flags import Flags
@@ -75,7 +73,7 @@ def start() -> None:
     # The token is in a file, not in RAY_AUTH_TOKEN: the environment of a trial must not contain it.
     # Everyone may read Ray's own folder, with logs and sockets, so it is inside of a private one.
     # That is not in TMPDIR: the path of a socket may have at most 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="raysweep-", dir="/tmp"))
+    folder = temporary.make("ray", Path("/tmp"))
     atexit.register(_stop, folder)
     (folder / "token").touch(mode=0o600)
     (folder / "token").write_text(secrets.token_hex(32))
@@ -93,7 +91,7 @@ def start() -> None:
 
 def _stop(folder: Path) -> None:
     ray.shutdown()  # Ray's own exit handler would run only after this one
-    shutil.rmtree(folder, ignore_errors=True)
+    temporary.remove(folder)
 
 
 @contextlib.contextmanager

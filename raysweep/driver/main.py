@@ -17,7 +17,7 @@ from ray import tune
 from ray.tune import TuneError
 
 from raysweep import ray_private
-from raysweep.driver import local_ray, preflight
+from raysweep.driver import local_ray, preflight, unexpected
 from raysweep.driver.runner import Runner, code_hash
 from raysweep.driver.supervisor import Supervisor
 from raysweep.errors import BadInput, RaysweepError
@@ -44,6 +44,8 @@ from raysweep.spec.sweep import (
 from raysweep.spec.task import Task
 from raysweep.storage import dataset, open_storage
 
+INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+
 
 def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoKnobs) -> None:
     """The command line of a job: `raysweep.main(tune_config, Knobs)` is a strategy file's last line.
@@ -68,7 +70,7 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
                 current = dataclasses.replace(current, retry=None)  # they were tried again before the job was lost
             if restarted or _is_retry(current):
                 preflight.wait_for_storage(current.storage or default_storage())
-            return _exit_code(lambda: _from_flags(strategy, current, values, problems))
+            return _exit_code(lambda: _from_flags(strategy, current, values, problems), current)
 
         code = Supervisor(driver).run()
         resubmit_ticket.remove()
@@ -90,13 +92,21 @@ def _restart_flags(flags: Flags, seconds: float) -> Flags:
     return dataclasses.replace(flags, resume="auto", retry=None, time_budget=budget)
 
 
-def _exit_code(run: Callable[[], Any]) -> int:
+def _exit_code(run: Callable[[], Any], flags: Flags) -> int:
+    """Runs a job; its exit code, after what went wrong was printed."""
     try:
         run()
     except RaysweepError as error:
         for line in str(error).splitlines():
             click.echo(f"error: {line}", err=True)
         return error.exit_code
+    except KeyboardInterrupt:  # once the loop runs, it ends the sweep in order
+        click.echo("error: interrupted", err=True)
+        return INTERRUPTED
+    except (Exception, SystemExit) as error:
+        told = unexpected.describe(error, flags.storage or default_storage(), flags.name)
+        click.echo(f"error: {told}", err=True)
+        return 1
     return 0
 
 

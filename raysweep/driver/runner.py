@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ray import tune
 
 from raysweep.driver import capacity
 from raysweep.driver.supervisor import Heart
-from raysweep.errors import SweepFailed
+from raysweep.errors import StorageError, SweepFailed
 from raysweep.history import results
 from raysweep.history.export import export
 from raysweep.history.journal import Journal
@@ -90,21 +91,39 @@ class Runner:
             SweepFailed: more trials failed than allowed, none reported, or the sweep was stopped early.
         """
         resumed, state = state is not None, state or SweepState()
-        spec = self._write_spec()
-        journal = Journal(self.place, lease.term, state.seq)
-        recorder = Recorder(self.place, journal, state, self.sweep.metric, self.sweep.mode, lease)
-        self._print_start(state, resumed)
-        recorder.begin(resumed, self.assembly.trial_limits)
-        try:
-            limits = self.assembly.run(self.plan, executor, recorder, self._observers(state))
-        finally:
-            journal.close()
-            sweep_results = SweepResults(self.place.url, spec, state, space=self.sweep.space)
-            if lease.holds():
-                export(self.place, sweep_results, self.sweep.space)
+        with contextlib.nullcontext() if resumed else self._name_stays_free(lease, state):
+            spec = self._write_spec()
+            journal = Journal(self.place, lease.term, state.seq)
+            recorder = Recorder(self.place, journal, state, self.sweep.metric, self.sweep.mode, lease)
+            self._print_start(state, resumed)
+            try:
+                recorder.begin(resumed, self.assembly.trial_limits)
+                limits = self.assembly.run(self.plan, executor, recorder, self._observers(state))
+            finally:
+                journal.close()
+                sweep_results = SweepResults(self.place.url, spec, state, space=self.sweep.space)
+                if lease.holds():
+                    export(self.place, sweep_results, self.sweep.space)
         click.echo(results.summary(sweep_results))
         self._raise_if_failed(limits, state)
         return sweep_results
+
+    @contextlib.contextmanager
+    def _name_stays_free(self, lease: Lease, state: SweepState) -> Iterator[None]:
+        """If a new sweep fails before its first trial, nothing of it is kept, so that its name can be used again."""
+        try:
+            yield
+        except BaseException:
+            if not state.trials:
+                with contextlib.suppress(StorageError):
+                    self._remove_all(lease)
+            raise
+
+    def _remove_all(self, lease: Lease) -> None:
+        if lease.holds():
+            self.place.delete_tree("journal")
+            for name in ("sweep.json", *results.FILES):
+                self.place.delete(name)
 
     def _observers(self, state: SweepState) -> Observers:
         metric, mode = self.sweep.metric, self.sweep.mode

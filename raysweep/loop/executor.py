@@ -39,10 +39,19 @@ class Returned:
 
 @dataclass(frozen=True)
 class Failed:
-    """A trial's function raised, or its process is gone."""
+    """A trial's function raised, or its process is gone.
+
+    Attributes:
+        trial: the trial.
+        error: what was raised, or Ray's error about the process.
+        end: how the process ended, as it noted itself, such as `by SIGSEGV at train.py, line 3, in train`.
+        log: where Ray's log of the process is.
+    """
 
     trial: str
     error: BaseException
+    end: str = ""
+    log: str = ""
 
 
 Event = Reported | Returned | Failed

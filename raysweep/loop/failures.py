@@ -1,6 +1,6 @@
 """The kinds of failures of a trial, which of them count towards `--max-failures`, and what follows.
 
-exception     the function raised                            counted; `--max-failures` says how many are allowed
+exception     the function raised, or called an exit         counted; `--max-failures` says how many are allowed
 unreported    it ended without any report of the metric      counted
 nan           the metric is not a finite number              counted, and not tried again; `--nan` can change that
 timeout       `--trial-timeout` is used up                   counted
@@ -16,10 +16,12 @@ gpu_memory    the GPU ran out of memory                      one more try with t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import StrEnum
 
+import click
 from ray.exceptions import (
     NodeDiedError,
     OutOfMemoryError,
@@ -32,11 +34,17 @@ from ray.exceptions import (
 from raysweep.errors import StorageError, Unavailable
 from raysweep.loop.executor import Share
 from raysweep.trial.actor import NotFinite, Unreported
+from raysweep.trial.last_words import BY_ITSELF, TIME_UP
 
 # A process may die now and then; but a function that crashes its process every time is a failure.
 MOST_LOSSES = 3
 MOST_REFUSALS = 3  # of one trial, before the sweep ends: a single refused object does not mean a full disk
 GROWTH = 2  # factor for the share of a trial that ran out of memory
+UNKNOWN = (
+    "from outside, and it left no word: usually by SIGKILL, from the system when memory ran out (`dmesg` on the node"
+    " tells), or from somebody"
+)
+_NO_REASON = "unexpectedly exits with a connection error"  # Ray's words, when it does not know
 _NODE_GONE = ("node has died", "node died", "node was preempted", "node is dead")
 
 
@@ -77,6 +85,21 @@ def kind_of(error: BaseException) -> Kind:
     return _kind_of_raised(error)
 
 
+def kind_of_loss(end: str, hung: bool, late: bool) -> Kind:
+    """The kind of a loss of a process.
+
+    Args:
+        end: how it ended, if it has noted that; see `executor.Failed`.
+        hung: whether it was ended since it was silent.
+        late: whether the trial's time is used up.
+    """
+    if hung:
+        return Kind.HANG
+    if end.startswith(f"{BY_ITSELF}os."):  # `os._exit` in another thread: no loss, but what the function does
+        return Kind.EXCEPTION
+    return Kind.TIMEOUT if end.startswith(TIME_UP) or (late and not end) else Kind.LOST
+
+
 def _kind_of_raised(error: BaseException) -> Kind:
     # By its name, so that torch need not be imported.
     if type(error).__name__ == "OutOfMemoryError" and type(error).__module__.startswith("torch"):
@@ -89,6 +112,41 @@ def _kind_of_raised(error: BaseException) -> Kind:
         Unreported: Kind.UNREPORTED,
     }
     return next((kind for known, kind in kinds.items() if isinstance(error, known)), Kind.EXCEPTION)
+
+
+# What Ray says of any end, or advises, behind what it says of this one.
+_ADVICE = re.compile(r" Some common causes include| To see the logs|; to see more information| Top \d+ memory users")
+
+
+def text_of(error: BaseException, kind: Kind, end: str = "", log: str = "") -> str:
+    """A failure as it is written to the journal: the function's traceback, or how its process ended, in one paragraph.
+
+    Args:
+        error: of Ray's, or the one that it wraps.
+        kind: its kind, which may be known better than from the error.
+        end: how the process ended, if it has noted that; see `executor.Failed`.
+        log: where Ray's log of the process is.
+    """
+    if isinstance(error, RayTaskError):
+        return click.unstyle(str(error)).strip()
+    if not isinstance(error, RayError) or type(error) is RayError or isinstance(error, UnserializableException):
+        return f"{type(error).__name__}: {error}".strip()
+    where = f"; Ray's log of it is {log}" if log else ""
+    if kind is Kind.HANG:
+        return f"the trial was silent for too long (see --report-timeout), so its process was ended{where}"
+    if kind is Kind.TIMEOUT:
+        return f"the trial had used up --trial-timeout, so its process was ended{end.removeprefix(TIME_UP)}{where}"
+    if end:
+        return f"the trial's process was ended {end}{where}"
+    if isinstance(error, RayActorError) and log and _NO_REASON in str(error):
+        return f"the trial's process was ended {UNKNOWN}{where}"
+    return f"the trial's process was lost: {_paragraph(error)}{where}"
+
+
+def _paragraph(error: RayError) -> str:
+    """Ray's text without its table of ids, and without its general advice."""
+    lines = [line.strip() for line in str(error).splitlines() if not line.startswith("\t")]
+    return _ADVICE.split(" ".join(filter(None, lines)))[0]
 
 
 class Tries:

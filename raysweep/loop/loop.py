@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import click
-from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
@@ -21,8 +20,8 @@ from raysweep.errors import SweepFailed
 from raysweep.history.checkpoint import owner
 from raysweep.history.sweep_state import BY_LIMIT, BY_SCHEDULER, TrialRecord
 from raysweep.loop.controller import Controller, Decision
-from raysweep.loop.executor import Event, Executor, Reported, Returned, Share
-from raysweep.loop.failures import Kind, Tries, kind_of
+from raysweep.loop.executor import Event, Executor, Failed, Reported, Returned, Share
+from raysweep.loop.failures import Kind, Tries, kind_of, kind_of_loss, text_of
 from raysweep.loop.hang_watchdog import HangWatchdog
 from raysweep.loop.interrupt import Interruption
 from raysweep.loop.observers import Observer
@@ -257,7 +256,7 @@ class Loop:
         elif isinstance(event, Returned):
             self._on_return(event.trial)
         else:
-            self._on_failure(event.trial, event.error)
+            self._on_failure(event)
 
     def _on_report(self, event: Reported) -> None:
         trial_id, report, config = event.trial, event.report, self._running[event.trial].written
@@ -339,8 +338,9 @@ class Loop:
 
     # Failures.
 
-    def _on_failure(self, trial_id: str, error: BaseException) -> None:
-        record, tries, kind = self._state.trials[trial_id], self._tries[trial_id], self._kind(trial_id, error)
+    def _on_failure(self, event: Failed) -> None:
+        trial_id, error = event.trial, event.error
+        record, tries, kind = self._state.trials[trial_id], self._tries[trial_id], self._kind(event)
         self._remove_running(trial_id)
         complete = self._is_complete(record)
         if complete and kind in (Kind.LOST, Kind.NODE, Kind.HANG) and not self._can_finish(record):
@@ -349,7 +349,7 @@ class Loop:
         again = tries.failed(kind) and (not complete or self._can_finish(record))
         if tries.storage_refuses:
             self.limits.refused = self.limits.refused or str(getattr(error, "cause", error))
-        self._recorder.failed(trial_id, _text(error), kind)
+        self._recorder.failed(trial_id, text_of(error, kind, event.end, event.log), kind)
         self._observer.failed(record, again)
         if not again:
             self._controller.end(trial_id, failed=True)
@@ -360,12 +360,11 @@ class Loop:
         else:
             self._controller.requeue(trial_id)
 
-    def _kind(self, trial_id: str, error: BaseException) -> Kind:
-        kind, hung = kind_of(error), trial_id in self._hung
-        self._hung.discard(trial_id)
-        if kind is Kind.LOST and hung:
-            return Kind.HANG
-        return Kind.TIMEOUT if kind is Kind.LOST and self._executor.clock() >= self._deadlines[trial_id] else kind
+    def _kind(self, event: Failed) -> Kind:
+        kind, hung = kind_of(event.error), event.trial in self._hung
+        self._hung.discard(event.trial)
+        late = self._executor.clock() >= self._deadlines[event.trial]
+        return kind_of_loss(event.end, hung, late) if kind is Kind.LOST else kind
 
     # Periodic checks.
 
@@ -384,8 +383,3 @@ class Loop:
             self._idle_since = now
         elif now - self._idle_since >= CHECK_S:
             self._observer.waited(now - self._idle_since, self._executor.waiting_for())
-
-
-def _text(error: BaseException) -> str:
-    """An error as it is written to the journal: the training function's traceback, if there is one."""
-    return str(error).strip() if isinstance(error, RayTaskError) else f"{type(error).__name__}: {error}".strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
@@ -11,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class Observer:
-    """Is notified of each event after it was journalled. Its exceptions are logged, and end neither trial nor sweep."""
+    """Is notified of each event after it was journalled. If it fails, the sweep goes on without it."""
 
     def begin(self) -> None:
         """The loop begins."""
@@ -36,17 +37,21 @@ class Observer:
 
 
 class Observers(Observer):
-    """Notifies several observers, also if one of them raises an exception."""
+    """Notifies several observers; one that raises an exception is closed, and notified of nothing more."""
 
     def __init__(self, observers: Iterable[Observer]) -> None:
         self._observers = list(observers)
 
     def _notify(self, call: Callable[[Observer], None]) -> None:
-        for observer in self._observers:
+        for observer in list(self._observers):
             try:
                 call(observer)
             except Exception as error:
-                log.warning("%s: %s: %s", type(observer).__name__, type(error).__name__, error)
+                self._observers.remove(observer)
+                name, cause = type(observer).__name__, f"{type(error).__name__}: {error}"
+                log.warning("%s has failed, and the sweep goes on without it: %s", name, cause)
+                with contextlib.suppress(Exception):
+                    observer.close()
 
     def begin(self) -> None:
         """Notifies all."""

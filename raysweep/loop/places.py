@@ -21,6 +21,7 @@ from ray.util import placement_group, placement_group_table, remove_placement_gr
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raysweep.loop.executor import Share
+from raysweep.trial.last_words import Traces
 
 OURS = "raysweep sweep "  # prefix of a placement group's name
 TABLE_S = 1.0  # largest age of the information about other sweeps' places
@@ -48,6 +49,7 @@ class Place:
         stage: its state.
         trial: the trial that is running or ending in it.
         since: when the stage began, in seconds from an arbitrary start.
+        traces: where to look for what became of the process; None before it has started.
     """
 
     share: Share
@@ -56,6 +58,7 @@ class Place:
     stage: Stage = Stage.STARTING
     trial: str | None = None
     since: float = field(default_factory=time.monotonic)
+    traces: Traces | None = None
 
     def enter(self, stage: Stage, trial: str | None = None) -> None:
         """Changes the stage."""

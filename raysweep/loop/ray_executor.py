@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep.loop.executor import Event, Failed, Reported, Returned, Share
 from raysweep.loop.failures import Kind, kind_of
 from raysweep.loop.places import YIELD_S, Neighbours, Place, Stage, reserve
+from raysweep.trial import last_words
 from raysweep.trial.actor import Over, TrialActor
+from raysweep.trial.last_words import Traces
 from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Report
 
@@ -26,11 +29,15 @@ ANSWER_S = 5.0  # for a process to answer, after the time for its clean-up
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of a call to a place's actor, and the trial of the call."""
+    """The result of a call to a place's actor, and the trial of the call.
+
+    If the process was lost in that call, `lost` is Ray's error, and the result is what the process noted of its end.
+    """
 
     place: Place
     trial: str | None
     future: Future[Any]
+    lost: BaseException | None = None
 
 
 class RayExecutor:
@@ -56,6 +63,7 @@ class RayExecutor:
     ) -> None:
         self._name, self._share, self._reuse, self._cleanup = name, share, reuse, cleanup
         self._actor = ray.remote(type(log_name, (TrialActor,), {}))
+        self._read = ray.remote(num_cpus=0, max_retries=0)(last_words.read)
         self._spec = ray.put(spec)
         self._data: list[ray.ObjectRef] = []
         self._neighbours = Neighbours(name)
@@ -109,8 +117,10 @@ class RayExecutor:
         self._places.remove(place)
         place.close()
 
-    def _expect_answer(self, place: Place, trial: str | None, answer: ray.ObjectRef) -> None:
-        answer.future().add_done_callback(lambda future: self._answers.put(Answer(place, trial, future)))
+    def _expect_answer(
+        self, place: Place, trial: str | None, answer: ray.ObjectRef, lost: BaseException | None = None
+    ) -> None:
+        answer.future().add_done_callback(lambda future: self._answers.put(Answer(place, trial, future, lost)))
 
     @property
     def has_place(self) -> bool:
@@ -182,12 +192,19 @@ class RayExecutor:
 
     def _events_of(self, answer: Answer) -> Iterator[Event]:
         place, trial, error = answer.place, answer.trial, answer.future.exception()
+        if trial is not None and answer.lost is not None:
+            assert place.traces is not None
+            end = "" if error else answer.future.result()
+            yield Failed(trial, answer.lost, end, f"{place.traces.log} on node {place.traces.host}")
+            return
         if place not in self._places or (trial is not None and place.stage is Stage.ENDING):
             return  # the place was released, or the trial was stopped, in the meantime
         if error is not None:
             yield from self._on_error(place, trial, error)
             return
         value = answer.future.result()
+        if isinstance(value, Traces):
+            place.traces = value
         if trial is not None and isinstance(value, Report):
             yield Reported(trial, value)
             return
@@ -203,9 +220,19 @@ class RayExecutor:
         self._close(place)
         if trial is not None:
             self._place_of.pop(trial, None)
-            yield Failed(trial, error)
+            if place.traces is not None and kind_of(error) is Kind.LOST:
+                self._ask_how_it_ended(place, trial, error)
+            else:
+                yield Failed(trial, error)
         elif place.stage is Stage.STARTING:
             yield from self._on_start_error(place, error)
+
+    def _ask_how_it_ended(self, place: Place, trial: str, lost: BaseException) -> None:
+        """Has a lost process's last words read on its node. If that is gone, too, Ray answers with an error."""
+        assert place.traces is not None
+        there = NodeAffinitySchedulingStrategy(place.traces.node, soft=False)
+        words = self._read.options(scheduling_strategy=there).remote(place.traces.words)
+        self._expect_answer(place, trial, words, lost)
 
     def _on_start_error(self, place: Place, error: BaseException) -> Iterator[Event]:
         """If a process failed to start, the next trial that is started fails; but not if its node is gone."""

@@ -13,7 +13,6 @@ import logging
 import math
 import shutil
 import socket
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from raysweep import temporary
 from raysweep.errors import StorageError
 from raysweep.history.sweep_state import Result, SweepState, TrialRecord
 from raysweep.loop.observers import Observer
@@ -91,7 +91,7 @@ class TensorBoard(Observer):
         self._make_missing(ended=False)
         self._writer.shutdown(wait=True)
         if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            temporary.remove(self._temporary)
 
     @contextlib.contextmanager
     def _optional(self, events: _Events) -> Iterator[None]:
@@ -144,7 +144,7 @@ class TensorBoard(Observer):
     def _folder(self, trial_id: str) -> Path:
         in_place = self._storage.local_path(f"{FOLDER}/{trial_id}")
         if in_place is None:
-            self._temporary = self._temporary or Path(tempfile.mkdtemp(prefix="raysweep-tensorboard-"))
+            self._temporary = self._temporary or temporary.make("tensorboard")
             return self._temporary / trial_id
         return in_place
 

@@ -119,7 +119,7 @@ def _module(name: str) -> ModuleType:
 def _import(path: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(path)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{frame.filename}, line {frame.lineno}"
         raise BadInput(f"`--task {name}`: it cannot be imported: {type(error).__name__}: {error} ({place})") from error

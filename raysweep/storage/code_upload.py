@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from pathlib import Path
 
-from raysweep import ray_private
+from raysweep import ray_private, temporary
 from raysweep.storage import Storage
 
 NEVER_PACKED = ("/.raysweep/", "/runs/", "/.git/", "/.venv/")  # in addition to .rayignore
@@ -14,8 +13,8 @@ NEVER_PACKED = ("/.raysweep/", "/runs/", "/.git/", "/.venv/")  # in addition to 
 
 def upload(project: Path, place: Storage) -> str:
     """Packs a folder as `ray job submit --working-dir` does, and stores it as `code/<hash>.zip`; returns its URL."""
-    with tempfile.TemporaryDirectory(prefix="raysweep-code-") as folder:
-        package = Path(folder) / "code.zip"
+    with temporary.folder("code") as folder:
+        package = folder / "code.zip"
         ray_private.pack(project, package, list(NEVER_PACKED))
         data = package.read_bytes()
     key = f"code/{hashlib.sha256(data).hexdigest()[:16]}.zip"

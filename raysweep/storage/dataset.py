@@ -6,10 +6,10 @@ The driver reads them once per sweep; trials get them from Ray's object store, w
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from raysweep import temporary
 from raysweep.errors import BadInput
 from raysweep.storage import open_storage
 from raysweep.storage.base import Keys
@@ -30,12 +30,14 @@ def folder(data: str | None) -> Iterator[Path | None]:
     keys = place.list()
     if not keys:
         raise BadInput(f"`--data {data}`: nothing is stored there: upload a data set with `raysweep upload FOLDER`")
-    with tempfile.TemporaryDirectory(prefix="raysweep-data-") as scratch:
+    with temporary.folder("data") as own:
+        scratch = own / "data"  # `load_data` may take every file that it finds
+        scratch.mkdir()
         for key in keys:
-            path = Path(scratch) / key
+            path = scratch / key
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(place.get(key))
-        yield Path(scratch)
+        yield scratch
 
 
 def upload(source: Path, destination: str) -> Keys:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
-import sys
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +12,8 @@ import ray
 
 from raysweep.history import checkpoint as checkpoints
 from raysweep.spec.function import with_data
+from raysweep.trial import exits
+from raysweep.trial.last_words import LastWords, Traces
 from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Report, Session, enter
 from raysweep.values import finite
@@ -47,10 +49,16 @@ class TrialActor:
         self._spec: TrialSpec
         self._train: Callable[[dict[str, Any]], None]
         self._session: Session | None = None
+        self._words = LastWords()
 
-    def prepare(self, spec: TrialSpec) -> None:
-        """Takes what all trials share. Unpickling it imports what the training function needs."""
+    def prepare(self, spec: TrialSpec) -> Traces | None:
+        """Takes what all trials share. Unpickling it imports what the training function needs.
+
+        Returns:
+            Where to look for what became of this process.
+        """
         self._spec, self._train = spec, spec.train
+        return self._words.traces
 
     def start(self, run: Run, data: list[ray.ObjectRef]) -> Report | Over:
         """Begins a run, up to its first report; see `step`. `data` holds the reference to the task's data, if any."""
@@ -63,7 +71,7 @@ class TrialActor:
 
         Raises:
             Exception: what the function raised.
-            RuntimeError: it called `sys.exit`, or the like.
+            Exited: it called `sys.exit`, or the like.
             NotFinite: a metric is not finite, and must be.
             Unreported: the function returned without any report.
         """
@@ -74,10 +82,8 @@ class TrialActor:
             self._check_finite(outcome)
             return self._last(outcome) if outcome.iteration >= self._spec.max_iterations else outcome
         self._close()
-        if isinstance(outcome, Exception):
-            raise outcome
-        if outcome is not None:  # as it is, SystemExit would end this process, which then looks like a lost one
-            raise RuntimeError(f"the training function raised {type(outcome).__name__}: {outcome}") from outcome
+        if outcome is not None:
+            raise exits.as_exception(outcome)
         if session.iteration == 0:
             raise Unreported("the training function returned without a report: call raysweep.report({...})")
         return Over(clean=session.over)
@@ -103,17 +109,19 @@ class TrialActor:
             run = replace(run, start=start)
         session = Session(spec, run, state)
         enter(session)
+        self._words.forget()
         if spec.timeout:
             # Written in C, with a thread that needs no interpreter lock: it ends calls that hang outside of Python.
             left = max(spec.timeout - run.spent, 1.0)
-            faulthandler.dump_traceback_later(left, exit=True, file=sys.__stderr__ or 2)
+            faulthandler.dump_traceback_later(left, exit=True, file=self._words.file)
         return session
 
     def _with_data(self, data: list[ray.ObjectRef]) -> Callable[[dict[str, Any]], None]:
         """The function with its data. They are made anew for each run, so that a trial never meets what another one
         has changed; arrays of numpy are read-only views of the node's shared memory, and cost nothing.
         """
-        return with_data(self._spec.train, ray.get(data[0]) if data else None)
+        train = with_data(self._spec.train, ray.get(data[0]) if data else None)
+        return functools.partial(_call, train, self._words)
 
     def _check_finite(self, report: Report) -> None:
         for name in self._spec.finite:
@@ -125,3 +133,8 @@ class TrialActor:
         faulthandler.cancel_dump_traceback_later()
         self._session, self._train = None, self._spec.train  # the data of the run are let go of
         enter(None)
+
+
+def _call(train: Callable[[dict[str, Any]], None], words: LastWords, config: dict[str, Any]) -> None:
+    with exits.refused(words.note):
+        train(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 
@@ -22,7 +23,7 @@ from ray.exceptions import (
 
 from raysweep.errors import Corrupt, StorageError, Unavailable
 from raysweep.loop.executor import Share
-from raysweep.loop.failures import MOST_LOSSES, MOST_REFUSALS, Kind, Tries, kind_of
+from raysweep.loop.failures import MOST_LOSSES, MOST_REFUSALS, Kind, Tries, kind_of, kind_of_loss, text_of
 from raysweep.storage import FolderStorage
 from raysweep.trial.actor import NotFinite, TrialActor, Unreported
 from raysweep.trial.run import Run, TrialSpec
@@ -128,7 +129,102 @@ def test_errors_of_the_kit_are_recognised(error_of):
 
 
 def test_a_process_that_is_gone_is_lost(error_of):
-    assert kind_of(error_of(lambda: os._exit(1))) is Kind.LOST
+    assert kind_of(error_of(lambda: os.kill(os.getpid(), signal.SIGKILL))) is Kind.LOST
+
+
+CRASH = "by SIGSEGV at train.py, line 3, in train"
+EXIT = "by itself, with os._exit(3) at train.py, line 3, in <lambda>"
+
+
+@pytest.mark.parametrize(
+    ("end", "hung", "late", "kind"),
+    [
+        ("", False, False, Kind.LOST),
+        (CRASH, False, False, Kind.LOST),
+        ("by itself, with SIGKILL at train.py, line 3, in train", False, False, Kind.LOST),
+        (EXIT, False, False, Kind.EXCEPTION),
+        ("", True, False, Kind.HANG),
+        ("", False, True, Kind.TIMEOUT),
+        ("when its time was up at train.py, line 3, in train", False, False, Kind.TIMEOUT),
+        (CRASH, False, True, Kind.LOST),
+    ],
+)
+def test_a_lost_process_has_a_kind_by_what_it_noted(end, hung, late, kind):
+    assert kind_of_loss(end, hung, late) is kind
+
+
+def died(detail):
+    """As Ray 2.60 says it."""
+    ids = "\tclass_name: train\n\tactor_id: ae4b08\n\tpid: 29656\n\tnamespace: 99bc2ffa\n\tip: 127.0.0.1\n"
+    start = "The actor died unexpectedly before finishing this task.\n"
+    dead = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
+    return RayActorError(error_msg=f"{start}{ids}{dead}{detail}")
+
+
+KILLED = died(
+    "Worker unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the process"
+    " was killed by the OOM killer due to high memory usage, (2) ray stop --force was called."
+)
+LOG = "/tmp/ray/logs/worker-1.err on node 10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "end", "log", "text"),
+    [
+        (KILLED, Kind.LOST, CRASH, LOG, f"the trial's process was ended {CRASH}; Ray's log of it is {LOG}"),
+        (KILLED, Kind.EXCEPTION, EXIT, LOG, f"the trial's process was ended {EXIT}; Ray's log of it is {LOG}"),
+        (
+            KILLED,
+            Kind.LOST,
+            "",
+            LOG,
+            "the trial's process was ended from outside, and it left no word: usually by SIGKILL, from the system when"
+            f" memory ran out (`dmesg` on the node tells), or from somebody; Ray's log of it is {LOG}",
+        ),
+        (
+            died("Worker exits unexpectedly. Worker exits with an exit code 1. The process receives a SIGTERM."),
+            Kind.LOST,
+            "",
+            "",
+            "the trial's process was lost: The actor died unexpectedly before finishing this task. The actor is dead"
+            " because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker exits"
+            " unexpectedly. Worker exits with an exit code 1. The process receives a SIGTERM.",
+        ),
+        (
+            KILLED,
+            Kind.HANG,
+            "",
+            LOG,
+            "the trial was silent for too long (see --report-timeout), so its process was ended; Ray's log of it is "
+            + LOG,
+        ),
+        (
+            KILLED,
+            Kind.TIMEOUT,
+            "when its time was up at train.py, line 3, in train",
+            "",
+            "the trial had used up --trial-timeout, so its process was ended at train.py, line 3, in train",
+        ),
+        (
+            OutOfMemoryError("Memory on the node was 15 GB / 16 GB. Ray killed this worker; to see more information …"),
+            Kind.MEMORY,
+            "",
+            "",
+            "the trial's process was lost: Memory on the node was 15 GB / 16 GB. Ray killed this worker",
+        ),
+        (WorkerCrashedError(), Kind.LOST, CRASH, "", f"the trial's process was ended {CRASH}"),
+        (TimeoutError("no node had room for it"), Kind.EXCEPTION, "", "", "TimeoutError: no node had room for it"),
+    ],
+)
+def test_a_lost_process_is_told_in_one_paragraph(error, kind, end, log, text):
+    assert text_of(error, kind, end, log) == text
+
+
+def test_a_traceback_has_no_colours():
+    error = raised(ValueError("upside down"))
+    error.traceback_str = 'Traceback (most recent call last):\n  File "train.py", line 3, in train\nValueError: upside'
+    assert "\x1b" in str(error)
+    assert text_of(error, Kind.EXCEPTION).startswith("trial() (pid=1, ip=127.0.0.1)\n  File")
 
 
 def tries(share=Share(1.0), max_failures=0, largest=None):  # noqa: B008 - never changed

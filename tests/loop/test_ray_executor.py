@@ -1,7 +1,11 @@
 """What only a real cluster shows of a sweep: processes that trials share, clean-up, and values that travel to them."""
 
 import contextlib
+import ctypes
+import multiprocessing
 import os
+import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -13,6 +17,7 @@ from ray import tune
 
 import raysweep
 from raysweep.history import checkpoint, results
+from raysweep.loop.failures import MOST_LOSSES
 from raysweep.storage import open_storage
 
 X = {"x": tune.uniform(0.0, 1.0)}
@@ -158,6 +163,90 @@ def test_code_after_the_last_iteration_is_tried_again_without_any_iteration(swee
     sweep_results = sweep(train, samples=1, max_iterations=2, max_failures=2)
     [trial] = sweep_results.state.trials.values()
     assert (trial.status, trial.kinds, sorted(trial.results)) == ("finished", ["exception"] * 2, [1, 2])
+
+
+# The end of a trial's process.
+
+
+def exits(config):
+    os._exit(3)
+
+
+def exits_in_another_thread(config):
+    threading.Thread(target=exits, args=(config,), daemon=True).start()
+    time.sleep(SOON_S)
+
+
+def crashes(config):
+    ctypes.string_at(0)
+
+
+def kills_itself(config):
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(SOON_S)
+
+
+def is_terminated(config):
+    time.sleep(0.5)  # until the main thread waits, which alone handles signals
+    (signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM), time.sleep(SOON_S))
+
+
+def is_killed(config):
+    subprocess.run(["kill", "-KILL", str(os.getpid())], check=True)
+    time.sleep(SOON_S)
+
+
+def runs_for_ever(config):
+    time.sleep(SOON_S)
+
+
+LOSSES = ["lost"] * (MOST_LOSSES + 1)
+
+
+@pytest.mark.parametrize(
+    ("train", "kinds", "text"),
+    [
+        (exits, ["exception"], "the training function called os._exit(3) at {}, in exits: return from it instead"),
+        (exits_in_another_thread, ["exception"], "ended by itself, with os._exit(3) at {}, in exits; Ray's log of"),
+        (crashes, LOSSES, "the trial's process was ended by SIGSEGV at {}, in crashes; Ray's log of it is /tmp/"),
+        (kills_itself, LOSSES, "the trial's process was ended by itself, with SIGKILL at {}, in kills_itself; "),
+        (is_terminated, LOSSES, "the trial's process was ended by SIGTERM at {}, in is_terminated; "),
+        (is_killed, LOSSES, "the trial's process was ended from outside, and it left no word: usually by SIGKILL"),
+    ],
+)
+def test_the_end_of_a_process_is_told_with_the_line(sweep, storage, train, kinds, text):
+    with pytest.raises(raysweep.SweepFailed):
+        sweep(train, samples=1)
+    [trial] = results.read("s", storage).state.trials.values()
+    assert trial.kinds == kinds
+    code = exits.__code__ if "exits" in train.__name__ else train.__code__
+    line = code.co_firstlineno + (2 if train is is_terminated else 1)
+    assert text.format(f"{__file__}, line {line}") in trial.failures[-1].splitlines()[-1]
+
+
+def test_where_a_trial_hung_when_its_time_was_up_is_told(sweep, storage):
+    with pytest.raises(raysweep.SweepFailed):
+        sweep(runs_for_ever, samples=1, trial_timeout=1.0)
+    [trial] = results.read("s", storage).state.trials.values()
+    assert trial.kinds == ["timeout"]
+    at = f"{__file__}, line {runs_for_ever.__code__.co_firstlineno + 1}, in runs_for_ever"
+    assert f"the trial had used up --trial-timeout, so its process was ended at {at}; " in trial.failures[0]
+
+
+def test_the_end_of_a_forked_child_is_not_that_of_the_trial(sweep):
+    def train(config):
+        context = multiprocessing.get_context("fork")
+        children = [context.Process(target=target) for target in (lambda: ctypes.string_at(0), time.sleep)]
+        for child in children:
+            child.start()
+        children[1].terminate()
+        for child in children:
+            child.join()
+        raysweep.report({"loss": children[0].exitcode})
+
+    sweep_results = sweep(train, samples=1)
+    assert [trial.last.metrics["loss"] for trial in trials(sweep_results)] == [-signal.SIGSEGV]
+    assert status(sweep_results) == ["finished"]
 
 
 # Ordinary spaces.

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from raysweep import temporary
 from raysweep.errors import Unavailable
 from raysweep.history.sweep_state import SweepState
 from raysweep.loop import tensorboard
@@ -365,10 +366,10 @@ def test_an_object_stores_temporary_folder_is_removed(tmp_path):
     sweep = Sweep(NoPath(str(tmp_path)))
     sweep.report(0.5)
     sweep.end()
-    temporary = sweep.board._temporary
-    assert list(temporary.iterdir()) == [], "what was put is there no more"
+    folder = sweep.board._temporary
+    assert [path.name for path in folder.iterdir()] == [temporary.OWNER], "what was put is there no more"
     sweep.board.close()
-    assert not temporary.exists()
+    assert not folder.exists()
 
 
 def test_nothing_is_kept_of_a_trial_that_has_ended(tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """The process that runs trials one after the other, here in this one; with a real Ray where data or errors travel."""
 
-import sys
 import threading
 from types import SimpleNamespace
 
@@ -113,11 +112,6 @@ def test_what_the_function_raised_is_raised(actor):
 
     with pytest.raises(ValueError, match="no such layer"):
         actor(broken).start(run(), [])
-
-
-def test_sys_exit_is_an_error_of_the_function_and_ends_no_process(actor):
-    with pytest.raises(RuntimeError, match=r"^the training function raised SystemExit: no data$"):
-        actor(lambda config: sys.exit("no data")).start(run(), [])
 
 
 def test_a_function_that_never_reports_is_an_error(actor):

@@ -6,8 +6,6 @@ import atexit
 import contextlib
 import functools
 import json
-import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import click
 
+from raysweep import temporary
 from raysweep.clusters.kubernetes.manifests import NAMESPACE, Object, kubectl
 from raysweep.clusters.kubernetes.waiting import line, wait
 from raysweep.errors import BadInput, ClusterError, Unreachable
@@ -199,8 +198,8 @@ class Kube:
         from kubernetes import dynamic
 
         # Its cache of resource kinds is a file, which might be that of another cluster in the next run.
-        cache = Path(tempfile.mkdtemp(prefix="raysweep-kube-"))
-        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+        cache = temporary.make("kube")
+        atexit.register(temporary.remove, cache)
         return dynamic.DynamicClient(self.api, cache_file=str(cache / "kinds.json"))
 
     def _if_allowed(self, call: Callable[[], list[Any]]) -> list[Any]:

@@ -1,0 +1,79 @@
+"""The folder of a private Ray goes with its driver, also if that is killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from raysweep import temporary
+from tests.ray_project import ROOT, clean_environment
+
+SOON_S = 120.0
+TASK = """
+import time
+from pathlib import Path
+import raysweep
+from tasks.quadratic import METRIC, MODE, SPACE
+MAX_ITERATIONS = 1
+HERE = Path(__file__).parent
+
+def train(config):
+    (HERE / "started").touch()
+    while not (HERE / "go").exists():
+        time.sleep(0.05)
+    raysweep.report({"loss": 1.0})
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A job whose one trial waits for the file `go`."""
+    (tmp_path / "waits.py").write_text(TASK)
+    flags = ["--task", "waits", "--name", "s", "--samples", "1", "--storage", str(tmp_path / "runs")]
+    started = subprocess.Popen(
+        [sys.executable, str(ROOT / "jobs" / "random_search.py"), *flags],
+        cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    yield started
+    started.terminate()
+    started.communicate(timeout=SOON_S)
+
+
+def folder_of(driver: psutil.Process) -> Path:
+    files = [Path(file.path) for file in driver.open_files()]
+    [owner] = [file for file in files if file.name == temporary.OWNER]
+    return owner.parent
+
+
+def wait_for(file: Path) -> None:
+    limit = time.monotonic() + SOON_S
+    while not file.exists():
+        assert time.monotonic() < limit, f"{file} does not come"
+        time.sleep(0.05)
+
+
+def test_the_folder_of_a_killed_driver_is_removed_by_the_next_one(job: subprocess.Popen[str], tmp_path: Path) -> None:
+    wait_for(tmp_path / "started")
+    [driver] = psutil.Process(job.pid).children()
+    first = folder_of(driver)
+    assert first.is_dir()
+    (tmp_path / "started").unlink()
+    driver.send_signal(signal.SIGKILL)
+
+    wait_for(tmp_path / "started")
+    [driver] = psutil.Process(job.pid).children()
+    second = folder_of(driver)
+    assert not first.exists()
+    assert second.is_dir()
+
+    (tmp_path / "go").touch()
+    log, _ = job.communicate(timeout=SOON_S)
+    assert job.returncode == 0, log
+    assert not second.exists()
