@@ -1,4 +1,4 @@
-"""Predictions come from the best trial's state; if its best iteration saved none, it is said whose they are."""
+"""Predictions come from the best trial's state; if its best iteration saved none, it is said which one they are of."""
 
 from __future__ import annotations
 

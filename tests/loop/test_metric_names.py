@@ -152,3 +152,12 @@ def test_two_metrics_never_share_a_column(tmp_path: Any) -> None:
     columns = ["metrics/status", "metrics/metrics/status", "metrics/metrics/metrics/status"]
     columns += ["metrics/config/x", "metrics/metrics/config/x"]
     assert [table[column].tolist() for column in columns] == [[n] * SAMPLES for n in (1, 2, 3, 4, 5)]
+
+
+@pytest.mark.parametrize("metric", ["loss", "stopped_early"])
+def test_a_searcher_does_not_take_a_metric_for_the_end_of_a_trial(metric: str) -> None:
+    config, sweep = planned("tpe", metric)
+    state = simulate(config, sweep, lambda *_: Step({"loss": 0.5, "stopped_early": True}))
+    assert {trial.status for trial in state.trials.values()} == {"finished"}
+    ends = [(trial.state.name, trial.value) for trial in config.search_alg.study.trials]
+    assert ends == [("COMPLETE", 0.5 if metric == "loss" else 1.0)] * SAMPLES
