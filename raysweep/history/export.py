@@ -37,7 +37,9 @@ def export(place: Storage, results: SweepResults, space: dict[str, Any]) -> None
 def _table(results: SweepResults, space: dict[str, Any]) -> bytes:
     # With pandas' own types, an integer would become a float where another trial has none.
     table = pd.DataFrame(results.rows, dtype=object)
-    return table.map(_cell).to_csv(index=False).encode()
+    text = table.map(_cell).to_csv(index=False)
+    # A carriage return within a name or a text is quoted only if it ends the lines, too.
+    return (table.map(_cell).to_csv(index=False, lineterminator="\r\n") if "\r" in text else text).encode()
 
 
 def _cell(value: Any) -> Any:

@@ -72,7 +72,7 @@ class Variants(Searcher):
 
     def _one_pass(self, space: dict[str, Any]) -> Iterator[dict[str, Any]]:
         drawn = {path: _Drawn(domain) for path, domain in parameters(space).items()}
-        spec = {"config": filled(space, drawn)}
+        spec = {"config": _without_tuples(filled(space, drawn))}
         for resolved, _ in generate_variants(spec, random_state=self._random):
             values = {path[1:]: value for path, value in resolved.items()}
             # Ray's value may be a copy of the drawn object. It is used only if the object itself contains domains.
@@ -136,6 +136,15 @@ class _Drawn(Domain):
     def __getitem__(self, index: int) -> Any:
         self.last = self._domain[index]
         return self.last
+
+
+def _without_tuples(node: Any) -> Any:
+    """The same with lists instead of tuples that contain domains: Ray cannot replace one in a tuple of a tuple."""
+    if isinstance(node, dict):
+        return type(node)({key: _without_tuples(value) for key, value in node.items()})
+    if isinstance(node, list | tuple) and has_domains(node):
+        return [_without_tuples(value) for value in node]
+    return node
 
 
 def _combinations(space: dict[str, Any]) -> int:

@@ -180,6 +180,8 @@ class _Reader:
     def _leaves(self, value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         """The values that a point gives, each by its joined name."""
         inside = any(known.startswith(f"{name}/") for known in (*self._drawn, *self._constants)) if name else True
+        if name not in self._drawn and isinstance(value, dict) and not value:
+            return  # it has no parameters, and says nothing
         if name in self._drawn or not inside or not isinstance(value, dict | list | tuple):
             yield name, value
             return
