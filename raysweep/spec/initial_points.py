@@ -178,15 +178,13 @@ class _Reader:
         return problems + [f"`{name}` is missing: a known value needs the whole configuration" for name in missing]
 
     def _leaves(self, value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-        """The values that a point gives, each by its joined name."""
-        inside = any(known.startswith(f"{name}/") for known in (*self._drawn, *self._constants)) if name else True
-        if name not in self._drawn and isinstance(value, dict) and not value:
-            return  # it has no parameters, and says nothing
-        if name in self._drawn or not inside or not isinstance(value, dict | list | tuple):
+        """The values that a point gives, each by its joined name; an empty dictionary gives none."""
+        inside = any(known.startswith(f"{name}/") for known in (*self._drawn, *self._constants))
+        if name not in self._drawn and (isinstance(value, dict) or (inside and isinstance(value, list | tuple))):
+            for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+                yield from self._leaves(each, f"{name}/{key}" if name else str(key))
+        else:
             yield name, value
-            return
-        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from self._leaves(each, f"{name}/{key}" if name else str(key))
 
     def _value(self, path: KeyPath, domain: Domain, given: Any) -> Any:
         """A value as the space has it: one of the choices, or a number of Python's.
