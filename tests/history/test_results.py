@@ -386,7 +386,7 @@ def test_a_damaged_journal_is_read_as_far_as_it_goes(storage, whole):
             {"modes": None},
         )
     ],
-    ids=repr,
+    ids=lambda content: repr(content[:40]),
 )
 def test_a_sweep_json_that_says_nothing_is_named(content, storage, whole):
     storage.put("mine/sweep.json", content)
