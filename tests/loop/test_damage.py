@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
+import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,18 @@ steady = settings(derandomize=True, database=None, deadline=None, max_examples=1
 @functools.cache
 def killed(name: str) -> Mortal:
     """A sweep whose driver was killed."""
-    return killed_after(EVENTS, name, bowl, samples=SAMPLES, places=3)
+    return killed_at(EVENTS, name)
+
+
+def killed_at(events: int, name: str) -> Mortal:
+    """A sweep whose driver was killed when its journal had so many events, and nothing of it goes on."""
+    before = set(threading.enumerate())
+    place = killed_after(events, name, bowl, samples=SAMPLES, places=3)
+    gc.collect()  # of its recorder: the thread that deletes old checkpoints ends with it
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive(), thread.name
+    return place
 
 
 def copy_of(name: str) -> Mortal:
@@ -107,7 +121,7 @@ def test_a_repaired_sweep_goes_on_to_its_end(name: str, change: Change) -> None:
 
 @pytest.mark.parametrize("events", [2, 5, 12, 30, 45])
 def test_a_sweep_whose_journal_was_emptied_goes_on_with_the_trials_that_saved(events: int) -> None:
-    place = killed_after(events, "random_search", bowl, samples=SAMPLES, places=3)
+    place = killed_at(events, "random_search")
     configs = {trial.id: trial.config for trial in SweepState(events_of(place)).trials.values()}
     [key] = place.list("journal")
     place.put(key, b"")
@@ -119,13 +133,13 @@ def test_a_sweep_whose_journal_was_emptied_goes_on_with_the_trials_that_saved(ev
 
 def test_a_trial_that_begins_anew_takes_no_result_of_the_life_before() -> None:
     """Its journal was lost, and somebody chose to begin the sweep anew beside the old checkpoints."""
-    place = killed_after(12, "random_search", bowl, samples=SAMPLES, places=3)
+    place = killed_at(12, "random_search")
     old = {trial.id: trial.config for trial in SweepState(events_of(place)).trials.values()}
     place.delete_tree("journal")
-    fresh = killed_after(4, "random_search", bowl, samples=SAMPLES, places=3)
+    fresh = killed_at(4, "random_search")
     [key] = fresh.list("journal")
     other = [event | {"config": {"x": 0.5, "width": 9}} if "config" in event else event for event in events_of(fresh)]
-    place.put(key, "".join(segments.seal(segments.json.dumps(event)) for event in other).encode())
+    place.put(key, "".join(segments.seal(json.dumps(event)) for event in other).encode())
     state = run("random_search", samples=SAMPLES, places=3, storage=place)
     for trial in SweepState(other).trials:
         assert state.trials[trial].config == {"x": 0.5, "width": 9} != old[trial]
