@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -186,7 +186,7 @@ def summary(results: SweepResults) -> str:
     lines = ["trials: " + (", ".join(f"{n} {status}" for status, n in counts.items() if n) or "none was begun yet")]
     if not results.objective.single:
         lines.append(f"Pareto front: {len(results.front)} trials, in {results.url}/best.json")
-    elif best := results.best:
+    elif best := replace(results, space=None).best:
         metric = results.objective.metrics[0]
         lines.append(f"best {metric} {best['metrics'][metric]:.6g}: trial {best['trial']}, {best['config']}")
     return "\n".join([*lines, _files(results)])
