@@ -100,7 +100,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...], list[str]]] = {
     "a population that cannot be": ("cma_es", (*QUADRATIC, "--population", "1"), ["`--population 1`: must be at least 4"]),
     "one metric twice": ("multi_objective", (*QUADRATIC, "--second-metric", "loss"), ["`--second-metric loss`"]),
     "a second metric that nobody reports": (
-        "multi_objective", (*QUADRATIC, "--second-metric", "speed"), ["`multi_objective` optimises `speed`, too", "loss"],
+        "multi_objective", (*QUADRATIC, "--second-metric", "speed"), ["`multi_objective` optimises `speed` too", "loss"],
     ),
     "an endless time": ("asha", (*QUADRATIC, "--trial-timeout", "1e300"), ["`--trial-timeout 1e300`", "at most 1000000000"]),
     "a name too long": ("asha", (*QUADRATIC, "--name", "n" * 300), ["has 300 bytes", "at most 200", "shorter"]),

@@ -243,6 +243,10 @@ def _tune_config(strategy: Strategy, sweep: Sweep, knobs: Any) -> tuple[tune.Tun
         return config, problems
     except BadInput as error:
         return None, [*problems, *error.problems]
-    except (ArithmeticError, AssertionError, ValueError, TypeError, TuneError) as error:
+    except ArithmeticError:
+        if not problems:  # else it comes of a knob out of its range
+            raise
+        return None, problems
+    except (AssertionError, ValueError, TypeError, TuneError) as error:
         # Ray's own checks of a scheduler's or searcher's arguments.
         return None, problems or [f"`{strategy.name}` with {knobs}: {error or 'refused by Ray'}: change the knob"]

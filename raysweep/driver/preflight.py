@@ -23,7 +23,7 @@ from ray.util import inspect_serializability
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from raysweep import env
+from raysweep import env, user_code
 from raysweep.driver import capacity
 from raysweep.errors import BadInput, StorageError, Unavailable
 from raysweep.history.sweep_state import SweepState, TrialRecord
@@ -188,7 +188,10 @@ def check_draw(flags: Flags, sweep: Sweep, config: Any, adopted: list[TrialRecor
         drawn = searcher.suggest(f"{len(adopted):05d}")
         return draw_problems(sweep.space, drawn) if isinstance(drawn, dict) else []
     except Exception as error:
-        return [f"`{sweep.strategy}` cannot draw a configuration of this space: {type(error).__name__}: {error}"]
+        cause = error.__cause__ or error  # Ray wraps what a `sample_from` raised
+        place = user_code.place_in(cause.__traceback__)
+        reason = f"{type(cause).__name__}: {cause}" + (f" at {place}" if place else "")
+        return [f"`{sweep.strategy}` cannot draw a configuration of this space: {reason}"]
 
 
 def check_name(sweep: Sweep, flags: Flags, state: SweepState | None) -> list[str]:

@@ -57,7 +57,7 @@ class Task:
 
     def __post_init__(self) -> None:
         found = [
-            check("SPACE", self.space, rule(dict[str, Any])),
+            check("SPACE", self.space, rule(dict[Any, Any])),
             check("METRIC", self.metric, rule(str)),
             check("MODE", self.mode, rule(str, ("max", "min"))),
             check("MAX_ITERATIONS", self.max_iterations, rule(int, ge=1, le=MOST)),

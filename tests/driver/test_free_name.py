@@ -37,7 +37,8 @@ def files(storage):
 
 
 def fails(monkeypatch, error, after=0, at=(Variants, "suggest")):
-    """From the call after so many, a method raises."""
+    """From the call after so many, a method raises; a first suggestion is asked for before the sweep begins."""
+    after += at == (Variants, "suggest")
     original, calls = getattr(*at), []
 
     def method(self, *arguments):

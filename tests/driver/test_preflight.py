@@ -18,12 +18,15 @@ from ray.tune.schedulers import (
 import raysweep
 from raysweep import env
 from raysweep.driver import capacity, preflight
-from raysweep.history.sweep_state import SweepState
+from raysweep.history.sweep_state import SweepState, TrialRecord
 from raysweep.loop.optuna_search import OptunaSearch
 from raysweep.loop.random_grid_search import Variants
+from raysweep.loop.searcher import FIXED
 from raysweep.spec.flags import Flags, checked
+from raysweep.spec.initial_points import Point
 from raysweep.spec.space import describe
-from raysweep.spec.sweep import settle
+from raysweep.spec.sweep import knobs_of, settle
+from raysweep.spec.sweep import strategy as load_strategy
 from raysweep.spec.task import Task
 from tests import s3
 
@@ -445,3 +448,51 @@ def test_a_share_larger_than_every_node_is_reported_with_its_flag(monkeypatch, t
 def test_a_folder_is_refused_if_added_nodes_would_not_see_it(monkeypatch, tmp_path):
     [problem] = on_cluster(monkeypatch, tmp_path, storage=str(tmp_path))
     assert problem.startswith(f"`--storage {tmp_path}`: a folder of this node, which the nodes that the cluster adds")
+
+
+def draw(points, samples, tried, strategy="random_search", space=SPACE):
+    """The problems of a resumed sweep with these points, of whose trials some have tried earlier points."""
+    task = Task("mine", train, space, "loss", "min", 10)
+    flags_given = Flags(samples=samples, name="old", resume="must")
+    sweep = settle(flags_given, strategy, task, tuple(Point({"lr": lr}) for lr in points))
+    chosen = load_strategy(strategy)
+    config = chosen.tune_config(sweep, knobs_of(chosen, {}))
+    adopted = [
+        TrialRecord(f"{n:05d}", {"lr": 0.5 if lr is None else lr}, memory={} if lr is None else {FIXED: {"lr": lr}})
+        for n, lr in enumerate(tried)
+    ]
+    return preflight.check_draw(flags_given, sweep, config, adopted)
+
+
+@pytest.mark.parametrize("strategy", ["random_search", "asha", "tpe"])
+@pytest.mark.parametrize(
+    ("points", "samples", "tried", "told"),
+    [
+        ([0.1, 0.2], 4, [], []),
+        ([0.1, 0.2], 4, [0.1, None, None], []),
+        ([0.1, 0.2], 3, [0.1, 0.2, None], []),
+        (
+            [0.1, 0.2],
+            3,
+            [0.1, None, None],
+            ["`--points`: 1 are new, and 0 of the 3 trials are still to be drawn: use --samples 4"],
+        ),
+        (
+            [0.1, 0.2, 0.3],
+            4,
+            [None] * 3,
+            ["`--points`: 3 are new, and 1 of the 4 trials are still to be drawn: use --samples 6"],
+        ),
+    ],
+)
+def test_points_for_which_no_trial_is_left_are_refused(strategy, points, samples, tried, told):
+    assert draw(points, samples, tried, strategy) == told
+
+
+def test_a_space_that_cannot_be_drawn_is_refused_by_name():
+    problems = draw(
+        [], 4, [], space={"lr": tune.uniform(0, 1), "f": tune.sample_from(lambda spec: spec.config.missing)}
+    )
+    assert len(problems) == 1
+    assert problems[0].startswith("`random_search` cannot draw a configuration of this space: ")
+    assert "test_preflight.py, line" in problems[0]

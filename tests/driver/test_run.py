@@ -286,8 +286,8 @@ def test_a_damaged_sweep_is_refused_until_it_is_repaired(damage, private_ray, st
         with pytest.raises(raysweep.BadInput) as refused:
             resumed(resume=resume)
         [problem] = refused.value.problems
-        assert problem.startswith(f"`--resume {resume}`: {said}: restore it from a backup, or ")
-        assert problem.endswith("`--resume auto --repair`")
+        assert problem.startswith(f"`resume={resume}`: {said}: restore it from a backup, or ")
+        assert problem.endswith("`resume=auto repair`")
     with pytest.raises(raysweep.BadInput, match="sweep `d` exists in"):
         resumed(repair=True)
     assert files_of(sweep) == left

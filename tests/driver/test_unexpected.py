@@ -60,7 +60,6 @@ def run(folder: Path, job: str, task: str = "quadratic") -> subprocess.Completed
         ("zero.py", "quadratic", "ZeroDivisionError: division by zero at {}/zero.py, line 3, in tune_config", False),
         ("asha", "loads", "ZeroDivisionError: division by zero at {}/loads.py, line 3, in load_data", False),
         ("asha", "exits", "sys.exit(0) was called at {}/exits.py, line 3, in load_data", False),
-        ("first.py", "quadratic", "KeyError: 'missing' at {}/first.py, line 6, in suggest", False),
         ("second.py", "quadratic", "KeyError: '00001' at {}/second.py, line 6, in suggest", True),
         ("schedules.py", "quadratic", "KeyError: 'missing' at {}/schedules.py, line 5, in on_trial_result", True),
     ],
@@ -75,6 +74,14 @@ def test_a_fault_of_the_users_is_told_with_their_line(folder: Path, job: str, ta
     assert "Traceback" not in done.stdout + done.stderr
     assert "Traceback" in file.read_text()
     assert (folder / "runs" / "s" / "sweep.json").exists() is kept
+
+
+def test_a_searcher_that_suggests_nothing_is_refused_before_the_start(folder: Path) -> None:
+    done = run(folder, "first.py")
+    assert done.returncode == 2
+    said = f"KeyError: 'missing' at {folder}/first.py, line 6, in suggest"
+    assert f"error: `first` cannot draw a configuration of this space: {said}" in done.stderr
+    assert not (folder / "runs" / "s").exists()
 
 
 def test_a_task_that_exits_when_it_is_imported_is_refused(folder: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from ray import tune
 
 from raysweep.errors import BadInput
+from raysweep.loop.random_grid_search import Variants
 from raysweep.spec import space
 
 SPACE = {
@@ -86,6 +87,51 @@ def test_grid_keeps_constants_nesting_and_given_grids():
 def test_what_has_no_grid_is_named(domain):
     with pytest.raises(BadInput, match="`a/x` has no grid"):
         space.grid({"a": {"x": domain}}, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"n": tune.randint(0, 2**31)}, "`n` has 2147483648 values: give --resolution N for N of them, or make it"),
+        ({"x": tune.quniform(0.0, 1.0, 1e-7)}, "`x` has 10000001 values: give --resolution N"),
+        (
+            {key: tune.choice(range(50)) for key in "abc"},
+            "the grid has 125000 combinations (`a` 50, `b` 50, `c` 50), and each is a trial: at most 100000",
+        ),
+        ({"c": tune.choice([tune.uniform(0, 1), 7])}, "`c` has no grid: make it tune.choice or tune.grid_search"),
+        (
+            {1: tune.choice([1]), "a": tune.choice([1])},
+            "the keys of the space have several types, and a grid is sorted",
+        ),
+    ],
+)
+def test_a_grid_without_end_or_order_is_refused_before_it_is_made(given, told):
+    with pytest.raises(BadInput) as error:
+        space.grid(given, 0)
+    assert error.value.problems[0].startswith(told)
+
+
+def test_a_large_range_of_integers_has_a_grid_with_a_resolution():
+    assert len(grid_of(tune.randint(0, 2**31), 5)) == 5
+
+
+def test_a_grid_has_the_domains_in_lists_and_tuples():
+    given = {"layers": [tune.choice([8, 16]), (tune.choice([32, 64]), 1)], "act": tune.choice(["a", "b"])}
+    search = Variants(space.grid(given, 0))
+    configs = [search.suggest(f"{n:05d}") for n in range(search.total(1))]
+    expected = itertools.product([8, 16], [32, 64], "ab")
+    assert sorted((c["layers"][0], c["layers"][1][0], c["act"]) for c in configs) == sorted(expected)
+    assert all(type(config["layers"][1]) is tuple for config in configs)
+
+
+def test_a_list_that_looks_like_a_forgotten_choice_is_noted():
+    given = {"lr": [0.1, 0.01], "opt": {"name": ["sgd", "adam"]}, "betas": (0.9, 0.99), "one": [3], "mixed": [1, "a"]}
+    notes = space.forgotten_choices({**given, "in": [tune.uniform(0, 1), 1.0], "x": tune.uniform(0, 1)})
+    assert [note.split(",")[0] for note in notes] == [
+        "note: `lr` is the list [0.1",
+        "note: `opt/name` is the list ['sgd'",
+    ]
+    assert notes[0].endswith("to try each value, write tune.choice([0.1, 0.01])")
 
 
 def test_a_searcher_takes_every_plain_domain():

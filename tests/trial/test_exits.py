@@ -25,7 +25,7 @@ def error_of(tmp_path):
         actors.append(TrialActor())
         actors[-1].prepare(TrialSpec(lambda config: function(), FolderStorage(str(tmp_path)), 1))
         with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is
-            actors[-1].start(Run("00000", {}), [])
+            actors[-1].start(Run("00000", {}, {}), [])
         return caught.value
 
     yield run
@@ -136,7 +136,7 @@ def test_it_has_reported_before(tmp_path):
 
     actor = TrialActor()
     actor.prepare(TrialSpec(reports_and_exits, FolderStorage(str(tmp_path)), 4))
-    assert actor.start(Run("00000", {}), []).iteration == 1
+    assert actor.start(Run("00000", {}, {}), []).iteration == 1
     with pytest.raises(Exited, match=r"called sys\.exit\(0\)"):
         actor.step()
     actor.end(5)
