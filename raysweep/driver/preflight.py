@@ -188,7 +188,7 @@ def check_draw(flags: Flags, sweep: Sweep, config: Any, adopted: list[TrialRecor
         drawn = searcher.suggest(f"{len(adopted):05d}")
         return draw_problems(sweep.space, drawn) if isinstance(drawn, dict) else []
     except Exception as error:
-        cause = error.__cause__ or error  # Ray wraps what a `sample_from` raised
+        cause = error.__context__ or error  # Ray wraps what a `sample_from` raised
         place = user_code.place_in(cause.__traceback__)
         reason = f"{type(cause).__name__}: {cause}" + (f" at {place}" if place else "")
         return [f"`{sweep.strategy}` cannot draw a configuration of this space: {reason}"]
