@@ -307,3 +307,34 @@ def test_a_repair_of_nothing_is_harmless(begun, private_ray, storage):
     found = raysweep.run("random_search", train, SPACE, **settings)
     assert "repaired" not in [event["type"] for event in journal.read(open_storage(found.url))]
     assert list(found.table["status"]) == ["finished", "finished"]
+
+
+def test_failed_trials_are_tried_again_on_request(private_ray, storage, tmp_path, capsys):
+    """From their last checkpoints; without the request a resume only says that they failed."""
+    broken = tmp_path / "broken"
+    broken.touch()
+
+    def breaks(config, broken=str(broken)):
+        for iteration in raysweep.iterations():
+            if iteration == 2 and config["x"] > 0.6 and Path(broken).exists():
+                raise ValueError("a file is in the way")
+            raysweep.report({"loss": config["x"]}, state=raysweep.resume() or iteration)
+
+    def again(**more):
+        return raysweep.run(
+            "random_search", breaks, SPACE, metric="loss", mode="min", max_iterations=2, samples=3, storage=storage,
+            name="r", **more,
+        )  # fmt: skip
+
+    with pytest.raises(raysweep.SweepFailed, match="2 trials failed; the first, trial 00001:"):
+        again()
+    broken.unlink()
+    with pytest.raises(raysweep.SweepFailed, match="2 trials failed"):
+        again(resume="must")
+    said = "2 trials failed before (exception 2), and are not tried again: --retry failed does so"
+    assert said in capsys.readouterr().out
+    with pytest.raises(raysweep.BadInput, match="`retry=failed` is for a sweep that is continued: add resume must"):
+        again(retry="failed")
+    found = again(resume="must", retry="failed")
+    assert found.state.count("finished") == 3
+    assert [(len(trial.results), trial.retried) for trial in found.state.trials.values()] == [(2, 0), (2, 1), (2, 1)]
