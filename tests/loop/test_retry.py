@@ -87,7 +87,8 @@ def test_a_driver_that_is_killed_in_a_retry_decides_as_an_undisturbed_one(name):
     undisturbed = failed_before(name)
     before = len(events_of(undisturbed))
     expected = run(name, outcome, storage=undisturbed, retry="failed")
-    for cut in range(before + 3, len(events_of(undisturbed)), 4):
+    retried = len(events_of(undisturbed)) - before
+    for cut in (before + 3, before + retried // 2, before + retried - 2):
         storage = Mortal(lives=[cut - before])
         storage.tree.update(failed_before(name).tree)
         with pytest.raises(Killed):
