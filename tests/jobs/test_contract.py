@@ -317,7 +317,7 @@ def test_the_study_of_the_search_itself_is_told_pruned(place: str, monkeypatch: 
 
     monkeypatch.setattr(tpe_asha, "tune_config", kept)
     found = raysweep.run("tpe_asha", "digits", storage=place, name="studied", samples=10, max_iterations=4)
-    [search] = searches
+    search, _ = searches  # the other one was asked for a first draw, before the sweep began
     names = {"finished": "COMPLETE", "stopped": "PRUNED"}
     trials = list(found.state.trials.values())
     assert [trial.state.name for trial in search.study.trials] == [names[trial.status] for trial in trials]
