@@ -44,6 +44,7 @@ from raysweep.spec.sweep import (
 from raysweep.spec.task import Task
 from raysweep.storage import dataset, open_storage
 
+FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
 
@@ -73,7 +74,10 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
             return _exit_code(lambda: _from_flags(strategy, current, values, problems), current)
 
         code = Supervisor(driver).run()
-        resubmit_ticket.remove()
+        # A driver also fails because its cluster goes away. If the head survives, it knows of the failure, and the
+        # resubmitter removes the ticket; if not, the next head gets the job again.
+        if code != FAILED:
+            resubmit_ticket.remove()
         sys.exit(code)
 
     command(strategy.doc, knobs, body, f"python jobs/{name}.py")()

@@ -6,9 +6,9 @@ Runs beside the head on the targets that restart it by themselves: docker (docke
 (k8s/base/resubmitter.yaml). RayJobs do not need it: KubeRay itself tries them again.
 
 A job of such a cluster writes a ticket to the storage (see `raysweep.history.resubmit_ticket`), and removes it when it
-ends, however it ends. So after the death of a head, there are tickets of jobs that the new head does not know. The
-resubmitter submits such a job again, under its next id, to resume its sweep. If somebody else has submitted that id
-already, Ray refuses it, and nothing is lost.
+ends, unless it has failed: of a failure that the head knows of, the resubmitter removes it. So after the death of a
+head, there are tickets of jobs that the new head does not know. The resubmitter submits such a job again, under its
+next id, to resume its sweep. If somebody else has submitted that id already, Ray refuses it, and nothing is lost.
 """
 
 from __future__ import annotations
