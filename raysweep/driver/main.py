@@ -110,7 +110,7 @@ def _exit_code(run: Callable[[], Any], flags: Flags) -> int:
     except (Exception, SystemExit) as error:
         told = unexpected.describe(error, flags.storage or default_storage(), flags.name)
         click.echo(f"error: {told}", err=True)
-        return 1
+        return FAILED
     return 0
 
 
@@ -156,13 +156,13 @@ def check_and_run(
     """
     sweep = settle(flags, strategy.name, task, points)
     existing, storage_problems = _existing(sweep, flags)
-    if existing and flags.resume != "never":
-        sweep = dataclasses.replace(sweep, points=joined(existing.spec.get("points", []), points, sweep.space))
+    resumed = existing if flags.resume != "never" else None
+    if resumed:
+        sweep = dataclasses.replace(sweep, points=joined(resumed.spec.get("points", []), points, sweep.space))
     config, config_problems = _tune_config(strategy, sweep, knobs)
     problems = problems + config_problems + preflight.check_static(flags, sweep, config) + storage_problems
     if config is not None and (draw := _tune_config(strategy, sweep, knobs)[0]):
-        adopted = list(existing.state.trials.values()) if existing and flags.resume != "never" else []
-        problems += preflight.check_draw(flags, sweep, draw, adopted)
+        problems += preflight.check_draw(flags, sweep, draw, list(resumed.state.trials.values()) if resumed else [])
     problems += [] if storage_problems else _resume_problems(sweep, flags, knobs, config, existing)
     problems += _capacity_problems(sweep, flags, storage_usable=not storage_problems)
     if problems:

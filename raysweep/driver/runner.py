@@ -159,7 +159,7 @@ class Runner:
             f"sweep {self.sweep.name}: {self.sweep.strategy} on {self.sweep.task.name}, {total} trials{progress}"
         )
         click.echo(f"storage {self.place.url}")
-        failed = [trial for trial in state.trials.values() if trial.status in ("failed", "infeasible")]
+        failed = [trial for trial in state.trials.values() if trial.failed]
         if failed and self.flags.retry is None:
             kinds = ", ".join(f"{kind} {count}" for kind, count in Counter(t.kinds[-1] for t in failed).items())
             click.echo(f"{len(failed)} trials failed before ({kinds}), and are not tried again: --retry failed does so")

@@ -9,7 +9,6 @@ from textwrap import shorten
 
 from raysweep import user_code
 from raysweep.errors import StorageError
-from raysweep.history import results
 from raysweep.storage import open_storage
 
 FILE = "driver-error.txt"  # in the sweep's storage
@@ -43,7 +42,7 @@ def _keep(text: str, storage: str, sweep: str | None) -> tuple[str, str]:
     returns where it is, and what can be done with the sweep.
     """
     with contextlib.suppress(StorageError):
-        if sweep and results.find(place := open_storage(storage).child(sweep)) is not None:
+        if sweep and (place := open_storage(storage).child(sweep)).exists("sweep.json"):
             place.put(FILE, text.encode())
             return f"{place.url}/{FILE}", f"; its trials are safe: continue with --name {sweep} --resume auto"
     with tempfile.NamedTemporaryFile("w", prefix="raysweep-", suffix=f"-{FILE}", delete=False) as file:

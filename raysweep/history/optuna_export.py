@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages.journal import BaseJournalBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune.search.sample import Categorical, Float, Function, Integer, LogUniform, Quantized
+from ray.tune.search.sample import Categorical, Float, Function, Integer, LogUniform
 
 from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import TrialRecord
@@ -21,6 +21,7 @@ from raysweep.optuna_quiet import experiments_allowed, silent
 from raysweep.spec.configuration import Choices, parameters
 from raysweep.spec.distributions import number_distribution
 from raysweep.spec.paths import KeyPath, name_of, value_at
+from raysweep.spec.space import scale_of
 from raysweep.values import is_number, to_json
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
@@ -177,10 +178,8 @@ def _numbers(domain: Any, numbers: list[float]) -> BaseDistribution | None:
     ]
     if not known:
         return None
-    sampler = domain.get_sampler()
-    scale = sampler.sampler if isinstance(sampler, Quantized) else sampler
     low, high = min(known), max(known)
-    log = isinstance(scale, LogUniform) and low > 0
+    log = isinstance(scale_of(domain), LogUniform) and low > 0
     if all(isinstance(value, int) and abs(value) <= LARGEST for value in known):
         return IntDistribution(low, high, log=log)
     return FloatDistribution(low, high, log=log)

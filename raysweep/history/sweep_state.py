@@ -67,6 +67,11 @@ class TrialRecord:
         return self.status in ENDED
 
     @property
+    def failed(self) -> bool:
+        """Whether the trial has failed for good, or fits on no node."""
+        return self.status in ("failed", "infeasible")
+
+    @property
     def own_checkpoint(self) -> Checkpoint | None:
         """The checkpoint that the trial continues from, if it is its own and not a donor's."""
         return self.checkpoint if self.checkpoint and owner(self.checkpoint.key) == self.id else None

@@ -151,7 +151,7 @@ class Loop:
 
     def _is_tried_again(self, record: TrialRecord) -> bool:
         """Whether a trial failed in an earlier run in a way that was requested to be tried again."""
-        failed = record.status in ("failed", "infeasible") and self._plan.retry in ("failed", record.kinds[-1])
+        failed = record.failed and self._plan.retry in ("failed", record.kinds[-1])
         return failed and (not self._is_complete(record) or self._can_finish(record))
 
     def _status(self, record: TrialRecord) -> str:

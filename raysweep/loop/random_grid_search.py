@@ -85,7 +85,7 @@ class Variants(Searcher):
         for trial in adopted:
             if next(self._pass, None) is None:
                 given = trial.memory.get(FIXED, {})
-                waiting = [codec.write_flat(point.config) for point in self._waiting]
+                waiting = [codec.write_flat(point.config) for point in self._waiting] if given else []
                 if given in waiting:
                     del self._waiting[waiting.index(given)]
                 self._begin_pass(codec.restore_flat(given))

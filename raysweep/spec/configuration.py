@@ -64,6 +64,7 @@ class Codec:
     def __init__(self, space: Any) -> None:
         self._space, self._drawn = space, parameters(space)
         self._choices: dict[KeyPath, Choices] = {}
+        self._constants: dict[KeyPath, Json] = {}  # what is written of each; to make it anew for each trial costs time
 
     def choices(self, path: KeyPath) -> Choices | None:
         """The choices of the parameter at a path; None if it has another kind of domain."""
@@ -71,6 +72,11 @@ class Codec:
         if isinstance(domain, Categorical) and path not in self._choices:
             self._choices[path] = Choices(domain.categories)
         return self._choices.get(path)
+
+    def _constant(self, node: Any, path: KeyPath) -> Json:
+        if path not in self._constants:
+            self._constants[path] = readable(node)
+        return self._constants[path]
 
     def write(self, config: Any) -> Json:
         """What the journal has of a configuration: JSON values only."""
@@ -114,7 +120,7 @@ class Codec:
         if _same_length(node, value):
             pairs = zip(node, value, strict=True)
             return [self._write(each, given, (*path, index)) for index, (each, given) in enumerate(pairs)]
-        text = readable(node)
+        text = self._constant(node, path)
         return text if value is node or readable(value) == text else tagged(value)
 
     def _restore(self, node: Any, written: Json, path: KeyPath) -> Any:
@@ -127,7 +133,7 @@ class Codec:
             pairs = zip(node, written, strict=True)
             items = [self._restore(each, given, (*path, index)) for index, (each, given) in enumerate(pairs)]
             return items if isinstance(node, list) else _tuple(node, items)
-        return node if written == readable(node) else untagged(written)
+        return node if written == self._constant(node, path) else untagged(written)
 
     def _restored_items(self, node: dict[Any, Any], written: dict[str, Json], path: KeyPath) -> Iterator[Any]:
         keys = {str(key): key for key in node}
@@ -149,7 +155,7 @@ class Codec:
         if _same_length(node, written):
             pairs = zip(node, written, strict=True)
             return all(self._matches(each, given, (*path, index)) for index, (each, given) in enumerate(pairs))
-        return bool(written == readable(node))
+        return bool(written == self._constant(node, path))
 
 
 def _is_drawn_from(domain: Domain, written: Json) -> bool:

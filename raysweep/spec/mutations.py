@@ -14,7 +14,7 @@ from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer
 from raysweep.errors import BadInput
 from raysweep.spec.configuration import Codec, has_domains, parameters
 from raysweep.spec.paths import KeyPath, name_of, value_at
-from raysweep.spec.space import quantum, steps
+from raysweep.spec.space import multiples_of, quantum, steps
 from raysweep.values import flat
 
 FEW = 16  # values of a parameter: it moves to the next one, since a factor of 0.8 or 1.2 may not leave the present one
@@ -130,9 +130,7 @@ def _clipped(domain: Domain, value: Any) -> Any:
     step = quantum(domain)
     if step is None:
         return min(max(value, domain.lower), domain.upper)
-    upper = domain.upper - (isinstance(domain, Integer) and step == 1)  # a plain integer's upper bound is excluded
-    if math.isfinite(domain.lower):
-        value = max(value, math.ceil(round(domain.lower / step, 9)) * step)
-    if math.isfinite(upper):
-        value = min(value, math.floor(round(upper / step, 9)) * step)
-    return domain.cast(round(value / step) * step)
+    nearest = round(value / step)
+    if math.isfinite(domain.upper - domain.lower) and (allowed := multiples_of(domain, step)):
+        nearest = min(max(nearest, allowed[0]), allowed[-1])
+    return domain.cast(nearest * step)

@@ -62,7 +62,7 @@ def check_for_searcher(space: dict[str, Any], searcher: str) -> None:
             problems.append(
                 f"`{key}` is a sample_from, which {searcher} cannot sample: use a domain such as tune.uniform"
             )
-        elif not isinstance(_scale(domain), Uniform | LogUniform):
+        elif not isinstance(scale_of(domain), Uniform | LogUniform):
             problems.append(f"`{key}` is normally distributed, which {searcher} cannot sample: use tune.uniform")
         elif not _optuna_has_same_steps(domain):
             problems.append(
@@ -156,7 +156,7 @@ def _axis(domain: Domain, resolution: int) -> list[Any]:
     """
     if isinstance(domain, Categorical) and not _has_conditions(domain):
         return list(domain.categories)
-    if not isinstance(domain, Float | Integer) or not isinstance(_scale(domain), Uniform | LogUniform):
+    if not isinstance(domain, Float | Integer) or not isinstance(scale_of(domain), Uniform | LogUniform):
         raise ValueError("has no grid: make it tune.choice or tune.grid_search, of values without domains")
     step = quantum(domain)
     if step is None and resolution < 2:
@@ -166,18 +166,19 @@ def _axis(domain: Domain, resolution: int) -> list[Any]:
         )
     if step is None:
         return _spread(domain, domain.lower, domain.upper, resolution)
-    multiples = _multiples(domain, step)
+    multiples = multiples_of(domain, step)
     if resolution < 2 and len(multiples) > MOST_COMBINATIONS:
         raise ValueError(f"has {len(multiples)} values: give --resolution N for N of them, or make it tune.choice")
     return _steps(domain, step, multiples, resolution)
 
 
-def _scale(domain: Domain) -> Any:
+def scale_of(domain: Domain) -> Any:
+    """How a domain is sampled, apart from its steps: Ray's `Uniform`, `LogUniform` or `Normal`."""
     sampler = domain.get_sampler()
     return sampler.sampler if isinstance(sampler, Quantized) else sampler
 
 
-def _multiples(domain: Float | Integer, step: float) -> range:
+def multiples_of(domain: Float | Integer, step: float) -> range:
     """The multiples of the step that a domain can yield."""
     first, last = math.ceil(round(domain.lower / step, 9)), math.floor(round(domain.upper / step, 9))
     return range(first, last + _draws_upper_end(domain))
@@ -188,7 +189,7 @@ def steps(domain: Domain) -> list[Any] | None:
     step = quantum(domain)
     if step is None or not isinstance(domain, Float | Integer) or math.isinf(domain.upper - domain.lower):
         return None
-    multiples = _multiples(domain, step)
+    multiples = multiples_of(domain, step)
     return [domain.cast(each * step) for each in multiples] if len(multiples) <= MOST_COMBINATIONS else None
 
 
@@ -201,7 +202,7 @@ def _steps(domain: Float | Integer, step: float, multiples: range, resolution: i
 
 
 def _spread(domain: Domain, lower: float, upper: float, count: int) -> list[float]:
-    space = np.geomspace if isinstance(_scale(domain), LogUniform) else np.linspace
+    space = np.geomspace if isinstance(scale_of(domain), LogUniform) else np.linspace
     values: list[float] = space(lower, upper, count).tolist()
     return values
 
@@ -216,7 +217,7 @@ def describe(space: dict[str, Any]) -> dict[str, str]:
 
 
 def _line(domain: Domain) -> str:
-    sampler, scale = domain.get_sampler(), _scale(domain)
+    sampler, scale = domain.get_sampler(), scale_of(domain)
     words = {**vars(scale), "q": sampler.q} if isinstance(sampler, Quantized) else vars(scale)
     values = _list(domain.categories) if isinstance(domain, Categorical) else domain.domain_str
     return " ".join([type(domain).__name__, values, str(scale), *(f"{k}={v}" for k, v in words.items())])
