@@ -265,7 +265,7 @@ def test_a_folder_of_one_container_is_refused_with_the_fix(docker_cluster: Docke
 
 @pytest.mark.timeout(600)
 def test_the_command_line_submits_shows_stops_and_resumes(docker_cluster: DockerProject) -> None:
-    flags = ("submit", "random_search", "--name", "by-hand", "--task", "slow", "--samples", "12")
+    flags = ("submit", "random_search", "--name", "by-hand", "--task", "slow", "--samples", "32")
     sent = docker_cluster.run(*flags, "--no-follow")
     assert (sent.returncode, sent.stdout.startswith("submitted random_search-by-hand-")) == (0, True), sent.stdout
     place = docker_cluster.sweep("by-hand")
@@ -280,7 +280,7 @@ def test_the_command_line_submits_shows_stops_and_resumes(docker_cluster: Docker
     assert again.returncode == 0, again.stdout
     assert events_of(place)[: len(before)] == before
     trials = state_of(place).trials.values()
-    assert len(trials) == 12
+    assert len(trials) == 32
     assert all(trial.status in ("finished", "stopped") for trial in trials)
 
 
