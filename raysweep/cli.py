@@ -84,8 +84,8 @@ def up(target: str, **options: Any) -> None:
     click.echo(f"the {cluster.target} cluster {state}\n{_addresses(cluster)}")
     if was_up and (given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]):
         click.echo(
-            f"{', '.join(given)}: changed nothing, since it was up; `make scale WORKERS=n` changes the number of"
-            " workers, everything else is for `make cluster-down` and `make cluster-up`"
+            f"{', '.join(given)}: changed nothing, since it was up; `raysweep cluster scale N` changes the number of"
+            " workers, everything else is for `raysweep cluster down` and `raysweep cluster up`"
         )
 
 
@@ -123,10 +123,10 @@ def cluster_status() -> None:
     """Say whether the cluster is up, and how to reach it. Exit code 0 if it is, 1 if not."""
     cluster, healthy = lifecycle.status(current_project()) or (None, False)
     if cluster is None:
-        click.echo("there is no cluster: start one with `make cluster-up`")
+        click.echo("there is no cluster: start one with `raysweep cluster up`")
     elif not healthy:
         restarts = "brings it up again" if load(cluster.target).lasting else "replaces it"
-        click.echo(f"the {cluster.target} cluster has died: `make cluster-up TARGET={cluster.target}` {restarts}")
+        click.echo(f"the {cluster.target} cluster has died: `raysweep cluster up --target {cluster.target}` {restarts}")
     else:
         click.echo(f"the {cluster.target} cluster is up\n{_addresses(cluster)}")
     if cluster:
@@ -203,7 +203,7 @@ def dashboard() -> None:
     """Print the dashboard's address and how to log in; restarts the port forward if it has ended."""
     cluster = lifecycle.existing(current_project())
     if not load(cluster.target).healthy(cluster):
-        raise ClusterError(f"the {cluster.target} cluster does not answer: see `make cluster-status`")
+        raise ClusterError(f"the {cluster.target} cluster does not answer: see `raysweep cluster status`")
     click.echo(f"{cluster.dashboard}  log in: paste the token of {cluster.token_path}")
 
 

@@ -12,7 +12,8 @@ AuthenticationTokenLoader   so is the token; it also tells whether there is one
 GcsClient                   the one client that says at once whether a cluster refuses a token
 NvidiaGPUAcceleratorManager     how many GPUs a Ray will find on this machine, before there is one
 create_package, _dir_travel, _get_excludes      what `ray job submit --working-dir` packs, .rayignore and all
-ray_constants               what it never packs, and how much the Jobs API takes
+get_runtime_env_default_excludes, RAY_RUNTIME_ENV_IGNORE_GITIGNORE      what it never packs
+DASHBOARD_CLIENT_MAX_SIZE   how much the Jobs API takes
 prepare_config, validate_config     what `ray up` itself checks of a cluster.yaml
 """
 
@@ -129,18 +130,16 @@ def pack(project: Path, package: Path, excludes: Sequence[str], parent: bool) ->
     """Writes a folder as the archive that `ray job submit --working-dir` would send; with `parent`, inside a folder."""
     from ray._private.runtime_env.packaging import create_package
 
-    rules = _excludes(excludes)
-    create_package(
-        str(project), package, _heeds_gitignore(), include_parent_dir=parent, excludes=rules, logger=_silent()
-    )
+    rules = all_excludes(excludes)
+    create_package(str(project), package, heeds_gitignore(), include_parent_dir=parent, excludes=rules, logger=silent())
 
 
 def travel(project: Path, excludes: Sequence[str], skip: Callable[[Path], bool], visit: Callable[[Path], None]) -> None:
     """Calls `visit` with each path that `pack` packs, folders too, but for those that `skip` names."""
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
-    rules = [skip, _get_excludes(project, _excludes(excludes))]
-    _dir_travel(project, rules, visit, _heeds_gitignore(), logger=_silent())
+    rules = [skip, _get_excludes(project, all_excludes(excludes))]
+    _dir_travel(project, rules, visit, heeds_gitignore(), logger=silent())
 
 
 def upload_limit() -> int:
@@ -150,20 +149,20 @@ def upload_limit() -> int:
     return ray_constants.DASHBOARD_CLIENT_MAX_SIZE
 
 
-def _excludes(excludes: Sequence[str]) -> list[str]:
+def all_excludes(excludes: Sequence[str]) -> list[str]:
     """Of .git, .venv and the like Ray itself warns at each submit, although it leaves them out."""
     from ray._private import ray_constants
 
     return [*ray_constants.get_runtime_env_default_excludes(), *excludes]
 
 
-def _heeds_gitignore() -> bool:
+def heeds_gitignore() -> bool:
     from ray._private import ray_constants
 
     return os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE) != "1"
 
 
-def _silent() -> logging.Logger:
+def silent() -> logging.Logger:
     """A logger that says nothing: what is large or cannot be packed is told before."""
     logger = logging.getLogger(f"{__name__}.silent")
     logger.disabled = True

@@ -68,21 +68,19 @@ def test_answers_at_once_and_without_ray(folder, arguments):
 def test_list_reads_docstrings_without_importing(folder):
     shown = CliRunner().invoke(cli, ["list"])
     assert shown.exit_code == 0
-    assert shown.output.splitlines() == [
-        "strategies:",
-        "  asha    ASHA: stops early.",
-        "  broken  (cannot be read as Python)",
-        "  grid",
-        "tasks:",
-        "  digits  Digits: a small net.",
-    ]
+    lines = [line.split(maxsplit=2) for line in shown.output.splitlines()]
+    assert ["asha", "yours", "ASHA: stops early."] in lines
+    assert ["broken", "yours", "(cannot be read as Python)"] in lines
+    assert ["grid", "yours"] in lines
+    assert ["digits", "yours", "Digits: a small net."] in lines
+    assert {line[0] for line in lines if "yours" not in line} >= {"tpe", "pbt", "mnist"}
 
 
 def test_unknown_strategy_names_the_nearest(folder):
     refused = CliRunner().invoke(cli, ["submit", "ahsa", "--samples", "3"])
     assert refused.exit_code == 2
-    problem = "error: there is no strategy `ahsa` (did you mean `asha`?): choose one of asha, broken, grid\n"
-    assert refused.output == problem
+    told = "error: there is no strategy `ahsa` (did you mean `asha`?): choose one of asha, async_hyperband, broken, cma"
+    assert refused.output.startswith(told)
 
 
 @pytest.mark.parametrize("command", ["submit", "rayjob"])
@@ -101,7 +99,7 @@ def test_a_job_is_not_sent_with_a_name_that_is_no_folder(folder, command, name):
 def test_no_cluster_names_the_fix(folder, arguments):
     refused = CliRunner().invoke(cli, arguments)
     assert refused.exit_code == 2
-    assert refused.output.startswith("error: no cluster is running: start one with `make cluster-up`")
+    assert refused.output.startswith("error: no cluster is running: start one with `raysweep cluster up`")
     assert len(refused.output.splitlines()) == 1
 
 

@@ -84,8 +84,8 @@ class Docker(Target):
             _up(cluster, "--no-recreate")
         except ClusterError as error:
             raise ClusterError(
-                f"{error}\nsweeps may run on it, so it is not removed; `make cluster-down` and `make cluster-up`"
-                " replace it and keep its store"
+                f"{error}\nsweeps may run on it, so it is not removed; `raysweep cluster down` and"
+                " `raysweep cluster up` replace it and keep its store"
             ) from error
         _create_bucket(cluster)
         return cluster

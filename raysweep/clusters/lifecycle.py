@@ -76,7 +76,7 @@ def _revive(old: Cluster, target: str, record: Callable[[Cluster], None]) -> Clu
 
 def _refuse_another(old: Cluster, target: str, state: str) -> None:
     if old.target != target:
-        raise BadInput(f"`--target {target}`: the {old.target} cluster {state}: `make cluster-down` first")
+        raise BadInput(f"`--target {target}`: the {old.target} cluster {state}: `raysweep cluster down` first")
 
 
 def down(project: Path, volumes: bool = False, forget: bool = False) -> tuple[Cluster, str] | None:
@@ -134,7 +134,7 @@ def existing(project: Path) -> Cluster:
     """
     if cluster := read(project):
         return cluster
-    raise BadInput("no cluster is running: start one with `make cluster-up`")
+    raise BadInput("no cluster is running: start one with `raysweep cluster up`")
 
 
 def status(project: Path) -> tuple[Cluster, bool] | None:

@@ -2,8 +2,9 @@
 
 Ray's autoscaler v2 tells a driver which nodes are running and pending, but not how far its groups may grow
 (`get_cluster_config` is empty under KubeRay and `ray up`). So the cluster declares its groups, as a JSON list such as
-`[{"count": 3, "CPU": 1}]`: on docker and Kubernetes in a file, which `make scale` updates (`clusters.docker`,
-`clusters.kubernetes.plan`), on virtual machines in RAYSWEEP_NODES, by cluster.yaml. Tests compare them with the groups.
+`[{"count": 3, "CPU": 1}]`: on docker and Kubernetes in a file, which `raysweep cluster scale` updates
+(`clusters.docker`, `clusters.kubernetes.plan`), on virtual machines in RAYSWEEP_NODES, by cluster.yaml. Tests compare
+them with the groups.
 """
 
 from __future__ import annotations

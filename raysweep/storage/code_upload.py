@@ -107,6 +107,12 @@ def _survey(project: Path, excludes: tuple[str, ...]) -> dict[Path, int]:
             break
         except _Unpackable:
             sizes.clear()
+        except PermissionError as error:  # Ray looks for ignore files in every folder, also in an ignored one
+            folder = Path(error.filename).parent
+            problems[folder] = (
+                f"`{folder.relative_to(project).as_posix()}` cannot be entered: allow it, or move it away"
+            )
+            break
     if problems:
         raise BadInput(*problems.values())
     return sizes

@@ -98,7 +98,7 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
     """
     assert request.storage is not None
     if cluster.target not in TARGETS:
-        raise BadInput(f"the target {cluster.target} has no RayJobs, only {', '.join(TARGETS)}: use `make submit`")
+        raise BadInput(f"the target {cluster.target} has no RayJobs, only {', '.join(TARGETS)}: use `raysweep submit`")
     if problems := folder_as_storage(request.storage):
         raise BadInput(*problems)
     kube, place = open_cluster(cluster.settings), open_storage(request.storage).child(request.name)

@@ -29,9 +29,7 @@ def read(path: Path) -> tuple[str, ...]:
     # As pip has it: a line goes on after a backslash, and a comment begins after a space.
     lines = [line.partition(" #")[0].strip() for line in text.replace("\\\n", " ").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
-    # Of an address, nothing is shown: it may hold a password.
-    found = [(line.partition("@")[0].strip(), _problem(line)) for line in lines]
-    problems = [f"`--requirements {path}`: `{shown}` {why}" for shown, why in found if why]
+    problems = [f"`--requirements {path}`: `{_shown(line)}` {why}" for line in lines if (why := _problem(line))]
     if not lines:
         problems = [f"`--requirements {path}`: it has no requirements: write one a line, such as `einops>=0.8`"]
     if problems:
@@ -44,13 +42,18 @@ def runtime_env(lines: tuple[str, ...]) -> dict[str, object]:
     return {"pip": {"packages": list(lines), "pip_check": False}} if lines else {}
 
 
+def _shown(line: str) -> str:
+    """A line, but none of an address in it, which may hold a password."""
+    return line if "://" not in line else line.split()[0].partition("://")[0].partition("=")[0]
+
+
 def _problem(line: str) -> str | None:
     if line.startswith("-"):
         return "is an option of pip, which is not passed on: write the requirements themselves"
     try:
         url = Requirement(line.partition(" --hash")[0]).url
-    except InvalidRequirement as error:
-        return f"is no requirement ({str(error).splitlines()[0]}): write it like `einops>=0.8`"
+    except InvalidRequirement:
+        return "is no requirement: write it like `einops>=0.8`"
     where = urlsplit(url or "")
     if where.password or (where.username and "ssh" not in where.scheme):
         return "has an address with a password, which would be in the job's description: leave it out"

@@ -152,7 +152,7 @@ def _next_life(project: Path, job: str, lost: JobLost) -> tuple[str, JobSubmissi
     if client is None:
         raise JobLost(
             f"{lost}, and the cluster has not submitted it again within {NEXT_LIFE_S:g} s:"
-            " see `make cluster-status`; to continue its sweep, submit it again with --resume auto"
+            " see `raysweep cluster status`; to continue its sweep, submit it again with --resume auto"
         )
     return following, client
 

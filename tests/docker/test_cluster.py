@@ -117,7 +117,7 @@ def test_up_again_is_harmless_and_another_target_is_refused(docker_cluster: Dock
     again = docker_cluster.up()
     assert (again.returncode, "already up" in again.stdout) == (0, True)
     more = docker_cluster.up("--workers", "3")
-    assert (more.returncode, "--workers" in more.stdout, "`make scale WORKERS=n`" in more.stdout) == (0, True, True)
+    assert (more.returncode, "--workers" in more.stdout, "`raysweep cluster scale N`" in more.stdout) == (0, True, True)
     assert [container["Id"] for container in docker_cluster.containers()] == before
     other = docker_cluster.run("cluster", "up", "--target", "local")
     assert (other.returncode, "the docker cluster is up" in other.stdout) == (2, True)
