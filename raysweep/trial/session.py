@@ -78,6 +78,11 @@ class Session:
         start = self.run.start
         return checkpoints.load(self.spec.storage, start) if state is None and start else state
 
+    @property
+    def newest(self) -> Checkpoint | None:
+        """The checkpoint that was saved last, or that this run starts from."""
+        return self._after
+
     def iterations(self) -> Iterator[int]:
         """The numbers of the iterations still to do."""
         return iter(range(self.iteration + 1, self.spec.max_iterations + 1))
@@ -100,6 +105,11 @@ class Session:
         self._spent = float(measured[TIME_TOTAL_S])
         restored, self._restored = self._restored, None
         self._hand_over(Report(number, measured, saved, restored, platform.node()))
+
+    def finish(self) -> None:
+        """Ends the function, which said that its report was the last one."""
+        self._ending = True
+        raise Ended
 
     def _refuse(self) -> None:
         self._ending, self._refused = True, self._refused + 1
