@@ -430,13 +430,12 @@ def grow(config):
 
 
 def test_a_folder_is_a_checkpoint_and_a_run_goes_on_from_it(session, place, tmp_path):
-    config = {"work": str(tmp_path / "work")}
-    run = session(config=config)
+    run = session(config={"work": str(tmp_path / "work")})
     saved = [run.next(grow).checkpoint for _ in range(2)]
     assert checkpoint.verified(place, "00007") == saved
     assert [each["epoch"] for _, note in checkpoint.notes(place, "00007") for each in note["reports"]] == [1, 2]
 
-    run = session(start=saved[1], config=config)
+    run = session(start=saved[1], config={"work": str(tmp_path / "again")})
     last = run.next(grow).checkpoint
     assert checkpoint.load(place, last, lambda: tmp_path / "last") == tmp_path / "last"
     assert (tmp_path / "last" / "epochs").read_text() == "1 2 3 "
