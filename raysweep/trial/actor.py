@@ -6,10 +6,12 @@ import faulthandler
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import ray
 
+from raysweep import temporary
 from raysweep.history import checkpoint as checkpoints
 from raysweep.ray_private import introduced
 from raysweep.spec.function import with_data
@@ -53,6 +55,7 @@ class TrialActor:
         self._session: Session | None = None
         self._tune: TuneSession
         self._words = LastWords()
+        self._fetched: Path | None = None  # the folder that a run goes on from, until its function takes it
 
     def prepare(self, spec: TrialSpec) -> Traces | None:
         """Takes what all trials share. Unpickling it imports what the training function needs.
@@ -108,7 +111,7 @@ class TrialActor:
     def _open(self, run: Run) -> Session:
         spec, state = self._spec, None
         if run.start:
-            start, state = checkpoints.load_newest(spec.storage, run.start)
+            start, state = checkpoints.load_newest(spec.storage, run.start, self._new_folder)
             run = replace(run, start=start)
         session = Session(spec, run, state)
         self._tune = TuneSession(session, spec.own_folder)
@@ -120,6 +123,10 @@ class TrialActor:
             left = max(spec.timeout - run.spent, 1.0)
             faulthandler.dump_traceback_later(left, exit=True, file=self._words.file)
         return session
+
+    def _new_folder(self) -> Path:
+        self._fetched = self._fetched or temporary.make("resume")
+        return self._fetched / "checkpoint"
 
     def _with_data(self, data: list[ray.ObjectRef]) -> Callable[[dict[str, Any]], None]:
         """The function with its data. They are made anew for each run, so that a trial never meets what another one
@@ -139,6 +146,9 @@ class TrialActor:
         self._session, self._train = None, self._spec.train  # the data of the run are let go of
         enter(None)
         introduced.enter(None)
+        if self._fetched:
+            temporary.remove(self._fetched)
+            self._fetched = None
 
 
 def _call(tune: TuneSession, train: Callable[..., Any], words: LastWords, config: dict[str, Any]) -> None:

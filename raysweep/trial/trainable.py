@@ -32,8 +32,11 @@ class Trial(Protocol):
     def scratch(self, name: str) -> Path:
         """A place for a folder of the trial on its node."""
 
+    def iterations(self) -> Iterator[int]:
+        """Those that are still to do."""
+
     def report(self, metrics: Any, checkpoint: Any = None) -> None:
-        """Reports one iteration; does not return from the last one."""
+        """Reports one iteration; does not return if it is the last one."""
 
 
 def drive(cls: Any, config: dict[str, Any], trial: Trial) -> None:
@@ -49,7 +52,7 @@ def drive(cls: Any, config: dict[str, Any], trial: Trial) -> None:
     try:
         if checkpoint := trial.loaded_checkpoint:
             each.restore(ray_private.result_of(checkpoint, checkpoint.get_metadata().get(RESULT, {})))
-        while True:
+        for _ in trial.iterations():
             result = each.train()
             to_save = saves(cls) and result.get(SHOULD_CHECKPOINT, True)
             with _saved(each, trial.scratch("checkpoint")) if to_save else contextlib.nullcontext() as checkpoint:

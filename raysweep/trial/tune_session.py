@@ -110,11 +110,9 @@ class TuneSession:
 
     # Where it is.
 
-    def get_context(self) -> Any:
-        """What `ray.train.get_context` returns: Tune's context has all of it."""
-        from ray import tune
-
-        return tune.get_context()
+    def get_context(self) -> _Context:
+        """What `ray.train.get_context` returns."""
+        return _Context(self)
 
     @property
     def trial_id(self) -> str:
@@ -175,6 +173,10 @@ class TuneSession:
 
     # The run.
 
+    def iterations(self) -> Iterator[int]:
+        """The numbers of the iterations still to do."""
+        return self._session.iterations()
+
     def run(self, train: Callable[[dict[str, Any]], Any], config: dict[str, Any]) -> None:
         """Calls a training function, or drives a `Trainable`, as Ray Tune would.
 
@@ -201,3 +203,14 @@ class TuneSession:
         finally:
             os.chdir(before)
             self._folders.close()
+
+
+class _Context:
+    """`get_trial_id`, `get_world_rank` and the like: each returns what the session has under that name."""
+
+    def __init__(self, session: TuneSession) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Callable[[], Any]:
+        value = getattr(self._session, name.removeprefix("get_"))
+        return lambda: value

@@ -1,7 +1,6 @@
 """Classes of Ray Tune's: set up, restored, stepped, saved and stopped, as Ray does it."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -151,5 +150,5 @@ def test_nothing_is_left_on_the_disk(reports, tmp_path, monkeypatch):
     home = Path.home() / "ray_results"
     before = set(home.glob("*")) if home.exists() else set()
     reports(Counter)
-    assert os.listdir(tmp_path / "tmp") == []
+    assert [*(tmp_path / "tmp").iterdir()] == []
     assert (set(home.glob("*")) if home.exists() else set()) == before

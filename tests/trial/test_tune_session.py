@@ -140,7 +140,8 @@ def test_what_it_learns_of_its_trial(actor):
             folder = Path(context.get_trial_dir())
             (folder / "mine").write_text("")
             seen.append((context.get_trial_id(), context.get_trial_name(), context.get_experiment_name(), folder))
-            assert (context.get_world_rank(), context.get_world_size(), context.get_local_rank()) == (0, 1, 0)
+        workers = ray.train.get_context()
+        assert (workers.get_world_rank(), workers.get_world_size(), workers.get_local_rank()) == (0, 1, 0)
         tune.report({"loss": 1.0})
 
     all_reports(actor(train))
