@@ -125,7 +125,8 @@ class S3Storage(Storage):
                     for piece in body.iter_chunks(CHUNK):
                         writer.write(piece)
                     return writer.digest
-            self._transfers.download(bucket, name, cast(IO[bytes], writer)).result()
+            size = _sized(response["ContentLength"])
+            self._transfers.download(bucket, name, cast(IO[bytes], writer), subscribers=[size]).result()
         return writer.digest
 
     @_retrying
