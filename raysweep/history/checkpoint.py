@@ -14,27 +14,28 @@ Loading unpickles, which executes code: whoever can write to the storage can run
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 import pickle
+import tempfile
 import uuid
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ray import cloudpickle
 
 from raysweep.errors import BadInput, Corrupt, NotFound, StorageError
 from raysweep.history import checkpoint_folder, marker
-from raysweep.history.marker import MARKER, Marker, put_verified
+from raysweep.history.marker import MARKER, Marker, put_file_verified, put_verified
 from raysweep.history.marker import Checkpoint as Checkpoint  # this module is where others look for it
 from raysweep.storage import Storage
-from raysweep.storage.files import Digest
+from raysweep.storage.files import Digest, HashingWriter
 
 log = logging.getLogger(__name__)
 
 STATE, FILES = "state.pkl", "files"
+LARGE = 2**23  # bytes of a pickled state, beyond which it goes through a file
 
 
 def save(storage: Storage, trial: str, iteration: int, state: object, note: dict[str, Any] | None = None) -> Checkpoint:
@@ -51,10 +52,17 @@ def save(storage: Storage, trial: str, iteration: int, state: object, note: dict
         StorageError: the storage refused; there is no valid checkpoint.
         Corrupt, NotFound: the storage accepted the state, but does not give it back intact.
     """
-    data = cloudpickle.dumps(state, protocol=5)
-    sha256 = hashlib.sha256(data).hexdigest()
-    saved = Checkpoint(f"checkpoints/{trial}/{iteration:06d}-{sha256[:8]}", iteration, len(data), sha256)
-    put_verified(storage, f"{saved.key}/{STATE}", data)
+    # A large state is not held a second time in memory, but in a file without a name.
+    with tempfile.SpooledTemporaryFile(LARGE) as file:
+        pickled = HashingWriter(file)
+        cloudpickle.dump(state, pickled, protocol=5)
+        size, sha256, _ = pickled.digest
+        saved = Checkpoint(f"checkpoints/{trial}/{iteration:06d}-{sha256[:8]}", iteration, size, sha256)
+        if size <= LARGE:
+            file.seek(0)
+            put_verified(storage, f"{saved.key}/{STATE}", file.read())
+        else:
+            put_file_verified(storage, f"{saved.key}/{STATE}", file)
     marker.write(storage, Marker(saved, note))
     return saved
 
@@ -84,7 +92,7 @@ def save_folder(
     key = f"checkpoints/{trial}/{iteration:06d}-{uuid.uuid4().hex[:8]}"  # its hash is known when all has been sent
     try:
         tree = checkpoint_folder.send(storage, folder, f"{key}/{FILES}", _stored(storage, before))
-        saved = Checkpoint(key, iteration, *tree.digest, folder=True)
+        saved = Checkpoint(key, iteration, tree.size, tree.sha256, folder=True)
         marker.write(storage, Marker(saved, note, tree))
     except BaseException:
         with contextlib.suppress(StorageError):
@@ -127,7 +135,8 @@ def load(storage: Storage, checkpoint: Checkpoint | str, folder: Callable[[], Pa
     if not isinstance(checkpoint, str) and stored.checkpoint != checkpoint:
         raise Corrupt(f"{storage.url}/{key}: another checkpoint is stored there than was reported: use an older one")
     if stored.tree is None:
-        return _Unpickler(io.BytesIO(_read(storage, stored.checkpoint))).load()
+        with _opened(storage, stored.checkpoint) as file:
+            return _Unpickler(file).load()
     if folder is None:
         raise BadInput(f"checkpoint `{key}` is a folder of files: say where to put them: load(folder=…)")
     into = folder()
@@ -185,19 +194,16 @@ def looks_whole(storage: Storage, checkpoint: Checkpoint) -> bool:
     """
     try:
         stored = marker.read(storage, checkpoint.key)
+        return stored.checkpoint == checkpoint and _has_all(storage, stored)
     except (NotFound, Corrupt):
         return False
-    return stored.checkpoint == checkpoint and _has_all(storage, stored)
 
 
 def _has_all(storage: Storage, stored: Marker) -> bool:
     saved = stored.checkpoint
     if stored.tree is not None:
         return checkpoint_folder.has_all(storage, f"{saved.key}/{FILES}", stored.tree)
-    try:
-        return storage.size(f"{saved.key}/{STATE}") == saved.size
-    except NotFound:
-        return False
+    return storage.size(f"{saved.key}/{STATE}") == saved.size
 
 
 def delete(storage: Storage, key: str) -> None:
@@ -210,6 +216,17 @@ def delete(storage: Storage, key: str) -> None:
     """
     storage.delete(f"{key}/{MARKER}")
     storage.delete_tree(key)
+
+
+def drop_unfinished(storage: Storage, trial: str) -> None:
+    """Deletes what a process left that was killed while it saved: files without a marker.
+
+    Raises:
+        StorageError: the storage refused, or is not reachable.
+    """
+    for key in _keys(storage, trial):
+        if not storage.exists(f"{key}/{MARKER}"):
+            storage.delete_tree(key)
 
 
 def notes(storage: Storage, trial: str, exclude: Container[str] = ()) -> list[tuple[Checkpoint, dict[str, Any]]]:
@@ -244,7 +261,8 @@ def verified(storage: Storage, trial: str) -> list[Checkpoint]:
         with contextlib.suppress(NotFound, Corrupt):
             stored = marker.read(storage, key)
             if stored.tree is None:
-                _read(storage, stored.checkpoint)
+                with _opened(storage, stored.checkpoint):
+                    pass
             else:
                 checkpoint_folder.verify(storage, f"{key}/{FILES}", stored.tree)
             complete.append(stored.checkpoint)
@@ -257,11 +275,15 @@ def _keys(storage: Storage, trial: str) -> list[str]:
     return [f"{place}/{name}" for name in storage.child(place).folders()]
 
 
-def _read(storage: Storage, checkpoint: Checkpoint) -> bytes:
-    key = checkpoint.key
-    data = storage.get(f"{key}/{STATE}")
-    if (len(data), hashlib.sha256(data).hexdigest()) != (checkpoint.size, checkpoint.sha256):
-        raise Corrupt(
-            f"{storage.url}/{key}: the {len(data)} stored bytes are not those that were saved: use an older checkpoint"
-        )
-    return data
+@contextlib.contextmanager
+def _opened(storage: Storage, checkpoint: Checkpoint) -> Iterator[IO[bytes]]:
+    """The pickled state of a checkpoint, verified."""
+    with tempfile.SpooledTemporaryFile(LARGE) as file:
+        size, sha256, _ = storage.get_file(f"{checkpoint.key}/{STATE}", file)
+        if (size, sha256) != (checkpoint.size, checkpoint.sha256):
+            raise Corrupt(
+                f"{storage.url}/{checkpoint.key}: the {size} stored bytes are not those that were saved: use an older"
+                " checkpoint"
+            )
+        file.seek(0)
+        yield file

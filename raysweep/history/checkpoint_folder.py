@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO
 
 from raysweep.errors import Corrupt, StorageError, Unavailable
-from raysweep.history.marker import Tree, writes_again
+from raysweep.history.marker import Tree, put_file_verified
 from raysweep.storage import Storage
-from raysweep.storage.files import Digest, HashingReader, in_parallel
+from raysweep.storage.files import CHUNK, HEAD, Digest, HashingReader, in_parallel
 
 Stamp = tuple[int, int, int]  # size, time of the last change, inode: of a file that stays as it is, they do
 
@@ -63,13 +63,14 @@ def send(storage: Storage, folder: Path, key: str, before: dict[Digest, str] | N
 
 def _send(storage: Storage, file: IO[bytes], key: str, before: dict[Digest, str]) -> Digest:
     reader = HashingReader(file)
-    if any(known.size == reader.total for known in before):
-        while reader.read(2**20):
+    reader.read(HEAD)
+    if any((known.size, known.head) == (reader.total, reader.digest.head) for known in before):
+        while reader.read(CHUNK):
             pass
         known = before.get(reader.digest)
         if known and _copied(storage, known, key, reader.digest.size):
             return reader.digest
-    return _put_verified(storage, key, file)
+    return put_file_verified(storage, key, file)
 
 
 def _copied(storage: Storage, source: str, key: str, size: int) -> bool:
@@ -80,16 +81,6 @@ def _copied(storage: Storage, source: str, key: str, size: int) -> bool:
         raise
     except StorageError:  # it was deleted meanwhile, or the store cannot copy: the file is sent
         return False
-
-
-@writes_again
-def _put_verified(storage: Storage, key: str, file: IO[bytes]) -> Digest:
-    sent = storage.put_file(key, file)
-    if storage.get_file(key) != sent:
-        raise Corrupt(
-            f"{storage.url}/{key}: the storage does not give back what was written: check its disk and its log"
-        )
-    return sent
 
 
 def fetch(storage: Storage, key: str, tree: Tree, into: Path) -> None:
@@ -148,7 +139,7 @@ def _list(folder: Path) -> _Listing:
         if entry.is_symlink():
             listing.links[path] = _target(folder, path)
         elif entry.is_dir():
-            if not any(os.scandir(entry)):
+            if not any(Path(entry).iterdir()):
                 listing.folders.append(path)
         else:
             found = entry.stat()
@@ -169,10 +160,9 @@ def _entries(folder: Path, above: str = "") -> Iterator[tuple[str, os.DirEntry[s
 
 
 def _check_name(folder: Path, path: str) -> None:
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"`checkpoint={folder}`: the name {path!r} is not UTF-8: rename it") from error
+    # Keys of S3 are UTF-8, and SeaweedFS lists a backslash as a slash: what it lists so could not be deleted.
+    if "\\" in path or any("\ud800" <= character <= "\udfff" for character in path):
+        raise ValueError(f"`checkpoint={folder}`: the name {path!r} has a backslash or is not UTF-8: rename it")
 
 
 def _target(folder: Path, path: str) -> str:

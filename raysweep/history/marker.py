@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -22,7 +22,7 @@ WRITES = 5  # attempts, if the storage accepts an object but does not give it ba
 MARKER = "complete.json"
 
 # What a storage accepted and does not give back is written again.
-writes_again = retry(
+_writes_again = retry(
     retry=retry_if_exception_type((Corrupt, NotFound)),
     stop=stop_after_attempt(WRITES),
     wait=wait_random_exponential(max=5),
@@ -74,10 +74,14 @@ class Tree:
     folders: tuple[str, ...] = ()
 
     @property
-    def digest(self) -> Digest:
-        """The size of all files, and a hash that differs if anything does."""
-        listed = json.dumps(self.to_dict(), sort_keys=True).encode()
-        return Digest(sum(each.size for each in self.files.values()), hashlib.sha256(listed).hexdigest())
+    def size(self) -> int:
+        """Of all files, in bytes."""
+        return sum(each.size for each in self.files.values())
+
+    @property
+    def sha256(self) -> str:
+        """Differs if anything does."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """As the marker has it."""
@@ -87,7 +91,7 @@ class Tree:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Tree:
         """The inverse of `to_dict`."""
-        files = {each["path"]: Digest(int(each["size"]), each["sha256"]) for each in fields["files"]}
+        files = {each["path"]: Digest(int(each["size"]), each["sha256"], each["head"]) for each in fields["files"]}
         return cls(files, dict(fields["links"]), tuple(fields["folders"]))
 
 
@@ -135,7 +139,7 @@ def read(storage: Storage, key: str) -> Marker:
         if number in (STATE_FORMAT, FOLDER_FORMAT):
             saved = Checkpoint.from_dict({**fields, "key": key, "folder": number == FOLDER_FORMAT})
             tree = Tree.from_dict(fields) if saved.folder else None
-            if tree is not None and tree.digest != (saved.size, saved.sha256):
+            if tree is not None and (tree.size, tree.sha256) != (saved.size, saved.sha256):
                 raise ValueError("the list of files is another one")
             return Marker(saved, fields.get("note"), tree)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, AttributeError) as error:
@@ -143,7 +147,7 @@ def read(storage: Storage, key: str) -> Marker:
     raise Corrupt(f"{where}: format {number} is unknown: use the version of raysweep that wrote it")
 
 
-@writes_again
+@_writes_again
 def put_verified(storage: Storage, key: str, data: bytes) -> None:
     """Writes an object and reads it back.
 
@@ -152,6 +156,23 @@ def put_verified(storage: Storage, key: str, data: bytes) -> None:
     """
     storage.put(key, data)
     if storage.get(key) != data:
-        raise Corrupt(
-            f"{storage.url}/{key}: the storage does not give back what was written: check its disk and its log"
-        )
+        raise _damaged(storage, key)
+
+
+@_writes_again
+def put_file_verified(storage: Storage, key: str, file: IO[bytes]) -> Digest:
+    """Writes an object from a file and reads it back; returns what was read from the file.
+
+    Raises:
+        RuntimeError: the file cannot be read.
+        StorageError: the storage refused, or does not give it back intact.
+    """
+    sent = storage.put_file(key, file)
+    if storage.get_file(key) != sent:
+        raise _damaged(storage, key)
+    return sent
+
+
+def _damaged(storage: Storage, key: str) -> Corrupt:
+    where = f"{storage.url}/{key}"
+    return Corrupt(f"{where}: the storage does not give back what was written: check its disk and its log")

@@ -89,16 +89,18 @@ class FolderStorage(Storage):
             return os.fstat(file.fileno()).st_size
 
     def list(self, prefix: str = "") -> Keys:
-        keys: Keys = []
-        with self._errors(prefix), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            for folder, _, names in os.walk(self.local_path(prefix), onerror=_raise):
-                relative = Path(folder).relative_to(self.url)
-                keys += [(relative / name).as_posix() for name in names if not TEMPORARY.fullmatch(name)]
-        return sorted(keys)
+        return sorted(key for key, path in self._files(prefix) if not TEMPORARY.fullmatch(path.name))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         with self._errors(prefix):
-            return {key: self.local_path(key).stat().st_size for key in self.list(prefix)}
+            return {key: path.stat().st_size for key, path in self._files(prefix)}
+
+    def _files(self, prefix: str) -> Iterator[tuple[str, Path]]:
+        """All files, temporary ones too, with their keys."""
+        with self._errors(prefix), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for folder, _, names in os.walk(self.local_path(prefix), onerror=_raise):
+                relative = Path(folder).relative_to(self.url)
+                yield from (((relative / name).as_posix(), Path(folder, name)) for name in names)
 
     def folders(self) -> Keys:
         with self._errors(""), contextlib.suppress(FileNotFoundError, NotADirectoryError):

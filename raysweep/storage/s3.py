@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -13,7 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from raysweep.errors import Unavailable
 from raysweep.storage.base import PROBE_SECONDS, Keys, Storage
-from raysweep.storage.files import AT_ONCE, CHUNK, Digest, HashingReader, HashingWriter
+from raysweep.storage.files import AT_ONCE, CHUNK, Digest, HashingReader, HashingWriter, in_parallel
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -97,7 +98,7 @@ class S3Storage(Storage):
         with self._errors(key):
             bucket, name = self._split(key)
             response = self._s3.get_object(Bucket=bucket, Key=name)
-            with response["Body"] as body:
+            with contextlib.closing(response["Body"]) as body:
                 if response["ContentLength"] < LARGE:
                     return body.read()
             data = io.BytesIO()
@@ -119,12 +120,13 @@ class S3Storage(Storage):
         with self._errors(key):
             bucket, name = self._split(key)
             response = self._s3.get_object(Bucket=bucket, Key=name)
-            with response["Body"] as body:
+            with contextlib.closing(response["Body"]) as body:
                 if response["ContentLength"] < LARGE:
                     for piece in body.iter_chunks(CHUNK):
                         writer.write(piece)
                     return writer.digest
-            self._transfers.download(bucket, name, cast(IO[bytes], writer)).result()
+            size = _sized(response["ContentLength"])
+            self._transfers.download(bucket, name, cast(IO[bytes], writer), subscribers=[size]).result()
         return writer.digest
 
     @_retrying
@@ -169,8 +171,7 @@ class S3Storage(Storage):
             self._s3.delete_object(Bucket=bucket, Key=name)
 
     def delete_tree(self, prefix: str) -> None:
-        for key in self.list(prefix):
-            self.delete(key)
+        in_parallel(self.delete, self.list(prefix))
 
     def probe(self) -> None:
         impatient = replace(self, tries=1, seconds=PROBE_SECONDS / 2, patience=0.0)
