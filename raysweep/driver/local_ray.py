@@ -22,7 +22,7 @@ import ray
 from raysweep import env, ray_private, temporary
 
 if TYPE_CHECKING:
-    from raysweep.spec.flags import Flags
+    from raysweep.spec.sweep import Sweep
 
 ANSWER_SECONDS = 3.0
 
@@ -113,10 +113,10 @@ def cpus() -> int:
     return int(joblib.cpu_count())
 
 
-def check_machine(flags: Flags) -> list[str]:
-    """Problems with flags that ask for more than this machine has."""
+def check_machine(sweep: Sweep) -> list[str]:
+    """Problems with trials that ask for more than this machine has."""
     available = {"CPU": cpus(), "GPU": ray_private.gpus_of_this_machine()}
-    share = {"CPU": flags.cpus_per_trial, "GPU": flags.gpus_per_trial}
+    share = {"CPU": sweep.cpus, "GPU": sweep.gpus}
     return [
         f"`--{kind.lower()}s-per-trial {share[kind]:g}`: this machine has {amount:g} {kind}: ask for at most that"
         for kind, amount in available.items()

@@ -67,7 +67,7 @@ class Assembly:
     @property
     def share(self) -> Share:
         """The resources of one trial."""
-        return Share(self._flags.cpus_per_trial, self._flags.gpus_per_trial)
+        return Share(self._sweep.cpus, self._sweep.gpus)
 
     @property
     def trial_limits(self) -> TrialLimits:

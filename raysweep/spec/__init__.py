@@ -6,6 +6,7 @@ catalogue       the strategies and the tasks that there are: the project's own, 
 new_task        a task to start from
 function        the task's training function: its name, its parameters, whether it can be called
 reports         what that function reports, read from its source
+resources       what that function asks for by itself
 space, paths    the search space, converted for each strategy; nested parameters
 space_checks    what can be wrong with it
 configuration   how a drawn configuration is written as JSON, and restored

@@ -6,16 +6,20 @@ import faulthandler
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import ray
 
+from raysweep import temporary
 from raysweep.history import checkpoint as checkpoints
+from raysweep.ray_private import introduced
 from raysweep.spec.function import with_data
 from raysweep.trial import exits
 from raysweep.trial.last_words import LastWords, Traces
 from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Report, Session, enter
+from raysweep.trial.tune_session import TuneSession
 from raysweep.values import finite
 
 PROMPT_END_S = 0.005  # in which most functions return after their last report
@@ -49,7 +53,9 @@ class TrialActor:
         self._spec: TrialSpec
         self._train: Callable[[dict[str, Any]], None]
         self._session: Session | None = None
+        self._tune: TuneSession
         self._words = LastWords()
+        self._fetched: Path | None = None  # the folder that a run goes on from, until its function takes it
 
     def prepare(self, spec: TrialSpec) -> Traces | None:
         """Takes what all trials share. Unpickling it imports what the training function needs.
@@ -105,10 +111,12 @@ class TrialActor:
     def _open(self, run: Run) -> Session:
         spec, state = self._spec, None
         if run.start:
-            start, state = checkpoints.load_newest(spec.storage, run.start)
+            start, state = checkpoints.load_newest(spec.storage, run.start, self._new_folder)
             run = replace(run, start=start)
         session = Session(spec, run, state)
+        self._tune = TuneSession(session, spec.own_folder)
         enter(session)
+        introduced.enter(self._tune)
         self._words.forget()
         if spec.timeout:
             # Written in C, with a thread that needs no interpreter lock: it ends calls that hang outside of Python.
@@ -116,12 +124,16 @@ class TrialActor:
             faulthandler.dump_traceback_later(left, exit=True, file=self._words.file)
         return session
 
+    def _new_folder(self) -> Path:
+        self._fetched = self._fetched or temporary.make("resume")
+        return self._fetched / "checkpoint"
+
     def _with_data(self, data: list[ray.ObjectRef]) -> Callable[[dict[str, Any]], None]:
         """The function with its data. They are made anew for each run, so that a trial never meets what another one
         has changed; arrays of numpy are read-only views of the node's shared memory, and cost nothing.
         """
         train = with_data(self._spec.train, ray.get(data[0]) if data else None)
-        return functools.partial(_call, train, self._words)
+        return functools.partial(_call, self._tune, train, self._words)
 
     def _check_finite(self, report: Report) -> None:
         for name in self._spec.finite:
@@ -133,8 +145,12 @@ class TrialActor:
         faulthandler.cancel_dump_traceback_later()
         self._session, self._train = None, self._spec.train  # the data of the run are let go of
         enter(None)
+        introduced.enter(None)
+        if self._fetched:
+            temporary.remove(self._fetched)
+            self._fetched = None
 
 
-def _call(train: Callable[[dict[str, Any]], None], words: LastWords, config: dict[str, Any]) -> None:
+def _call(tune: TuneSession, train: Callable[..., Any], words: LastWords, config: dict[str, Any]) -> None:
     with exits.refused(words.note):
-        train(config)
+        tune.run(train, config)
