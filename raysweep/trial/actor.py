@@ -14,6 +14,7 @@ from raysweep.history import checkpoint as checkpoints
 from raysweep.spec.function import with_data
 from raysweep.trial import exits
 from raysweep.trial.last_words import LastWords, Traces
+from raysweep.trial.output import Output
 from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Report, Session, enter
 from raysweep.values import finite
@@ -42,6 +43,13 @@ class Over:
     report: Report | None = None
 
 
+@dataclass(frozen=True)
+class Printed:
+    """The last lines that the newest run of a process has printed; all that it printed is stored."""
+
+    last: tuple[str, ...]
+
+
 class TrialActor:
     """A process that runs trials one after the other."""
 
@@ -50,6 +58,7 @@ class TrialActor:
         self._train: Callable[[dict[str, Any]], None]
         self._session: Session | None = None
         self._words = LastWords()
+        self._output = Output(self._words.traces)
 
     def prepare(self, spec: TrialSpec) -> Traces | None:
         """Takes what all trials share. Unpickling it imports what the training function needs.
@@ -58,6 +67,7 @@ class TrialActor:
             Where to look for what became of this process.
         """
         self._spec, self._train = spec, spec.train
+        self._output.open(spec.storage, spec.show)
         return self._words.traces
 
     def start(self, run: Run, data: list[ray.ObjectRef]) -> Report | Over:
@@ -102,8 +112,13 @@ class TrialActor:
         self._close()
         return Over(clean)
 
+    def finish(self, seconds: float) -> Printed:
+        """Stores what was printed, before this process is ended; waits so many seconds for a storage that is away."""
+        return Printed(self._output.finish(seconds))
+
     def _open(self, run: Run) -> Session:
         spec, state = self._spec, None
+        self._output.begin(run)
         if run.start:
             start, state = checkpoints.load_newest(spec.storage, run.start)
             run = replace(run, start=start)
@@ -133,6 +148,7 @@ class TrialActor:
         faulthandler.cancel_dump_traceback_later()
         self._session, self._train = None, self._spec.train  # the data of the run are let go of
         enter(None)
+        self._output.pause()
 
 
 def _call(train: Callable[[dict[str, Any]], None], words: LastWords, config: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ class TrialSpec:
         numeric: metrics that must be numbers where they are reported: what is optimised.
         finite: metrics that must be finite numbers; a trial that reports another value of one fails.
         timeout: seconds that a trial may run; the process is ended even if it hangs outside of Python.
+        show: a queue of Ray's for what trials print, if the driver is to show that.
     """
 
     train: Callable[..., None]
@@ -29,6 +30,7 @@ class TrialSpec:
     numeric: tuple[str, ...] = ()
     finite: tuple[str, ...] = ()
     timeout: float | None = None
+    show: Any = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Run:
         written: the same as the journal has it, see `spec.configuration`.
         start: what it goes on from.
         spent: seconds that it has run before.
+        first: no run of this trial was begun before.
     """
 
     trial: str
@@ -48,3 +51,4 @@ class Run:
     written: dict[str, Any]
     start: Checkpoint | None = None
     spent: float = 0.0
+    first: bool = False
