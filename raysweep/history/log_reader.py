@@ -44,7 +44,7 @@ def follow(name: str, storage: str, trial: str) -> Iterator[bytes]:
         text = trial_log.read(place, trial)
         yield text.since(grown)
         if over:
-            yield text.rest
+            yield text.rest and text.rest + b"\n"
             return
         grown = text.grown
         time.sleep(trial_log.pause(text.size))

@@ -19,6 +19,7 @@ from raysweep.loop.executor import Event, Failed, Reported, Returned, Share
 from raysweep.loop.failures import Kind, is_alive, kind_of
 from raysweep.loop.places import YIELD_S, Neighbours, Place, Stage, reserve
 from raysweep.loop.show_output import ShowOutput
+from raysweep.storage import Storage
 from raysweep.trial import last_words, spool
 from raysweep.trial.actor import Over, Printed, TrialActor
 from raysweep.trial.last_words import Traces
@@ -70,7 +71,7 @@ class RayExecutor:
         self._name, self._share, self._reuse, self._cleanup = name, share, reuse, cleanup
         self._actor = ray.remote(type(log_name, (TrialActor,), {}))
         self._read = ray.remote(num_cpus=0, max_retries=0)(_last_of)
-        self._rescue = ray.remote(num_cpus=0, max_retries=0)(spool.rescue)
+        self._rescue = ray.remote(num_cpus=0, max_retries=0)(_rescue)
         self._rescues: list[ray.ObjectRef] = []
         self._storage, self._show = spec.storage, show
         self._spec = ray.put(replace(spec, show=show.queue if show else None))
@@ -268,15 +269,17 @@ class RayExecutor:
         there = NodeAffinitySchedulingStrategy(place.traces.node, soft=False)
         words = self._read.options(scheduling_strategy=there).remote(place.traces)
         self._expect_answer(place, trial, words, lost)
-        self._save_output(place)
+        self._save_output(place, words)
 
-    def _save_output(self, place: Place) -> None:
-        """Has stored, on its node, what the process of a closed place had printed; nobody waits for it."""
+    def _save_output(self, place: Place, after: ray.ObjectRef | None = None) -> None:
+        """Has stored, on its node, what the process of a closed place had printed, and its files removed: after they
+        were read. Only `close` waits for it.
+        """
         if place.traces is not None:
             there = NodeAffinitySchedulingStrategy(place.traces.node, soft=False)
-            files, queue = (place.traces.printed, place.traces.runs), self._show.queue if self._show else None
-            rescue = self._rescue.options(scheduling_strategy=there).remote(*files, self._storage, queue)
-            self._rescues.append(rescue)
+            shown = self._show.queue if self._show else None
+            rescue = self._rescue.options(scheduling_strategy=there)
+            self._rescues.append(rescue.remote(place.traces, self._storage, shown, after))
 
     def _on_start_error(self, place: Place, error: BaseException) -> Iterator[Event]:
         """If a process failed to start, the next trial that is started fails; but not if its node is gone."""
@@ -331,8 +334,9 @@ class RayExecutor:
             self._close(place)
             if place.stage is Stage.BUSY:
                 self._save_output(place)
-        ray.wait(self._rescues, num_returns=len(self._rescues), timeout=2 * STORE_S) if self._rescues else None
-        self._rescues.clear()
+        if self._rescues:
+            ray.wait(self._rescues, num_returns=len(self._rescues), timeout=2 * STORE_S)
+            self._rescues.clear()
         if self._show:
             self._show.close()
             self._show = None
@@ -346,3 +350,7 @@ class RayExecutor:
 def _last_of(process: Traces) -> tuple[str, tuple[str, ...]]:
     """How a process of this node ended, and the last lines of what it printed."""
     return last_words.read(process.words), spool.last_lines(process.printed, process.runs)
+
+
+def _rescue(process: Traces, storage: Storage, show: Any, after: Any) -> None:
+    spool.rescue(process.printed, process.runs, storage, show)
