@@ -220,15 +220,42 @@ def status(name: str | None) -> None:
     click.echo(table(rows) if jobs else "no jobs")
 
 
+_storage = click.option(
+    "--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's."
+)
+
+
 @cli.command()
 @click.argument("job")
 @click.option("--follow/--no-follow", default=False, help="Keep printing until the job ends; exit with its code.")
-def logs(job: str, follow: bool) -> None:
-    """Print the log of a job.
+@click.option("--trial", metavar="NUMBER", help="Print what this trial of the sweep JOB has printed, instead.")
+@_storage
+def logs(job: str, follow: bool, trial: str | None, storage: str | None) -> None:
+    """Print the log of a job, or what one of its trials has printed.
 
-    JOB is a submission id, or the name of a sweep: its newest job.
+    JOB is a submission id, or the name of a sweep: its newest job. With --trial it is the name of a sweep in the
+    storage, whose cluster may be gone; --follow then ends with the trial.
     """
-    sys.exit(ray_jobs.logs(current_project(), job, follow))
+    if trial is not None:
+        _trial_log(job, trial, place(current_project(), storage), follow)
+    elif storage is not None:
+        raise BadInput(f"`--storage {storage}`: is for what a trial has printed: add --trial, or leave it out")
+    else:
+        sys.exit(ray_jobs.logs(current_project(), job, follow))
+
+
+def _trial_log(name: str, number: str, where: str, follow: bool) -> None:
+    from raysweep.history import log_reader, results
+
+    found = results.read(name, where)
+    trial = log_reader.trial_of(found, number)
+    if follow:
+        for lines in log_reader.follow(name, where, trial):
+            click.echo(lines, nl=False)
+    elif text := found.logs(trial):
+        click.echo(text.removesuffix("\n"))
+    else:
+        click.echo(f"trial {trial} has printed nothing so far", err=True)
 
 
 @cli.command()
@@ -240,11 +267,6 @@ def stop(job: str) -> None:
     """
     ended, was_running = ray_jobs.stop(current_project(), job)
     click.echo(f"{ended.id}: {ended.status}" + ("" if was_running else " (it had ended before)"))
-
-
-_storage = click.option(
-    "--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's."
-)
 
 
 @cli.command("results")

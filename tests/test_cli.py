@@ -194,3 +194,43 @@ def test_the_list_of_sweeps_leaves_foreign_files_and_folders_out(sweep):
         (where / ".DS_Store").write_bytes(b"\0")
     shown = CliRunner().invoke(cli, ["results", "--storage", str(sweep.parent)])
     assert (shown.exit_code, shown.output) == (0, "mine\n")
+
+
+@pytest.fixture
+def printed(folder):
+    """A storage with a sweep of two trials, of which the first has printed something."""
+    spec = {"name": "first", "strategy": "grid", "task": "t", "metrics": ["loss"], "modes": ["min"], "seed": 0}
+    spec |= {"samples": 2, "max_iterations": 1, "knobs": {}, "space": {}}
+    place = open_storage(str(folder / "runs" / "first"))
+    place.put("sweep.json", json.dumps(spec).encode())
+    journal = Journal(place, 1)
+    journal.append("start", term=1, resumed=False)
+    for trial in ("00000", "00001"):
+        journal.append("suggest", trial=trial, config={})
+        journal.append("complete", trial=trial, status="finished")
+    journal.close()
+    place.put("logs/00000.txt", b"one\ntwo")
+    return str(folder / "runs")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "shown"),
+    [
+        (["first", "--trial", "0"], 0, "one\ntwo\n"),
+        (["first", "--trial", "00000"], 0, "one\ntwo\n"),
+        (["first", "--trial", "0", "--follow"], 0, "one\ntwo\n"),
+        (["first", "--trial", "1"], 0, "trial 00001 has printed nothing so far\n"),
+        (["first", "--trial", "2"], 2, "error: `--trial 2`: the sweep first has the trials 0 to 1: give one of them\n"),
+        (["first", "--trial", "a"], 2, "error: `--trial a`: must be the number of a trial, such as 3 or 00003\n"),
+        (["frist", "--trial", "0"], 2, "error: there is no sweep `frist` in {} (did you mean `first`?): list all"),
+    ],
+)
+def test_logs_of_a_trial(printed, arguments, code, shown):
+    done = CliRunner().invoke(cli, ["logs", *arguments, "--storage", printed])
+    assert (done.exit_code, done.output[: len(shown.format(printed))]) == (code, shown.format(printed))
+
+
+def test_the_log_of_a_job_is_in_no_storage(printed):
+    done = CliRunner().invoke(cli, ["logs", "first", "--storage", printed])
+    assert done.exit_code == 2
+    assert done.output.startswith(f"error: `--storage {printed}`: is for what a trial has printed: add --trial")

@@ -22,7 +22,7 @@ from raysweep import env
 from raysweep.driver import capacity
 from raysweep.driver.supervisor import Heart
 from raysweep.errors import StorageError, SweepFailed
-from raysweep.history import results
+from raysweep.history import results, trial_log
 from raysweep.history.export import export
 from raysweep.history.journal import Journal
 from raysweep.history.lease import Lease
@@ -31,9 +31,10 @@ from raysweep.history.sweep_state import ENDED, SweepState
 from raysweep.loop.assemble import Assembly
 from raysweep.loop.loop import Plan
 from raysweep.loop.observers import Observers
-from raysweep.loop.progress import Progress
+from raysweep.loop.progress import Progress, printed
 from raysweep.loop.ray_executor import RayExecutor
 from raysweep.loop.recorder import Recorder
+from raysweep.loop.show_output import ShowOutput
 from raysweep.loop.stopping import SweepLimits
 from raysweep.loop.tensorboard import TensorBoard
 from raysweep.spec import space
@@ -77,8 +78,9 @@ class Runner:
             own_folder=reports(task.train).of_ray and os.environ.get(env.RAY_CHDIR_TO_TRIAL_DIR) != "0",
         )
         log_name = task.name.rpartition(".")[2]
+        show = ShowOutput() if flags.show_output else None
         executor = RayExecutor(
-            spec, self.sweep.name, self.assembly.share, log_name, task.reuse_actors, flags.cleanup_timeout
+            spec, self.sweep.name, self.assembly.share, log_name, task.reuse_actors, flags.cleanup_timeout, show
         )
         executor.request_places(min(self.assembly.concurrency(self._max_trials()), self.assembly.total))
         return executor
@@ -108,6 +110,7 @@ class Runner:
                 sweep_results = SweepResults(self.place.url, spec, state, space=self.sweep.space)
                 if lease.holds():
                     export(self.place, sweep_results, self.sweep.space)
+                    self._join_logs()
         click.echo(results.summary(sweep_results))
         self._raise_if_failed(limits, state)
         return sweep_results
@@ -129,9 +132,15 @@ class Runner:
             for name in ("sweep.json", *results.FILES):
                 self.place.delete(name)
 
+    def _join_logs(self) -> None:
+        try:
+            trial_log.join(self.place)
+        except StorageError as error:  # `raysweep logs` reads them as they are
+            click.echo(f"warning: what trials printed in several runs stays in several files: {error}", err=True)
+
     def _observers(self, state: SweepState) -> Observers:
         metric, mode = self.sweep.metric, self.sweep.mode
-        progress = Progress(state, metric, mode, self.assembly.total, self.sweep.max_iterations)
+        progress = Progress(state, metric, mode, self.assembly.total, self.sweep.max_iterations, self.sweep.name)
         # Heart is closed first: the supervisor then waits while the others close, which a slow store may delay.
         return Observers([Heart(), progress, TensorBoard(self.place, metric, state)])
 
@@ -185,9 +194,10 @@ class Runner:
         failed = [trial for trial in state.trials.values() if trial.status == "failed"]
         if failed:
             rest = f"; all in the same way, so {remaining} were not started" if limits.hopeless and remaining else ""
+            first = failed[0]
             raise SweepFailed(
-                f"{len(failed)} trials failed{rest}; the first, trial {failed[0].id}:"
-                f"\n{failed[0].failures[failed[0].retried]}"
+                f"{len(failed)} trials failed{rest}; the first, trial {first.id}:\n{first.failures[first.retried]}"
+                + printed(first, first.retried, self.sweep.name)
             )
         reported = any(trial.results for trial in state.trials.values())
         if remaining and limits.out_of_time:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from raysweep.errors import BadInput, Corrupt, NotFound, StorageError
 from raysweep.history import checkpoint as checkpoints
-from raysweep.history import segments
+from raysweep.history import segments, trial_log
 from raysweep.history.checkpoint import Checkpoint
 from raysweep.history.sweep_state import ENDED, Result, SweepState, TrialRecord
 from raysweep.spec.configuration import Codec
@@ -127,6 +127,14 @@ class SweepResults:
         if folder is not None and Path(folder).exists():
             raise BadInput(f"`folder={folder}`: must not exist yet: give another one")
         return checkpoints.load(open_storage(self.url), key, (lambda: Path(folder)) if folder is not None else None)
+
+    def logs(self, trial: str | int) -> str:
+        """What a trial has printed in all of its runs, see `trial_log`; empty if that is nothing.
+
+        Raises:
+            StorageError: the storage refused, or is not reachable.
+        """
+        return bytes(trial_log.read(open_storage(self.url), f"{int(trial):05d}")).decode(errors="replace")
 
 
 def read(name: str, storage: str) -> SweepResults:

@@ -8,6 +8,7 @@ executor        the interface to what runs trials: ray_executor on a cluster, si
 places          where trials may run on a cluster: placement groups, shared with other sweeps
 failures        why a trial failed, and whether it starts again
 stopping, interrupt, hang_watchdog   what ends a trial or the sweep early
+show_output     shows what trials print, if that is wanted
 recorder        writes the journal; observers are notified afterwards: progress, tensorboard
 adopt_results   what a dead driver's trials saved and the journal lacks
 assemble        puts these together, for a job and for simulations

@@ -46,12 +46,14 @@ class Failed:
         error: what was raised, or Ray's error about the process.
         end: how the process ended, as it noted itself, such as `by SIGSEGV at train.py, line 3, in train`.
         log: where Ray's log of the process is.
+        printed: the last lines that the trial printed.
     """
 
     trial: str
     error: BaseException
     end: str = ""
     log: str = ""
+    printed: tuple[str, ...] = ()
 
 
 Event = Reported | Returned | Failed

@@ -85,6 +85,11 @@ def kind_of(error: BaseException) -> Kind:
     return _kind_of_raised(error)
 
 
+def is_alive(error: BaseException) -> bool:
+    """Whether the process that an error of Ray's comes from still answers: a function of it raised."""
+    return isinstance(error, RayTaskError | UnserializableException) or type(error) is RayError
+
+
 def kind_of_loss(end: str, hung: bool, late: bool) -> Kind:
     """The kind of a loss of a process.
 
@@ -129,7 +134,7 @@ def text_of(error: BaseException, kind: Kind, end: str = "", log: str = "") -> s
     """
     if isinstance(error, RayTaskError):
         return click.unstyle(str(error)).strip()
-    if not isinstance(error, RayError) or type(error) is RayError or isinstance(error, UnserializableException):
+    if not isinstance(error, RayError) or is_alive(error):
         return f"{type(error).__name__}: {error}".strip()
     where = f"; Ray's log of it is {log}" if log else ""
     if kind is Kind.HANG:

@@ -36,6 +36,7 @@ class Stage(Enum):
     IDLE = "idle"
     BUSY = "busy"  # a trial is running
     ENDING = "ending"  # a trial's function is cleaning up
+    LEAVING = "leaving"  # its process will be ended, when what it printed is stored
 
 
 @dataclass(eq=False)

@@ -3,41 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep.loop.executor import Event, Failed, Reported, Returned, Share
-from raysweep.loop.failures import Kind, kind_of
+from raysweep.loop.failures import Kind, is_alive, kind_of
 from raysweep.loop.places import YIELD_S, Neighbours, Place, Stage, reserve
-from raysweep.trial import last_words
-from raysweep.trial.actor import Over, TrialActor
+from raysweep.loop.show_output import ShowOutput
+from raysweep.storage import Storage
+from raysweep.trial import last_words, spool
+from raysweep.trial.actor import Over, Printed, TrialActor
 from raysweep.trial.last_words import Traces
 from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Report
 
 QUICK_END_S = 1.0  # if a function takes longer to clean up, another place is requested for the next trial
 ANSWER_S = 5.0  # for a process to answer, after the time for its clean-up
+STORE_S = 5.0  # for what was printed to be stored, if the storage is away
 
 
 @dataclass(frozen=True)
 class Answer:
     """The result of a call to a place's actor, and the trial of the call.
 
-    If the process was lost in that call, `lost` is Ray's error, and the result is what the process noted of its end.
+    If the trial failed in an earlier call, `failed` is Ray's error of that. The result is then the last lines that it
+    printed or, if its process was lost, the end that the process noted and those lines.
     """
 
     place: Place
     trial: str | None
     future: Future[Any]
-    lost: BaseException | None = None
+    failed: BaseException | None = None
 
 
 class RayExecutor:
@@ -50,6 +55,7 @@ class RayExecutor:
         log_name: prefix of the trials' output in the logs.
         reuse: whether the next trial may run in the process of the last one.
         cleanup: seconds in which a stopped function may clean up.
+        show: shows what the trials print.
     """
 
     def __init__(
@@ -60,11 +66,15 @@ class RayExecutor:
         log_name: str = "trial",
         reuse: bool = True,
         cleanup: float = 60.0,
+        show: ShowOutput | None = None,
     ) -> None:
         self._name, self._share, self._reuse, self._cleanup = name, share, reuse, cleanup
         self._actor = ray.remote(type(log_name, (TrialActor,), {}))
-        self._read = ray.remote(num_cpus=0, max_retries=0)(last_words.read)
-        self._spec = ray.put(spec)
+        self._read = ray.remote(num_cpus=0, max_retries=0)(_last_of)
+        self._rescue = ray.remote(num_cpus=0, max_retries=0)(_rescue)
+        self._rescues: list[ray.ObjectRef] = []
+        self._storage, self._show = spec.storage, show
+        self._spec = ray.put(replace(spec, show=show.queue if show else None))
         self._data: list[ray.ObjectRef] = []
         self._neighbours = Neighbours(name)
         self._places: list[Place] = []
@@ -92,7 +102,7 @@ class RayExecutor:
         spare = [place for place in usable if place.stage is Stage.STARTING]
         spare += [place for place in usable if place.stage is Stage.IDLE]
         for place in spare[: max(len(usable) - count, 0)]:
-            self._close(place)
+            self._leave(place)
 
     def _is_yielding(self) -> bool:
         """Whether a released place is still left to the sweep that it was released for."""
@@ -100,11 +110,12 @@ class RayExecutor:
 
     def _is_usable(self, place: Place) -> bool:
         late = place.stage is Stage.ENDING and time.monotonic() - place.since > QUICK_END_S
-        return place.share == self._share and not late
+        return place.share == self._share and not late and place.stage is not Stage.LEAVING
 
     def _close_late(self) -> None:
         for place in list(self._places):
-            if place.stage is Stage.ENDING and time.monotonic() - place.since > self._cleanup + ANSWER_S:
+            most = {Stage.ENDING: self._cleanup, Stage.LEAVING: 2 * STORE_S}.get(place.stage, math.inf)
+            if time.monotonic() - place.since > most + ANSWER_S:
                 self._close(place)
 
     def _reserve(self, share: Share) -> Place:
@@ -117,10 +128,18 @@ class RayExecutor:
         self._places.remove(place)
         place.close()
 
+    def _leave(self, place: Place, trial: str | None = None, failed: BaseException | None = None) -> None:
+        """Closes a place whose process answers, as soon as what it printed is stored."""
+        if place.stage is Stage.STARTING:
+            self._close(place)
+            return
+        place.enter(Stage.LEAVING, trial)
+        self._expect_answer(place, trial, place.actor.finish.remote(STORE_S), failed)
+
     def _expect_answer(
-        self, place: Place, trial: str | None, answer: ray.ObjectRef, lost: BaseException | None = None
+        self, place: Place, trial: str | None, answer: ray.ObjectRef, failed: BaseException | None = None
     ) -> None:
-        answer.future().add_done_callback(lambda future: self._answers.put(Answer(place, trial, future, lost)))
+        answer.future().add_done_callback(lambda future: self._answers.put(Answer(place, trial, future, failed)))
 
     @property
     def has_place(self) -> bool:
@@ -153,7 +172,7 @@ class RayExecutor:
         """Releases idle places, since a trial that needs a larger place may be waiting for their resources."""
         for place in list(self._places):
             if place.stage is Stage.IDLE:
-                self._close(place)
+                self._leave(place)
 
     def step(self, trial: str) -> None:
         """Lets a trial that has reported continue."""
@@ -192,10 +211,8 @@ class RayExecutor:
 
     def _events_of(self, answer: Answer) -> Iterator[Event]:
         place, trial, error = answer.place, answer.trial, answer.future.exception()
-        if trial is not None and answer.lost is not None:
-            assert place.traces is not None
-            end = "" if error else answer.future.result()
-            yield Failed(trial, answer.lost, end, f"{place.traces.log} on node {place.traces.host}")
+        if trial is not None and answer.failed is not None:
+            yield self._failure(place, trial, answer.failed, None if error else answer.future.result())
             return
         if place not in self._places or (trial is not None and place.stage is Stage.ENDING):
             return  # the place was released, or the trial was stopped, in the meantime
@@ -203,6 +220,9 @@ class RayExecutor:
             yield from self._on_error(place, trial, error)
             return
         value = answer.future.result()
+        if isinstance(value, Printed):
+            self._close(place)
+            return
         if isinstance(value, Traces):
             place.traces = value
         if trial is not None and isinstance(value, Report):
@@ -217,22 +237,49 @@ class RayExecutor:
 
     def _on_error(self, place: Place, trial: str | None, error: BaseException) -> Iterator[Event]:
         # The process may be damaged, for example by a broken GPU context: it is not used again.
-        self._close(place)
         if trial is not None:
             self._place_of.pop(trial, None)
-            if place.traces is not None and kind_of(error) is Kind.LOST:
+            if is_alive(error):
+                self._leave(place, trial, error)
+                return
+            self._close(place)
+            if place.traces is not None and kind_of(error) is not Kind.NODE:
                 self._ask_how_it_ended(place, trial, error)
             else:
                 yield Failed(trial, error)
-        elif place.stage is Stage.STARTING:
+            return
+        starting = place.stage is Stage.STARTING
+        self._close(place)
+        if starting:
             yield from self._on_start_error(place, error)
+
+    def _failure(self, place: Place, trial: str, error: BaseException, last: Any) -> Failed:
+        """The failure of a trial, with the last that is known of it: nothing, if its node or storage is gone, too."""
+        if is_alive(error):
+            if place in self._places:
+                self._close(place)
+            return Failed(trial, error, printed=last.last if last else ())
+        assert place.traces is not None
+        end, printed = last or ("", ())
+        return Failed(trial, error, end, f"{place.traces.log} on node {place.traces.host}", printed)
 
     def _ask_how_it_ended(self, place: Place, trial: str, lost: BaseException) -> None:
         """Has a lost process's last words read on its node. If that is gone, too, Ray answers with an error."""
         assert place.traces is not None
         there = NodeAffinitySchedulingStrategy(place.traces.node, soft=False)
-        words = self._read.options(scheduling_strategy=there).remote(place.traces.words)
+        words = self._read.options(scheduling_strategy=there).remote(place.traces)
         self._expect_answer(place, trial, words, lost)
+        self._save_output(place, words)
+
+    def _save_output(self, place: Place, after: ray.ObjectRef | None = None) -> None:
+        """Has stored, on its node, what the process of a closed place had printed, and its files removed: after they
+        were read. Only `close` waits for it.
+        """
+        if place.traces is not None:
+            there = NodeAffinitySchedulingStrategy(place.traces.node, soft=False)
+            shown = self._show.queue if self._show else None
+            rescue = self._rescue.options(scheduling_strategy=there)
+            self._rescues.append(rescue.remote(place.traces, self._storage, shown, after))
 
     def _on_start_error(self, place: Place, error: BaseException) -> Iterator[Event]:
         """If a process failed to start, the next trial that is started fails; but not if its node is gone."""
@@ -253,16 +300,16 @@ class RayExecutor:
         """A place's process has become idle; `clean` if it can run another trial."""
         started = place.stage is Stage.STARTING
         if not clean:
-            self._close(place)
+            self._leave(place)
             return
         place.enter(Stage.IDLE)
         queued = self._take_queued(place.share)
         if queued is not None:
             self.start(*queued)
         elif self._queued or place.share != self._share:
-            self._close(place)
+            self._leave(place)
         elif not started and self._neighbours.should_yield(self._held()):
-            self._close(place)
+            self._leave(place)
             self._yields_until = time.monotonic() + YIELD_S
 
     def _held(self) -> int:
@@ -277,9 +324,33 @@ class RayExecutor:
         return time.monotonic()
 
     def close(self) -> None:
-        """Ends all trials; functions that are cleaning up already may finish that."""
-        until = time.monotonic() + self._cleanup
-        while any(p.stage is Stage.ENDING for p in self._places) and (left := until - time.monotonic()) > 0:
-            self.wait(min(left, 1.0))
+        """Ends all trials; functions that are cleaning up already may finish that. What was printed is stored."""
+        self._await(Stage.ENDING, self._cleanup)
+        for place in list(self._places):
+            if place.stage is Stage.IDLE:
+                self._leave(place)
+        self._await(Stage.LEAVING, 2 * STORE_S)
         for place in list(self._places):
             self._close(place)
+            if place.stage is Stage.BUSY:
+                self._save_output(place)
+        if self._rescues:
+            ray.wait(self._rescues, num_returns=len(self._rescues), timeout=2 * STORE_S)
+            self._rescues.clear()
+        if self._show:
+            self._show.close()
+            self._show = None
+
+    def _await(self, stage: Stage, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while any(place.stage is stage for place in self._places) and (left := until - time.monotonic()) > 0:
+            self.wait(min(left, 1.0))
+
+
+def _last_of(process: Traces) -> tuple[str, tuple[str, ...]]:
+    """How a process of this node ended, and the last lines of what it printed."""
+    return last_words.read(process.words), spool.last_lines(process.printed, process.runs)
+
+
+def _rescue(process: Traces, storage: Storage, show: Any, after: Any) -> None:
+    spool.rescue(process.printed, process.runs, storage, show)

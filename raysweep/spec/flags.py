@@ -122,6 +122,9 @@ class Flags:
         False,
         "Continue a sweep whose journal or sweep.json is damaged, without what is lost; its files stay as they are.",
     )
+    show_output: bool = knob(
+        False, "Print what the trials print, too; `raysweep logs NAME --trial 3` has it without this flag."
+    )
     dry_run: bool = knob(False, "Check everything, print what would run, start nothing.")
 
 

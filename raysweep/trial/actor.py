@@ -17,6 +17,7 @@ from raysweep.ray_private import introduced
 from raysweep.spec.function import with_data
 from raysweep.trial import exits
 from raysweep.trial.last_words import LastWords, Traces
+from raysweep.trial.output import Output
 from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Report, Session, enter
 from raysweep.trial.tune_session import TuneSession
@@ -46,6 +47,13 @@ class Over:
     report: Report | None = None
 
 
+@dataclass(frozen=True)
+class Printed:
+    """The last lines that the newest run of a process has printed; all that it printed is stored."""
+
+    last: tuple[str, ...]
+
+
 class TrialActor:
     """A process that runs trials one after the other."""
 
@@ -56,6 +64,7 @@ class TrialActor:
         self._tune: TuneSession
         self._words = LastWords()
         self._fetched: Path | None = None  # the folder that a run goes on from, until its function takes it
+        self._output = Output(self._words.traces)
 
     def prepare(self, spec: TrialSpec) -> Traces | None:
         """Takes what all trials share. Unpickling it imports what the training function needs.
@@ -64,6 +73,7 @@ class TrialActor:
             Where to look for what became of this process.
         """
         self._spec, self._train = spec, spec.train
+        self._output.open(spec.storage, spec.show)
         return self._words.traces
 
     def start(self, run: Run, data: list[ray.ObjectRef]) -> Report | Over:
@@ -108,8 +118,13 @@ class TrialActor:
         self._close()
         return Over(clean)
 
+    def finish(self, seconds: float) -> Printed:
+        """Stores what was printed, before this process is ended; waits so many seconds for a storage that is away."""
+        return Printed(self._output.finish(seconds))
+
     def _open(self, run: Run) -> Session:
         spec, state = self._spec, None
+        self._output.begin(run)
         if run.start:
             start, state = checkpoints.load_newest(spec.storage, run.start, self._new_folder)
             run = replace(run, start=start)
@@ -149,6 +164,7 @@ class TrialActor:
         if self._fetched:
             temporary.remove(self._fetched)
             self._fetched = None
+        self._output.pause()
 
 
 def _call(tune: TuneSession, train: Callable[..., Any], words: LastWords, config: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ class TrialSpec:
         finite: metrics that must be finite numbers; a trial that reports another value of one fails.
         timeout: seconds that a trial may run; the process is ended even if it hangs outside of Python.
         own_folder: whether a trial runs in a folder of its own, as one of Ray Tune does.
+        show: a queue of Ray's for what trials print, if the driver is to show that.
     """
 
     train: Callable[..., None]
@@ -31,6 +32,7 @@ class TrialSpec:
     finite: tuple[str, ...] = ()
     timeout: float | None = None
     own_folder: bool = False
+    show: Any = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Run:
         written: the same as the journal has it, see `spec.configuration`.
         start: what it goes on from.
         spent: seconds that it has run before.
+        first: no run of this trial was begun before.
     """
 
     trial: str
@@ -50,3 +53,4 @@ class Run:
     written: dict[str, Any]
     start: Checkpoint | None = None
     spent: float = 0.0
+    first: bool = False

@@ -35,6 +35,7 @@ FROZEN = [
     "--resume",
     "--retry",
     "--repair",
+    "--show-output",
     "--dry-run",
 ]
 
