@@ -18,7 +18,7 @@ from raysweep.clusters.shared.s3_keys import environment
 from raysweep.clusters.targets import TARGETS, Cluster, Options, load
 from raysweep.errors import BadInput, ClusterError, RaysweepError
 from raysweep.spec.flags import Flags, default_name, name_problems, nearest
-from raysweep.submit import ray_jobs
+from raysweep.submit import ray_jobs, variables
 from raysweep.submit.connection import storage as place
 from raysweep.submit.request import JobRequest
 
@@ -126,15 +126,27 @@ def cluster_status() -> None:
     sys.exit(0 if healthy else 1)
 
 
+_env = click.option(
+    "--env",
+    "given",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="A variable for the driver and the trials, with this value or this shell's; shown nowhere. Repeatable.",
+)
+
+
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("strategy")
 @click.option("--task", help="What is tuned: a file of tasks/, or your own module.")
 @click.option("--name", help="Name of the sweep in the storage, and of the job.")
 @click.option("--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
 @click.option("--data", help="The task's data: a folder or s3://bucket/prefix.")
+@_env
 @click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
-def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str | None) -> None:
+def submit(
+    strategy: str, arguments: tuple[str, ...], follow: bool, given: tuple[str, ...], **flags: str | None
+) -> None:
     """Run a strategy on the cluster, and exit with its code.
 
     Other flags are passed on to the job; `python jobs/STRATEGY.py --help` lists them. Ctrl-C detaches, and the
@@ -143,7 +155,8 @@ def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str
     name = flags.pop("name")
     _refuse_wrong(strategy, name)
     name = default_name(flags["task"] or Flags.task, strategy) if name is None else name
-    sys.exit(ray_jobs.submit(Path.cwd(), JobRequest(strategy, name, arguments, **flags), follow))
+    request = JobRequest(strategy, name, arguments, **flags, variables=variables.parse(given))
+    sys.exit(ray_jobs.submit(Path.cwd(), request, follow))
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})
@@ -152,10 +165,17 @@ def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str
 @click.option("--storage", help="s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
 @click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
 @click.option("--queue", help="Of Kueue: wait there until there is room for all workers, which do not scale then.")
+@_env
 @click.option("--deadline", type=click.IntRange(min=60), help="Seconds after which it is ended. Default: a week.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
 def rayjob(
-    strategy: str, name: str, storage: str | None, arguments: tuple[str, ...], follow: bool, **limits: Any
+    strategy: str,
+    name: str,
+    storage: str | None,
+    arguments: tuple[str, ...],
+    follow: bool,
+    given: tuple[str, ...],
+    **limits: Any,
 ) -> None:
     """Run a strategy as a RayJob, on a Ray cluster of its own that is deleted with it.
 
@@ -164,8 +184,8 @@ def rayjob(
     from raysweep.submit import rayjob as rayjobs
 
     _refuse_wrong(strategy, name)
-    here = Path.cwd()
-    request = JobRequest(strategy, name, arguments, storage=place(here, storage))
+    given_variables, here = variables.parse(given), Path.cwd()
+    request = JobRequest(strategy, name, arguments, storage=place(here, storage), variables=given_variables)
     sys.exit(rayjobs.run(here, lifecycle.existing(here), request, rayjobs.Limits(**limits), follow))
 
 

@@ -7,16 +7,18 @@ import re
 import secrets
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from raysweep import env
+from raysweep import env, sealed
 from raysweep.clusters import lifecycle
-from raysweep.errors import ClusterError
+from raysweep.errors import BadInput, ClusterError
 from raysweep.storage.code_upload import NEVER_PACKED
-from raysweep.submit.connection import connect
+from raysweep.submit import variables
+from raysweep.submit.connection import access, connect
 from raysweep.submit.request import JobRequest, absolute
 from raysweep.submit.submit import TAKEN, Job, exit_code, find, follow_job, jobs_of, listed, wait
 
@@ -45,12 +47,14 @@ def submit(project: Path, request: JobRequest, follow: bool = True) -> int:
     """
     own = lifecycle.read(project)
     request = request.from_here(with_data=own is not None and own.target == "local")
+    request = replace(request, variables=variables.of_shell(own, request) | request.variables)
+    runtime_env = _runtime_env(project, request)
     client, job = connect(project), _submission_id(request.strategy, request.name)
-    _send(client, project, job, request)
+    _send(client, job, request, runtime_env)
     return follow_job(project, client, job) if follow else 0
 
 
-def _send(client: JobSubmissionClient, project: Path, job: str, request: JobRequest) -> None:
+def _send(client: JobSubmissionClient, job: str, request: JobRequest, runtime_env: dict[str, Any]) -> None:
     """Submits once, in spite of retries: if only the answer was lost, the job exists already."""
     metadata = {"strategy": request.strategy, "name": request.name, "task": request.task or ""}
     try:
@@ -61,7 +65,7 @@ def _send(client: JobSubmissionClient, project: Path, job: str, request: JobRequ
                 client.submit_job(
                     entrypoint=shlex.join(request.command),
                     submission_id=job,
-                    runtime_env=_runtime_env(project),
+                    runtime_env=runtime_env,
                     metadata=metadata,
                 )
     except (RuntimeError, ValueError, OSError) as error:  # Ray's: folder too large, a refusal, no answer
@@ -118,10 +122,22 @@ def stop(project: Path, job: str) -> tuple[Job, bool]:
     return wait(project, client, match.id), was_running
 
 
-def _runtime_env(project: Path) -> dict[str, Any]:
+def _runtime_env(project: Path, request: JobRequest) -> dict[str, Any]:
+    """What Ray prepares for the job.
+
+    Raises:
+        BadInput: the job is given variables, and the cluster has no token to seal them with.
+    """
     runtime_env: dict[str, Any] = {"working_dir": str(project), "excludes": list(NEVER_PACKED)}
+    if request.variables:
+        if not (token := access(project).token):
+            raise BadInput(
+                "`--env`: this cluster has no token, so whoever reaches it could read the values: start it with Ray's"
+                " token authentication, or set them where it is started"
+            )
+        runtime_env |= sealed.runtime_env(request.variables, token)
     if storage := absolute(os.environ.get(env.RAYSWEEP_STORAGE)):
-        runtime_env["env_vars"] = {env.RAYSWEEP_STORAGE: storage}
+        runtime_env.setdefault("env_vars", {})[env.RAYSWEEP_STORAGE] = storage
     return runtime_env
 
 

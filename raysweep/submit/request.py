@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -17,6 +17,7 @@ class JobRequest:
         task: its --task.
         storage: its --storage.
         data: its --data.
+        variables: environment variables of its processes, see `variables`; their values may be secrets.
     """
 
     strategy: str
@@ -25,6 +26,7 @@ class JobRequest:
     task: str | None = None
     storage: str | None = None
     data: str | None = None
+    variables: dict[str, str | None] = field(default_factory=dict, repr=False)
 
     @property
     def command(self) -> list[str]:
