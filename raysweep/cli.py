@@ -18,7 +18,7 @@ from raysweep.clusters.shared.s3_keys import environment
 from raysweep.clusters.targets import TARGETS, Cluster, Options, load
 from raysweep.errors import BadInput, ClusterError, RaysweepError
 from raysweep.spec.flags import Flags, default_name, name_problems, nearest
-from raysweep.submit import ray_jobs, variables
+from raysweep.submit import flag_check, ray_jobs, variables
 from raysweep.submit.connection import storage as place
 from raysweep.submit.request import JobRequest
 
@@ -156,6 +156,7 @@ def submit(
     _refuse_wrong(strategy, name)
     name = default_name(flags["task"] or Flags.task, strategy) if name is None else name
     request = JobRequest(strategy, name, arguments, **flags, variables=variables.parse(given))
+    _refuse_wrong_flags(request)
     sys.exit(ray_jobs.submit(Path.cwd(), request, follow))
 
 
@@ -186,6 +187,7 @@ def rayjob(
     _refuse_wrong(strategy, name)
     given_variables, here = variables.parse(given), Path.cwd()
     request = JobRequest(strategy, name, arguments, storage=place(here, storage), variables=given_variables)
+    _refuse_wrong_flags(request)
     sys.exit(rayjobs.run(here, lifecycle.existing(here), request, rayjobs.Limits(**limits), follow))
 
 
@@ -201,7 +203,7 @@ def dashboard() -> None:
 @cli.command()
 @click.argument("name", required=False)
 def status(name: str | None) -> None:
-    """List the jobs, newest first; with NAME those of that sweep."""
+    """List the jobs, newest first; with NAME those of that sweep, and why they failed if they have no exit code."""
     jobs = ray_jobs.jobs(Path.cwd(), name)
     rows: list[tuple[str, ...]] = [("JOB", "STATUS", "EXIT", "SECONDS", "TASK", "NAME")]
     for job in jobs:
@@ -209,6 +211,8 @@ def status(name: str | None) -> None:
         code = "" if job.exit_code is None else str(job.exit_code)
         rows.append((job.id, job.status, code, seconds, job.task, job.name))
     click.echo(_table(rows) if jobs else "no jobs")
+    for reason in [job.reason for job in jobs if name and job.reason]:
+        click.echo(f"error: {reason}", err=True)
 
 
 @cli.command()
@@ -305,6 +309,11 @@ def _refuse_wrong(strategy: str, name: str | None) -> None:
         unknown = f"there is no strategy `{strategy}`{nearest(strategy, known)}: choose one of {', '.join(known)}"
         problems = [unknown, *problems]
     if problems:
+        raise BadInput(*problems)
+
+
+def _refuse_wrong_flags(request: JobRequest) -> None:
+    if problems := flag_check.problems(Path("jobs") / f"{request.strategy}.py", request.flags):
         raise BadInput(*problems)
 
 

@@ -22,10 +22,6 @@ from raysweep.errors import BadInput
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
-# All names and values: sealed, in Ray's JSON, and with the rest of it, they are one variable of the driver, which Linux
-# allows 128 KiB.
-MOST_BYTES = 48 * 2**10
-
 
 def runtime_env(variables: Mapping[str, str | None], token: str) -> dict[str, Any]:
     """The part of a job's runtime environment that gives its processes these variables.
@@ -33,19 +29,10 @@ def runtime_env(variables: Mapping[str, str | None], token: str) -> dict[str, An
     Args:
         variables: name -> value; None removes what the cluster has by that name.
         token: the cluster's.
-
-    Raises:
-        BadInput: they are larger than MOST_BYTES.
     """
     if not variables:
         return {}
-    text = json.dumps(variables).encode()
-    if len(text) > MOST_BYTES:
-        raise BadInput(
-            f"`--env`: {len(text)} bytes of names and values, and at most {MOST_BYTES} reach a job: put what is"
-            " larger into a file of the storage"
-        )
-    sealed = _cipher(token).encrypt(text).decode()
+    sealed = _cipher(token).encrypt(json.dumps(variables).encode()).decode()
     return {"env_vars": {env.RAYSWEEP_SEALED: sealed}, "worker_process_setup_hook": f"{__name__}.unseal"}
 
 

@@ -20,7 +20,7 @@ from raysweep.storage.code_upload import NEVER_PACKED
 from raysweep.submit import variables
 from raysweep.submit.connection import access, connect
 from raysweep.submit.request import JobRequest, absolute
-from raysweep.submit.submit import TAKEN, Job, exit_code, find, follow_job, jobs_of, listed, wait
+from raysweep.submit.submit import TAKEN, Job, exit_code, find, follow_job, jobs_of, listed, print_reason, wait
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -104,6 +104,7 @@ def logs(project: Path, job: str, follow: bool = False) -> int:
     if follow and not match.over:
         return follow_job(project, client, match.id)
     print(client.get_job_logs(match.id), end="", flush=True)
+    print_reason(match)
     return exit_code(match) if follow else 0
 
 

@@ -31,9 +31,14 @@ class JobRequest:
     @property
     def command(self) -> list[str]:
         """The job's command line, to be run in the project's folder."""
+        return ["python", f"jobs/{self.strategy}.py", *self.flags]
+
+    @property
+    def flags(self) -> list[str]:
+        """All flags of the job."""
         flags = {"--task": self.task, "--name": self.name, "--storage": self.storage, "--data": self.data}
         given = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
-        return ["python", f"jobs/{self.strategy}.py", *given, *self.arguments]
+        return [*given, *self.arguments]
 
     def from_here(self, with_data: bool) -> JobRequest:
         """The request with an absolute storage and, `with_data`, absolute data: a job runs in another folder."""

@@ -5,6 +5,7 @@ No message here has a value: each may be a secret.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -35,6 +36,9 @@ REFUSED_BEGINNINGS = {
     "RAY_": "it is Ray's own, and belongs to the cluster: set it where the cluster is started",
     "__RAY": "it is Ray's own",
 }
+# Of all names and values: sealed, and with the rest of Ray's settings of a job, they become one variable of the driver,
+# and Linux allows it 128 KiB.
+MOST_BYTES = 48 * 2**10
 S3_PREFIX = "AWS_"
 # Which of two keys counts would depend on what else is set: so the shell's replace those of the cluster altogether.
 S3_SETTINGS = (
@@ -62,6 +66,11 @@ def parse(given: Sequence[str]) -> Variables:
         if problem := _problem(name, number, assigned == "", name in variables):
             problems.append(problem)
         variables[name] = value if assigned else os.environ.get(name, "")
+    if (size := len(json.dumps(variables))) > MOST_BYTES:
+        problems.append(
+            f"`--env`: {size} bytes of names and values, and a job can be given {MOST_BYTES}: put what is larger into"
+            " a file of the storage"
+        )
     if problems:
         raise BadInput(*problems)
     return variables
