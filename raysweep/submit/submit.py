@@ -39,7 +39,7 @@ CLUSTER_BACK_S = 300.0  # for a head to restart
 NEXT_LIFE_S = 240.0  # for the cluster to submit a lost job again; it waits up to a minute if the job was lost often
 # Error type of a job whose own process was lost with its node; Ray's other error types would occur again.
 NODE_LOST = "JOB_SUPERVISOR_ACTOR_DIED"
-REASON_LENGTH = 700  # characters of Ray's message that are shown
+REASON_LENGTH = 400  # characters of Ray's message that are shown
 TAKEN = "already exists"  # in Ray's refusal of a submission id
 
 

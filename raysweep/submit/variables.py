@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from raysweep import env
 from raysweep.errors import BadInput
+from raysweep.storage.base import KEY_SOURCES
 
 if TYPE_CHECKING:
     from raysweep.clusters.targets import Cluster
@@ -40,17 +41,9 @@ REFUSED_BEGINNINGS = {
 # and Linux allows it 128 KiB.
 MOST_BYTES = 48 * 2**10
 S3_PREFIX = "AWS_"
-# Which of two keys counts would depend on what else is set: so the shell's replace those of the cluster altogether.
-S3_SETTINGS = (
-    env.AWS_ACCESS_KEY_ID,
-    env.AWS_SECRET_ACCESS_KEY,
-    env.AWS_SESSION_TOKEN,
-    env.AWS_PROFILE,
-    env.AWS_ENDPOINT_URL,
-    env.AWS_ENDPOINT_URL_S3,
-    env.AWS_SHARED_CREDENTIALS_FILE,
-    env.AWS_DEFAULT_REGION,
-)
+STORES = (env.AWS_ENDPOINT_URL, env.AWS_ENDPOINT_URL_S3, env.AWS_DEFAULT_REGION)
+# Which of two users' keys counts would depend on what else is set: so if the shell has some, the job has no others.
+OF_KEYS = (*KEY_SOURCES, env.AWS_SECRET_ACCESS_KEY, env.AWS_SESSION_TOKEN, *STORES)
 
 
 def parse(given: Sequence[str]) -> Variables:
@@ -100,8 +93,9 @@ def of_shell(cluster: Cluster | None, request: JobRequest) -> Variables:
     if not any(place.startswith("s3://") for place in (storage, request.data or "")):
         return {}
     settings = {name: value for name, value in os.environ.items() if name.startswith(S3_PREFIX)}
-    if not settings:
+    if not settings.keys() & {*KEY_SOURCES, *STORES}:
         return {}
     names = ", ".join(sorted(settings))
-    print(f"the local cluster has no S3 keys of its own: the job gets this shell's {names}", file=sys.stderr)
-    return dict.fromkeys(S3_SETTINGS) | settings
+    print(f"the local cluster has no S3 keys of its own: the job gets {names} of this shell", file=sys.stderr)
+    others = dict.fromkeys(OF_KEYS) if settings.keys() & {*KEY_SOURCES} else {}
+    return others | settings

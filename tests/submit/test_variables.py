@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from raysweep.clusters.targets import Cluster
@@ -14,6 +16,8 @@ SECRET = "hush-5551"
 
 @pytest.fixture(autouse=True)
 def shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("SET_HERE", SECRET)
     monkeypatch.setenv("EMPTY_HERE", "")
     monkeypatch.delenv("UNSET_HERE", raising=False)
@@ -82,9 +86,18 @@ def test_a_local_cluster_gets_the_s3_settings_of_the_shell(
     assert given["AWS_SECRET_ACCESS_KEY"] == SECRET
     assert given["AWS_SESSION_TOKEN"] is None, "an old one of the cluster's does not go with the shell's key"
     told = capsys.readouterr().err
-    assert "the job gets this shell's AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in told
+    assert "the job gets AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY of this shell" in told
     assert SECRET not in told
     assert "id-of-mine" not in told
+
+
+def test_an_address_alone_takes_no_keys_from_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = JobRequest("asha", "first", storage="s3://mine")
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/etc/mine.pem")
+    assert variables.of_shell(cluster(), request) == {}
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store")
+    expected = {"AWS_CA_BUNDLE": "/etc/mine.pem", "AWS_ENDPOINT_URL": "http://store"}
+    assert variables.of_shell(cluster(), request) == expected
 
 
 @pytest.mark.parametrize(
@@ -101,5 +114,5 @@ def test_otherwise_the_settings_of_the_shell_stay_here(
     where: Cluster | None, storage: str, has_keys: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if has_keys:
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", SECRET)
     assert variables.of_shell(where, JobRequest("asha", "first", storage=storage)) == {}
