@@ -189,9 +189,9 @@ def _follow_life(project: Path, client: JobSubmissionClient, job: str) -> int:
         print(f"\ndetached, {job} keeps running; follow: raysweep logs {job} --follow; stop: raysweep stop {job}")
         return DETACHED
     print(f"{job}: {details.status}", flush=True)
-    print_reason(details)
     if details.lost:
         raise JobLost(f"{job} was killed")
+    print_reason(details)
     return exit_code(details)
 
 

@@ -135,11 +135,12 @@ def test_a_killed_job_ends_its_follower_with_a_hint_how_to_continue(local_cluste
     assert [row.split()[1] for row in local_cluster.run("status", "killed").stdout.splitlines()[1:]] == ["FAILED"]
 
 
-def test_a_job_whose_environment_cannot_be_set_up_tells_why(local_cluster):
+def test_a_job_whose_environment_cannot_be_set_up_tells_why(local_cluster, capsys):
     client = connect(local_cluster.folder)
     gone = {"working_dir": "gcs://_ray_pkg_0123456789abcdef.zip"}
     client.submit_job(entrypoint="true", submission_id="gone", metadata={"name": "gone"}, runtime_env=gone)
-    assert submit.wait(local_cluster.folder, client, "gone").status == "FAILED"
+    assert submit.follow_job(local_cluster.folder, client, "gone") == 1
+    followed = capsys.readouterr().err
     logs = local_cluster.run("logs", "gone", "--follow")
     assert logs.returncode == 1
     told = [line for line in logs.stdout.splitlines() if line.startswith("error: gone failed without an exit code: ")]
@@ -147,11 +148,12 @@ def test_a_job_whose_environment_cannot_be_set_up_tells_why(local_cluster):
     assert "runtime_env setup failed: Failed to set up runtime environment. … OSError: Failed to download" in told[0]
     assert told[0].endswith("the whole message is in the dashboard, under Jobs")
     assert "Traceback" not in logs.stdout
+    assert followed == f"{told[0]}\n"
     assert told[0] in local_cluster.run("status", "gone").stdout
     assert "failed without" not in local_cluster.run("status").stdout  # of all jobs, it is a table
 
 
-def test_a_job_whose_supervisor_was_killed_tells_its_follower_why(local_cluster):
+def test_a_job_whose_supervisor_was_killed_tells_why(local_cluster):
     command = local_cluster.command("submit", "probe", "--name", "unwatched", "--hold")
     with subprocess.Popen(
         command,
@@ -168,8 +170,9 @@ def test_a_job_whose_supervisor_was_killed_tells_its_follower_why(local_cluster)
         next(each for each in above if "JobSupervisor" in " ".join(each.cmdline())).kill()
         rest = list(log)
     assert follower.returncode == 1
-    assert any("failed without an exit code: Job supervisor actor died: " in line for line in rest), rest
-    assert any("was killed: to continue its sweep, submit it again with --resume auto" in line for line in rest)
+    assert any("was killed: to continue its sweep, submit it again with --resume auto" in line for line in rest), rest
+    told = local_cluster.run("status", "unwatched").stdout
+    assert "failed without an exit code: Job supervisor actor died: The actor died unexpectedly" in told
 
 
 def test_a_wrong_flag_is_told_before_the_job_is_sent(local_cluster):
