@@ -9,7 +9,7 @@ trial           a trial's process
 history         journal, checkpoints, lease, results
 spec            flags, task, space, sweep
 storage         a folder or S3
-env, errors, values, temporary, user_code, kit, ray_private, optuna_quiet    for all of them
+env, errors, values, temporary, user_code, kit, ray_private, optuna_quiet, sealed    for all of them
 """
 
 from typing import TYPE_CHECKING

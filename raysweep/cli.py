@@ -19,8 +19,9 @@ from raysweep.clusters.shared.s3_keys import environment
 from raysweep.clusters.targets import TARGETS, Cluster, Options, load
 from raysweep.errors import BadInput, ClusterError, RaysweepError
 from raysweep.local_commands import current_project, files, refuse_wrong, table
+from raysweep.spec import catalogue
 from raysweep.spec.flags import Flags, default_name
-from raysweep.submit import ray_jobs, requirements
+from raysweep.submit import flag_check, ray_jobs, requirements, variables
 from raysweep.submit.connection import storage as place
 from raysweep.submit.request import JobRequest
 
@@ -139,6 +140,13 @@ _requirements = click.option(
     type=click.Path(path_type=Path),
     help="File of requirements that Ray installs on each node for this job, which takes a while: see the README.",
 )
+_env = click.option(
+    "--env",
+    "given",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="A variable for the driver and the trials, with this value or this shell's; shown nowhere. Repeatable.",
+)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})
@@ -148,10 +156,16 @@ _requirements = click.option(
 @click.option("--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
 @files
 @_requirements
+@_env
 @click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
 def submit(
-    strategy: str, arguments: tuple[str, ...], requirements: Path | None, follow: bool, **flags: str | None
+    strategy: str,
+    arguments: tuple[str, ...],
+    requirements: Path | None,
+    given: tuple[str, ...],
+    follow: bool,
+    **flags: str | None,
 ) -> None:
     """Run a strategy on the cluster, and exit with its code.
 
@@ -161,7 +175,15 @@ def submit(
     name = flags.pop("name")
     refuse_wrong(strategy, name)
     name = default_name(flags["task"] or Flags.task, strategy) if name is None else name
-    request = JobRequest(strategy, name, arguments, **flags, requirements=_lines(requirements))
+    request = JobRequest(
+        strategy,
+        name,
+        arguments,
+        **flags,
+        requirements=_lines(requirements),
+        variables=variables.parse(given),
+    )
+    _refuse_wrong_flags(request)
     sys.exit(ray_jobs.submit(current_project(), request, follow))
 
 
@@ -173,6 +195,7 @@ def submit(
 @_requirements
 @click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
 @click.option("--queue", help="Of Kueue: wait there until there is room for all workers, which do not scale then.")
+@_env
 @click.option("--deadline", type=click.IntRange(min=60), help="Seconds after which it is ended. Default: a week.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
 def rayjob(
@@ -182,6 +205,7 @@ def rayjob(
     data: str | None,
     points: str | None,
     requirements: Path | None,
+    given: tuple[str, ...],
     arguments: tuple[str, ...],
     follow: bool,
     **limits: Any,
@@ -193,8 +217,18 @@ def rayjob(
     from raysweep.submit import rayjob as rayjobs
 
     refuse_wrong(strategy, name)
-    here, lines = current_project(), _lines(requirements)
-    request = JobRequest(strategy, name, arguments, None, place(here, storage), data, points, lines)
+    here = current_project()
+    request = JobRequest(
+        strategy,
+        name,
+        arguments,
+        storage=place(here, storage),
+        data=data,
+        points=points,
+        requirements=_lines(requirements),
+        variables=variables.parse(given),
+    )
+    _refuse_wrong_flags(request)
     sys.exit(rayjobs.run(here, lifecycle.existing(here), request, rayjobs.Limits(**limits), follow))
 
 
@@ -210,7 +244,7 @@ def dashboard() -> None:
 @cli.command()
 @click.argument("name", required=False)
 def status(name: str | None) -> None:
-    """List the jobs, newest first; with NAME those of that sweep."""
+    """List the jobs, newest first; with NAME those of that sweep, and why they failed if they have no exit code."""
     jobs = ray_jobs.jobs(current_project(), name)
     rows: list[tuple[str, ...]] = [("JOB", "STATUS", "EXIT", "SECONDS", "TASK", "NAME")]
     for job in jobs:
@@ -218,6 +252,8 @@ def status(name: str | None) -> None:
         code = "" if job.exit_code is None else str(job.exit_code)
         rows.append((job.id, job.status, code, seconds, job.task, job.name))
     click.echo(table(rows) if jobs else "no jobs")
+    for reason in [job.reason for job in jobs if name and job.reason]:
+        click.echo(f"error: {reason}", err=True)
 
 
 _storage = click.option(
@@ -331,6 +367,11 @@ def _lines(file: Path | None) -> tuple[str, ...]:
     lines = requirements.read(file)
     click.echo(f"{len(lines)} requirements: each node installs them before its first trial of this job")
     return lines
+
+
+def _refuse_wrong_flags(request: JobRequest) -> None:
+    if problems := flag_check.problems(catalogue.strategies(current_project())[request.strategy].path, request.flags):
+        raise BadInput(*problems)
 
 
 def _addresses(cluster: Cluster) -> str:

@@ -7,6 +7,7 @@ The package refers to variables only by these names; a test checks that. The REA
 RAYSWEEP_STORAGE = "RAYSWEEP_STORAGE"  # storage of the sweeps; read by every command and job without --storage
 RAYSWEEP_NODES = "RAYSWEEP_NODES"  # how far groups may grow; set by k8s/ and cluster.yaml, read by driver.capacity
 RAYSWEEP_JOBS = "RAYSWEEP_JOBS"  # set by targets with a resubmitter; read by jobs: the storage of their tickets
+RAYSWEEP_SEALED = "RAYSWEEP_SEALED"  # set by submit in a job: its variables of `--env`, see `raysweep.sealed`
 RAYSWEEP_CLUSTER_ID = "RAYSWEEP_CLUSTER_ID"  # set for each process of a local cluster; `down` ends those that have it
 
 # Images. Set by the user, or by whoever built them; read by docker/compose.yaml and the Kubernetes targets.

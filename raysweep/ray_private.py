@@ -8,7 +8,7 @@ _latest_checkpoint_result   it writes there what a trial is to continue from
 _s_max_1, _get_n0, _get_r0, _create_bracket     how many brackets HyperBand has, and how large they are
 ENABLE_RAY_CLUSTER          whether Ray binds its ports to loopback only is read when it is imported
 Config                      so is the mode of authentication: a private Ray sets it later, and has it read again
-AuthenticationTokenLoader   so is the token; it also tells whether there is one
+AuthenticationTokenLoader   so is the token; it also tells what it is, and whether there is one
 GcsClient                   the one client that says at once whether a cluster refuses a token
 NvidiaGPUAcceleratorManager     how many GPUs a Ray will find on this machine, before there is one
 create_package, _dir_travel, _get_excludes      what `ray job submit --working-dir` packs, .rayignore and all
@@ -95,6 +95,14 @@ def read_auth_again() -> None:
 
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
+
+
+def token() -> str:
+    """The token of this process's cluster, from wherever Ray itself takes it; empty if there is none."""
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+
+    loader = AuthenticationTokenLoader.instance()
+    return str(loader.get_raw_token(ignore_auth_mode=True)) if loader.has_token(ignore_auth_mode=True) else ""
 
 
 def is_refused(address: str) -> bool:

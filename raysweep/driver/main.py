@@ -16,7 +16,7 @@ import ray
 from ray import tune
 from ray.tune import TuneError
 
-from raysweep import ray_private
+from raysweep import ray_private, sealed
 from raysweep.driver import local_ray, preflight, unexpected
 from raysweep.driver.runner import Runner, code_hash
 from raysweep.driver.supervisor import Supervisor
@@ -65,7 +65,9 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
 
         def driver(restarted: bool) -> int:
             if named_flags.name and not restarted:
-                resubmit_ticket.write(named_flags.name)
+                resubmit_ticket.write(named_flags.name)  # with the cluster's own keys, and so before the next line
+            if code := _exit_code(sealed.unseal, named_flags):
+                return code
             current = _restart_flags(named_flags, time.monotonic() - start) if restarted else named_flags
             if resubmit_ticket.life() > 1:
                 current = dataclasses.replace(current, retry=None)  # they were tried again before the job was lost

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Self
 
+from raysweep import env
 from raysweep.errors import BadInput, NotFound, StorageError, Unavailable
 from raysweep.storage.files import Digest, HashingReader, HashingWriter
 
@@ -26,6 +27,7 @@ PROBE_SECONDS = 3.0
 
 ELSEWHERE = "choose another --storage"
 CREDENTIALS = "correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or their permissions"
+NO_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 ENDPOINT = "start the store, or correct AWS_ENDPOINT_URL, the network or the proxy"
 # Names of errno values, S3 error codes and botocore's exceptions -> cause, fix.
 REASONS = {
@@ -34,7 +36,7 @@ REASONS = {
     "ENOSPC EDQUOT": ("the disk is full", f"free some space, or {ELSEWHERE}"),
     "ENOTDIR EEXIST": ("a file stands where a folder should be", f"move it away, or {ELSEWHERE}"),
     "403 AccessDenied InvalidAccessKeyId SignatureDoesNotMatch ExpiredToken": ("no permission", CREDENTIALS),
-    "NoCredentialsError PartialCredentialsError": ("no credentials", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    "NoCredentialsError PartialCredentialsError": ("no credentials", NO_CREDENTIALS),
     "NoSuchBucket": ("no such bucket", f"create it, or {ELSEWHERE}"),
     "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError": ("unreachable", ENDPOINT),
     "ResponseStreamingError IncompleteReadError RetriesExceededError": ("the response was incomplete", ENDPOINT),
@@ -44,6 +46,8 @@ REASONS = {
         "try again later",
     ),
 }
+# Where S3 keys may come from, in the order of boto3.
+KEY_SOURCES = (env.AWS_ACCESS_KEY_ID, env.AWS_PROFILE, env.AWS_SHARED_CREDENTIALS_FILE)
 # Temporary errors: the store is restarting, or overloaded.
 TRANSIENT = (
     *("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError"),
@@ -189,4 +193,18 @@ class Storage(ABC):
             matches = (reason for names, reason in REASONS.items() if name in names.split())
             cause, fix = next(matches, ("refused", ELSEWHERE))
             kind = Unavailable if name in TRANSIENT else StorageError
-            raise kind(f"{where}: {cause} ({name}): {fix}") from error
+            whose = _whose_keys() if fix in (CREDENTIALS, NO_CREDENTIALS) else ""
+            raise kind(f"{where}: {cause} ({name}): {fix}{whose}") from error
+
+
+def _whose_keys() -> str:
+    """Of a job: whose environment counts, and how to give it other keys; empty outside of a job."""
+    if env.RAY_JOB_CONFIG_JSON_ENV_VAR not in os.environ:
+        return ""
+    # Not from boto3, which would ask the cloud once more for a role.
+    source = next((name for name in KEY_SOURCES if os.environ.get(name)), None)
+    found = f"its keys are those of {source}" if source else f"it has none of {', '.join(KEY_SOURCES)}"
+    return (
+        f"; in this job, the cluster's environment counts and not your shell's, and {found}:"
+        f" give it yours with `--env {env.AWS_ACCESS_KEY_ID} --env {env.AWS_SECRET_ACCESS_KEY}`"
+    )

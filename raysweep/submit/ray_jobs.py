@@ -7,19 +7,20 @@ import re
 import secrets
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from raysweep import env
+from raysweep import env, sealed
 from raysweep.clusters import lifecycle
-from raysweep.errors import ClusterError
+from raysweep.errors import BadInput, ClusterError
 from raysweep.storage import code_upload
-from raysweep.submit import requirements
-from raysweep.submit.connection import connect
+from raysweep.submit import requirements, variables
+from raysweep.submit.connection import access, connect
 from raysweep.submit.request import JobRequest, absolute
-from raysweep.submit.submit import TAKEN, Job, exit_code, find, follow_job, jobs_of, listed, wait
+from raysweep.submit.submit import TAKEN, Job, exit_code, find, follow_job, jobs_of, listed, print_reason, wait
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -46,13 +47,17 @@ def submit(project: Path, request: JobRequest, follow: bool = True) -> int:
     """
     own = lifecycle.read(project)
     request = request.from_here(project, on_this_machine=own is not None and own.target == "local")
+    request = replace(request, variables=variables.of_shell(own, request) | request.variables)
+    runtime_env = _runtime_env(project, request)
     client, job = connect(project), _submission_id(request.strategy, request.name)
     with code_upload.packed(project) as code:
-        _send(client, code, job, request, request.command(project))
+        _send(client, job, request, request.command(project), {**runtime_env, "working_dir": str(code)})
     return follow_job(project, client, job) if follow else 0
 
 
-def _send(client: JobSubmissionClient, code: Path, job: str, request: JobRequest, command: list[str]) -> None:
+def _send(
+    client: JobSubmissionClient, job: str, request: JobRequest, command: list[str], runtime_env: dict[str, Any]
+) -> None:
     """Submits once, in spite of retries: if only the answer was lost, the job exists already."""
     metadata = {"strategy": request.strategy, "name": request.name, "task": request.task or ""}
     try:
@@ -63,7 +68,7 @@ def _send(client: JobSubmissionClient, code: Path, job: str, request: JobRequest
                 client.submit_job(
                     entrypoint=shlex.join(command),
                     submission_id=job,
-                    runtime_env=_runtime_env(code, request),
+                    runtime_env=runtime_env,
                     metadata=metadata,
                 )
     except (RuntimeError, ValueError, OSError) as error:  # Ray's: a refusal, no answer
@@ -102,6 +107,7 @@ def logs(project: Path, job: str, follow: bool = False) -> int:
     if follow and not match.over:
         return follow_job(project, client, match.id)
     print(client.get_job_logs(match.id), end="", flush=True)
+    print_reason(match)
     return exit_code(match) if follow else 0
 
 
@@ -120,10 +126,22 @@ def stop(project: Path, job: str) -> tuple[Job, bool]:
     return wait(project, client, match.id), was_running
 
 
-def _runtime_env(code: Path, request: JobRequest) -> dict[str, Any]:
-    runtime_env: dict[str, Any] = {"working_dir": str(code), **requirements.runtime_env(request.requirements)}
+def _runtime_env(project: Path, request: JobRequest) -> dict[str, Any]:
+    """What Ray prepares for the job, besides its code.
+
+    Raises:
+        BadInput: the job is given variables, and the cluster has no token to seal them with.
+    """
+    runtime_env = requirements.runtime_env(request.requirements)
+    if request.variables:
+        if not (token := access(project).token):
+            raise BadInput(
+                "`--env`: this cluster has no token, so whoever reaches it could read the values: start it with Ray's"
+                " token authentication, or set them where it is started"
+            )
+        runtime_env |= sealed.runtime_env(request.variables, token)
     if storage := absolute(os.environ.get(env.RAYSWEEP_STORAGE)):
-        runtime_env["env_vars"] = {env.RAYSWEEP_STORAGE: storage}
+        runtime_env.setdefault("env_vars", {})[env.RAYSWEEP_STORAGE] = storage
     return runtime_env
 
 

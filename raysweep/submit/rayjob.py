@@ -14,7 +14,7 @@ import re
 import secrets
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +23,7 @@ import click
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from raysweep import env, kit
-from raysweep.clusters.kubernetes import manifests, raycluster, waiting
+from raysweep.clusters.kubernetes import job_secret, manifests, raycluster, waiting
 from raysweep.clusters.kubernetes.api import Kube, open_cluster
 from raysweep.clusters.kubernetes.manifests import NAMESPACE, Additions, Object, replace
 from raysweep.clusters.kubernetes.plan import folder_as_storage
@@ -108,7 +108,7 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
     job = job_name(request.strategy, request.name)
     if (existing := kube.get("RayJob", job)) is None:
         submitted = _uploaded(job, project, request, place)
-        kube.apply([render(project, submitted, limits)])
+        _apply(kube, render(project, submitted, limits), request.variables)
         click.echo(f"submitted rayjob {job}: storage {place.url}")
         logs = submitted.logs
     else:
@@ -122,6 +122,31 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
     except KeyboardInterrupt:
         click.echo(f"\ndetached, {job} keeps running; the same command follows it; stop: {stop}")
         return DETACHED
+
+
+def _apply(kube: Kube, rayjob: Object, variables: Mapping[str, str | None]) -> None:
+    """Creates the RayJob, with its variables as a Secret that is deleted with it.
+
+    The Secret is there first, since a pod that lacks it counts as one that can never start; it is given its owner then.
+
+    Raises:
+        ClusterError: one of them was refused; neither is left.
+    """
+    if not variables:
+        kube.apply([rayjob])
+        return
+    name = rayjob["metadata"]["name"]
+    job_secret.use(rayjob, variables)
+    kube.apply([job_secret.secret(name, variables)])
+    try:
+        kube.apply([rayjob])
+        owner = kube.get("RayJob", name)
+        kube.apply([job_secret.secret(name, variables, owner)])
+    except BaseException:  # also Ctrl-C
+        with contextlib.suppress(ClusterError):  # the first error says more
+            kube.delete("RayJob", name, alone=True)
+            kube.delete("Secret", job_secret.name(name), api_version="v1")
+        raise
 
 
 def _uploaded(name: str, project: Path, request: JobRequest, place: Storage) -> RayJob:

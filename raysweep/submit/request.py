@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -19,6 +19,7 @@ class JobRequest:
         data: its --data.
         points: its --points.
         requirements: what Ray installs for it, see `requirements`.
+        variables: environment variables of its processes, see `variables`; their values may be secrets.
     """
 
     strategy: str
@@ -29,15 +30,21 @@ class JobRequest:
     data: str | None = None
     points: str | None = None
     requirements: tuple[str, ...] = ()
+    variables: dict[str, str | None] = field(default_factory=dict, repr=False)
 
     def command(self, project: Path) -> list[str]:
         """The job's command line, to be run in the project's folder: its own strategy, or the kit's in the package."""
+        own = f"jobs/{self.strategy}.py"
+        program = [own] if (project / own).is_file() else ["-m", f"raysweep.jobs.{self.strategy}"]
+        return ["python", *program, *self.flags]
+
+    @property
+    def flags(self) -> list[str]:
+        """All flags of the job."""
         flags = {"--task": self.task, "--name": self.name, "--storage": self.storage, "--data": self.data}
         flags["--points"] = self.points
         given = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
-        own = f"jobs/{self.strategy}.py"
-        program = [own] if (project / own).is_file() else ["-m", f"raysweep.jobs.{self.strategy}"]
-        return ["python", *program, *given, *self.arguments]
+        return [*given, *self.arguments]
 
     def from_here(self, project: Path, on_this_machine: bool) -> JobRequest:
         """The request as a job in another folder needs it: with an absolute storage, and data and points that it finds.

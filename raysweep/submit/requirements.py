@@ -7,6 +7,7 @@ pip: a path in it would be this machine's, and an index with a password would be
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -37,7 +38,7 @@ def read(path: Path) -> tuple[str, ...]:
     return tuple(" ".join(line.split()) for line in lines)
 
 
-def runtime_env(lines: tuple[str, ...]) -> dict[str, object]:
+def runtime_env(lines: tuple[str, ...]) -> dict[str, Any]:
     """What to ask of Ray for them; nothing for none."""
     return {"pip": {"packages": list(lines), "pip_check": False}} if lines else {}
 

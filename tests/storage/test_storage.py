@@ -325,6 +325,25 @@ def test_no_credentials(bucket, monkeypatch):
     assert "no credentials (NoCredentialsError): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in message
 
 
+@pytest.mark.parametrize(
+    ("cluster", "found"),
+    [
+        ({}, "its keys are those of AWS_SHARED_CREDENTIALS_FILE"),
+        ({"AWS_SHARED_CREDENTIALS_FILE": ""}, "it has none of AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_SHARED_CREDENTIALS"),
+        ({"AWS_ACCESS_KEY_ID": "wrong"}, "its keys are those of AWS_ACCESS_KEY_ID"),
+    ],
+)
+def test_a_job_says_whose_credentials_count(bucket, monkeypatch, cluster, found):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name, value in cluster.items():
+        monkeypatch.setenv(name, value)
+    message = probe_failure(open_storage(bucket))
+    assert f"in this job, the cluster's environment counts and not your shell's, and {found}" in message
+    assert "give it yours with `--env AWS_ACCESS_KEY_ID --env AWS_SECRET_ACCESS_KEY`" in message
+
+
 def test_no_such_bucket(bucket, s3_server):
     storage = open_storage("s3://nobody-made-this/runs")
     assert "no such bucket (NoSuchBucket): create it" in probe_failure(storage, s3_server.secret_key)

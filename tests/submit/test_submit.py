@@ -50,7 +50,7 @@ class Cluster:
         return [
             SimpleNamespace(
                 submission_id=each, status=SimpleNamespace(value=answer), metadata={}, start_time=1, end_time=None,
-                driver_exit_code=3 if answer == "FAILED" else None, error_type=None,
+                driver_exit_code=3 if answer == "FAILED" else None, error_type=None, message=None,
             )
             for each in (self.ids if answer else [])
         ]  # fmt: skip
@@ -159,7 +159,7 @@ def test_a_name_is_the_job_that_runs_the_sweep_else_its_newest(statuses, request
     jobs = [
         SimpleNamespace(
             submission_id=f"id-{number}", status=SimpleNamespace(value=status), metadata={"name": "first"},
-            start_time=number + 1, end_time=None, driver_exit_code=None, error_type=None,
+            start_time=number + 1, end_time=None, driver_exit_code=None, error_type=None, message=None,
         )
         for number, status in enumerate(statuses)
     ]  # fmt: skip
