@@ -20,6 +20,7 @@ import joblib
 import ray
 
 from raysweep import env, ray_private, temporary
+from raysweep.driver import capacity
 
 if TYPE_CHECKING:
     from raysweep.spec.flags import Flags
@@ -117,8 +118,15 @@ def check_machine(flags: Flags) -> list[str]:
     """Problems with flags that ask for more than this machine has."""
     available = {"CPU": cpus(), "GPU": ray_private.gpus_of_this_machine()}
     share = {"CPU": flags.cpus_per_trial, "GPU": flags.gpus_per_trial}
-    return [
+    problems = [
         f"`--{kind.lower()}s-per-trial {share[kind]:g}`: this machine has {amount:g} {kind}: ask for at most that"
         for kind, amount in available.items()
         if share[kind] > amount
     ]
+    room, workers = capacity.fit(available, *share.values()), flags.workers_per_trial
+    if not problems and workers > max(room, 1):  # no resources at all are refused elsewhere
+        problems.append(
+            f"`--workers-per-trial {workers}`: this machine has room for {room} workers of"
+            f" {capacity.describe(*share.values())}: ask for at most that, or for less of each"
+        )
+    return problems

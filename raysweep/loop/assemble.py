@@ -67,7 +67,8 @@ class Assembly:
     @property
     def share(self) -> Share:
         """The resources of one trial."""
-        return Share(self._flags.cpus_per_trial, self._flags.gpus_per_trial)
+        flags = self._flags
+        return Share(flags.cpus_per_trial, flags.gpus_per_trial, flags.workers_per_trial)
 
     @property
     def trial_limits(self) -> TrialLimits:
@@ -98,7 +99,7 @@ class Assembly:
 
         Args:
             places: trials that can run at the same time.
-            largest: CPUs and GPUs of the largest node.
+            largest: CPUs and GPUs that a worker of a trial may have at most.
         """
         flags = self._flags
         return Plan(

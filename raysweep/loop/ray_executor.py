@@ -1,4 +1,4 @@
-"""Runs trials on a Ray cluster: plain actors, each in a place of its own, which run one trial after the other."""
+"""Runs trials on a Ray cluster: plain actors, in places of their own, which run one trial after the other."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import contextlib
 import queue
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raysweep.loop.crew import Broken, Outcome
 from raysweep.loop.executor import Event, Failed, Reported, Returned, Share
 from raysweep.loop.failures import Kind, kind_of
 from raysweep.loop.places import YIELD_S, Neighbours, Place, Stage, reserve
@@ -29,15 +29,22 @@ ANSWER_S = 5.0  # for a process to answer, after the time for its clean-up
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of a call to a place's actor, and the trial of the call.
-
-    If the process was lost in that call, `lost` is Ray's error, and the result is what the process noted of its end.
-    """
+    """The outcome of a call to a place's processes, and the trial of the call."""
 
     place: Place
     trial: str | None
-    future: Future[Any]
-    lost: BaseException | None = None
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a process that was lost has noted of its end; `lost` is Ray's error, in the call to it."""
+
+    trial: str
+    lost: BaseException
+    worker: int | None
+    traces: Traces
+    read: Future[str]
 
 
 class RayExecutor:
@@ -70,7 +77,7 @@ class RayExecutor:
         self._places: list[Place] = []
         self._place_of: dict[str, Place] = {}
         self._queued: deque[tuple[Run, Share]] = deque()  # trials that need another share than most
-        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Answer | Words] = queue.SimpleQueue()
         self._failed: deque[Failed] = deque()
         self._start_error: BaseException | None = None  # of a process that failed to start
         self._yields_until = 0.0
@@ -110,17 +117,16 @@ class RayExecutor:
     def _reserve(self, share: Share) -> Place:
         place = reserve(self._name, share, lambda **options: self._actor.options(**options).remote())
         self._places.append(place)
-        self._expect_answer(place, None, place.actor.prepare.remote(self._spec))
+        place.crew.prepare(self._spec, self._answer_of(place))
         return place
 
     def _close(self, place: Place) -> None:
         self._places.remove(place)
         place.close()
 
-    def _expect_answer(
-        self, place: Place, trial: str | None, answer: ray.ObjectRef, lost: BaseException | None = None
-    ) -> None:
-        answer.future().add_done_callback(lambda future: self._answers.put(Answer(place, trial, future, lost)))
+    def _answer_of(self, place: Place, trial: str | None = None) -> Callable[[Outcome], None]:
+        """Puts what comes of a call among the answers."""
+        return lambda outcome: self._answers.put(Answer(place, trial, outcome))
 
     @property
     def has_place(self) -> bool:
@@ -147,7 +153,7 @@ class RayExecutor:
             return
         place.enter(Stage.BUSY, run.trial)
         self._place_of[run.trial] = place
-        self._expect_answer(place, run.trial, place.actor.start.remote(run, self._data))
+        place.crew.start(run, self._data, self._answer_of(place, run.trial))
 
     def _release_idle(self) -> None:
         """Releases idle places, since a trial that needs a larger place may be waiting for their resources."""
@@ -159,23 +165,23 @@ class RayExecutor:
         """Lets a trial that has reported continue."""
         if trial in self._place_of:  # it may have returned right after its last report
             place = self._place_of[trial]
-            self._expect_answer(place, trial, place.actor.step.remote())
+            place.crew.step(self._answer_of(place, trial))
 
     def stop(self, trial: str) -> None:
         """Ends a trial that has reported; its function may clean up."""
         place = self._place_of.pop(trial, None)
         if place is not None:  # otherwise it has returned, or its process is gone
             place.enter(Stage.ENDING, trial)
-            self._expect_answer(place, None, place.actor.end.remote(self._cleanup))
+            place.crew.end(self._cleanup, self._answer_of(place))
 
     def kill(self, trial: str) -> None:
-        """Kills a trial's process."""
+        """Kills those of a trial's processes that are not waiting for the others."""
         queued = next((each for each in self._queued if each[0].trial == trial), None)
         if queued is not None:
             self._queued.remove(queued)
             self._failed.append(Failed(trial, TimeoutError("no node had room for it")))
         elif trial in self._place_of:
-            ray.kill(self._place_of[trial].actor)
+            self._place_of[trial].crew.kill_late()
 
     # Events.
 
@@ -190,21 +196,19 @@ class RayExecutor:
         failed, self._failed = list(self._failed), deque()
         return [*events, *failed]
 
-    def _events_of(self, answer: Answer) -> Iterator[Event]:
-        place, trial, error = answer.place, answer.trial, answer.future.exception()
-        if trial is not None and answer.lost is not None:
-            assert place.traces is not None
-            end = "" if error else answer.future.result()
-            yield Failed(trial, answer.lost, end, f"{place.traces.log} on node {place.traces.host}")
+    def _events_of(self, answer: Answer | Words) -> Iterator[Event]:
+        if isinstance(answer, Words):
+            end = "" if answer.read.exception() else answer.read.result()
+            log = f"{answer.traces.log} on node {answer.traces.host}"
+            yield Failed(answer.trial, answer.lost, end, log, answer.worker)
             return
+        place, trial, outcome = answer.place, answer.trial, answer.outcome
         if place not in self._places or (trial is not None and place.stage is Stage.ENDING):
             return  # the place was released, or the trial was stopped, in the meantime
-        if error is not None:
-            yield from self._on_error(place, trial, error)
+        if isinstance(outcome, Broken):
+            yield from self._on_error(place, trial, outcome)
             return
-        value = answer.future.result()
-        if isinstance(value, Traces):
-            place.traces = value
+        value = outcome.value
         if trial is not None and isinstance(value, Report):
             yield Reported(trial, value)
             return
@@ -215,24 +219,26 @@ class RayExecutor:
                 yield Reported(trial, value.report)
             yield Returned(trial)
 
-    def _on_error(self, place: Place, trial: str | None, error: BaseException) -> Iterator[Event]:
-        # The process may be damaged, for example by a broken GPU context: it is not used again.
+    def _on_error(self, place: Place, trial: str | None, broken: Broken) -> Iterator[Event]:
+        # The processes may be damaged, for example by a broken GPU context: they are not used again. Those that have
+        # lost another one may hang, and none of them is of use without it.
         self._close(place)
         if trial is not None:
             self._place_of.pop(trial, None)
-            if place.traces is not None and kind_of(error) is Kind.LOST:
-                self._ask_how_it_ended(place, trial, error)
+            worker = broken.worker if len(place.crew) > 1 else None
+            traces = place.crew.traces(worker or 0)
+            if traces is not None and kind_of(broken.error) is Kind.LOST:
+                self._ask_how_it_ended(trial, broken.error, worker, traces)
             else:
-                yield Failed(trial, error)
+                yield Failed(trial, broken.error, worker=worker)
         elif place.stage is Stage.STARTING:
-            yield from self._on_start_error(place, error)
+            yield from self._on_start_error(place, broken.error)
 
-    def _ask_how_it_ended(self, place: Place, trial: str, lost: BaseException) -> None:
+    def _ask_how_it_ended(self, trial: str, lost: BaseException, worker: int | None, traces: Traces) -> None:
         """Has a lost process's last words read on its node. If that is gone, too, Ray answers with an error."""
-        assert place.traces is not None
-        there = NodeAffinitySchedulingStrategy(place.traces.node, soft=False)
-        words = self._read.options(scheduling_strategy=there).remote(place.traces.words)
-        self._expect_answer(place, trial, words, lost)
+        there = NodeAffinitySchedulingStrategy(traces.node, soft=False)
+        read = self._read.options(scheduling_strategy=there).remote(traces.words).future()
+        read.add_done_callback(lambda future: self._answers.put(Words(trial, lost, worker, traces, future)))
 
     def _on_start_error(self, place: Place, error: BaseException) -> Iterator[Event]:
         """If a process failed to start, the next trial that is started fails; but not if its node is gone."""

@@ -2,6 +2,7 @@
 
 session         what a training function calls: `resume`, `iterations`, `report`; metrics checks what it reports
 actor           the process around it
+workers         how the processes of a trial that has several find each other
 exits, last_words   how that process ends: on purpose, or by a signal
 run             what that process is given
 
