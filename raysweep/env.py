@@ -57,6 +57,17 @@ AWS_ENDPOINT_URL_S3 = "AWS_ENDPOINT_URL_S3"
 AWS_DEFAULT_REGION = "AWS_DEFAULT_REGION"
 AWS_SHARED_CREDENTIALS_FILE = "AWS_SHARED_CREDENTIALS_FILE"
 
+# Of torch, by the names that torchrun has for them. Set in the workers of a trial that has several, see trial.workers.
+MASTER_ADDR = "MASTER_ADDR"
+MASTER_PORT = "MASTER_PORT"
+RANK = "RANK"
+WORLD_SIZE = "WORLD_SIZE"
+LOCAL_RANK = "LOCAL_RANK"
+LOCAL_WORLD_SIZE = "LOCAL_WORLD_SIZE"
+NODE_RANK = "NODE_RANK"
+CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"  # set by Ray to a worker's own GPUs, and then to all of its trial there
+GLOO_SOCKET_IFNAME = "GLOO_SOCKET_IFNAME"  # the user's own is kept
+
 # Of the machine.
 DOCKER_BUILDKIT = "DOCKER_BUILDKIT"  # set for `docker build`: the Dockerfile mounts secrets and caches
 SSL_CERT_FILE = "SSL_CERT_FILE"  # certificates to trust, also while the images are built

@@ -309,6 +309,12 @@ def check_cluster(flags: Flags, sweep: Sweep) -> list[str]:
             f"`--cpus-per-trial {cpus:g} --gpus-per-trial {gpus:g}`: no node of the cluster has both: it has, or may"
             f" add, nodes with {capacity.describe_nodes()}: ask for what one of them has"
         )
+    if not problems and not capacity.max_trials(cpus, gpus, sweep.workers):
+        problems.append(
+            f"`--workers-per-trial {sweep.workers}`: the cluster has, or may add, room for"
+            f" {capacity.max_trials(cpus, gpus)} workers of {capacity.describe(cpus, gpus)}: ask for at most that, or"
+            " for less of each"
+        )
     return problems + _folder_problems(sweep, nodes)
 
 

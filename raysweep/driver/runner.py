@@ -59,11 +59,13 @@ class Runner:
     @property
     def plan(self) -> Plan:
         """The plan for the loop; needs a connected cluster."""
-        largest = {"cpus": capacity.largest_node("CPU"), "gpus": capacity.largest_node("GPU")}
+        workers = self.sweep.workers
+        largest = {"cpus": capacity.largest_share("CPU", workers), "gpus": capacity.largest_share("GPU", workers)}
         return self.assembly.plan(self._max_trials(), largest)
 
     def _max_trials(self) -> int:
-        return max(1, capacity.max_trials(self.sweep.cpus, self.sweep.gpus))
+        sweep = self.sweep
+        return max(1, capacity.max_trials(sweep.cpus, sweep.gpus, sweep.workers))
 
     def executor(self) -> RayExecutor:
         """The executor of the trials. It requests workers at once, so that they start while the data are loaded."""

@@ -123,7 +123,7 @@ def _kind_of_raised(error: BaseException) -> Kind:
 _ADVICE = re.compile(r" Some common causes include| To see the logs|; to see more information| Top \d+ memory users")
 
 
-def text_of(error: BaseException, kind: Kind, end: str = "", log: str = "") -> str:
+def text_of(error: BaseException, kind: Kind, end: str = "", log: str = "", worker: int | None = None) -> str:
     """A failure as it is written to the journal: the function's traceback, or how its process ended, in one paragraph.
 
     Args:
@@ -131,7 +131,13 @@ def text_of(error: BaseException, kind: Kind, end: str = "", log: str = "") -> s
         kind: its kind, which may be known better than from the error.
         end: how the process ended, if it has noted that; see `executor.Failed`.
         log: where Ray's log of the process is.
+        worker: the rank of the worker that it was, if the trial has several; it begins the last line.
     """
+    before, line, last = _text_of(error, kind, end, log).rpartition("\n")
+    return f"{before}{line}{last if worker is None else f'worker {worker}: {last}'}"
+
+
+def _text_of(error: BaseException, kind: Kind, end: str, log: str) -> str:
     if isinstance(error, RayTaskError):
         return click.unstyle(str(error)).strip()
     if not isinstance(error, RayError) or is_alive(error):
@@ -159,7 +165,7 @@ class Tries:
 
     Args:
         share: its resources.
-        largest: CPUs and GPUs of the largest node, up to which its share may grow.
+        largest: CPUs and GPUs that each of its workers can have at most, up to which its share may grow.
         max_failures: how many counted failures it may have.
     """
 

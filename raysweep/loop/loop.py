@@ -48,7 +48,7 @@ class Plan:
         space: of Ray's domains, from which the configurations are.
         together: whether all trials are suggested at the start, since the scheduler compares all of them.
         share: the resources of a trial.
-        largest: CPUs and GPUs of the largest node, up to which a trial's share may grow.
+        largest: CPUs and GPUs that each worker of a trial can have at most, up to which its share may grow.
         max_failures: how many counted failures a trial may have.
         timeout: seconds that a trial may run.
         report_timeout: seconds without a report, after which a trial counts as hung.
@@ -353,7 +353,8 @@ class Loop:
         again = tries.failed(kind) and (not complete or self._can_finish(record))
         if tries.storage_refuses:
             self.limits.refused = self.limits.refused or str(getattr(error, "cause", error))
-        self._recorder.failed(trial_id, text_of(error, kind, event.end, event.log), kind, event.printed)
+        told = text_of(error, kind, event.end, event.log, event.worker)
+        self._recorder.failed(trial_id, told, kind, event.printed)
         self._observer.failed(record, again)
         if not again:
             self._controller.end(trial_id, failed=True)

@@ -1,4 +1,4 @@
-"""Runs trials on a Ray cluster: plain actors, each in a place of its own, which run one trial after the other."""
+"""Runs trials on a Ray cluster: plain actors, in places of their own, which run one trial after the other."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 import queue
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raysweep.loop.crew import Answered, Broken, Outcome
 from raysweep.loop.executor import Event, Failed, Reported, Returned, Share
 from raysweep.loop.failures import Kind, is_alive, kind_of
 from raysweep.loop.places import YIELD_S, Neighbours, Place, Stage, reserve
@@ -33,16 +33,16 @@ STORE_S = 5.0  # for what was printed to be stored, if the storage is away
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of a call to a place's actor, and the trial of the call.
+    """The outcome of a call to a place's processes, and the trial of the call.
 
-    If the trial failed in an earlier call, `failed` is Ray's error of that. The result is then the last lines that it
-    printed or, if its process was lost, the end that the process noted and those lines.
+    If the trial failed in an earlier call, `failed` is what ended that. The outcome is then the last lines that the
+    process printed or, if it was lost, the end that it noted and those lines.
     """
 
     place: Place
     trial: str | None
-    future: Future[Any]
-    failed: BaseException | None = None
+    outcome: Outcome
+    failed: Broken | None = None
 
 
 class RayExecutor:
@@ -121,25 +121,28 @@ class RayExecutor:
     def _reserve(self, share: Share) -> Place:
         place = reserve(self._name, share, lambda **options: self._actor.options(**options).remote())
         self._places.append(place)
-        self._expect_answer(place, None, place.actor.prepare.remote(self._spec))
+        place.crew.prepare(self._spec, self._answer_of(place))
         return place
 
     def _close(self, place: Place) -> None:
         self._places.remove(place)
         place.close()
 
-    def _leave(self, place: Place, trial: str | None = None, failed: BaseException | None = None) -> None:
-        """Closes a place whose process answers, as soon as what it printed is stored."""
+    def _leave(self, place: Place, trial: str | None = None, failed: Broken | None = None) -> None:
+        """Closes a place as soon as what its processes printed is stored: of all, or of the one that has failed, since
+        the others may hang without it.
+        """
         if place.stage is Stage.STARTING:
             self._close(place)
             return
         place.enter(Stage.LEAVING, trial)
-        self._expect_answer(place, trial, place.actor.finish.remote(STORE_S), failed)
+        place.crew.finish(STORE_S, self._answer_of(place, trial, failed), failed.worker if failed else None)
 
-    def _expect_answer(
-        self, place: Place, trial: str | None, answer: ray.ObjectRef, failed: BaseException | None = None
-    ) -> None:
-        answer.future().add_done_callback(lambda future: self._answers.put(Answer(place, trial, future, failed)))
+    def _answer_of(
+        self, place: Place, trial: str | None = None, failed: Broken | None = None
+    ) -> Callable[[Outcome], None]:
+        """Puts what comes of a call among the answers."""
+        return lambda outcome: self._answers.put(Answer(place, trial, outcome, failed))
 
     @property
     def has_place(self) -> bool:
@@ -166,7 +169,7 @@ class RayExecutor:
             return
         place.enter(Stage.BUSY, run.trial)
         self._place_of[run.trial] = place
-        self._expect_answer(place, run.trial, place.actor.start.remote(run, self._data))
+        place.crew.start(run, self._data, self._answer_of(place, run.trial))
 
     def _release_idle(self) -> None:
         """Releases idle places, since a trial that needs a larger place may be waiting for their resources."""
@@ -178,23 +181,23 @@ class RayExecutor:
         """Lets a trial that has reported continue."""
         if trial in self._place_of:  # it may have returned right after its last report
             place = self._place_of[trial]
-            self._expect_answer(place, trial, place.actor.step.remote())
+            place.crew.step(self._answer_of(place, trial))
 
     def stop(self, trial: str) -> None:
         """Ends a trial that has reported; its function may clean up."""
         place = self._place_of.pop(trial, None)
         if place is not None:  # otherwise it has returned, or its process is gone
             place.enter(Stage.ENDING, trial)
-            self._expect_answer(place, None, place.actor.end.remote(self._cleanup))
+            place.crew.end(self._cleanup, self._answer_of(place))
 
     def kill(self, trial: str) -> None:
-        """Kills a trial's process."""
+        """Kills those of a trial's processes that are not waiting for the others."""
         queued = next((each for each in self._queued if each[0].trial == trial), None)
         if queued is not None:
             self._queued.remove(queued)
             self._failed.append(Failed(trial, TimeoutError("no node had room for it")))
         elif trial in self._place_of:
-            ray.kill(self._place_of[trial].actor)
+            self._place_of[trial].crew.kill_late()
 
     # Events.
 
@@ -210,21 +213,19 @@ class RayExecutor:
         return [*events, *failed]
 
     def _events_of(self, answer: Answer) -> Iterator[Event]:
-        place, trial, error = answer.place, answer.trial, answer.future.exception()
+        place, trial, outcome = answer.place, answer.trial, answer.outcome
         if trial is not None and answer.failed is not None:
-            yield self._failure(place, trial, answer.failed, None if error else answer.future.result())
+            yield self._failure(place, trial, answer.failed, outcome)
             return
         if place not in self._places or (trial is not None and place.stage is Stage.ENDING):
             return  # the place was released, or the trial was stopped, in the meantime
-        if error is not None:
-            yield from self._on_error(place, trial, error)
+        if isinstance(outcome, Broken):
+            yield from self._on_error(place, trial, outcome)
             return
-        value = answer.future.result()
+        value = outcome.value
         if isinstance(value, Printed):
             self._close(place)
             return
-        if isinstance(value, Traces):
-            place.traces = value
         if trial is not None and isinstance(value, Report):
             yield Reported(trial, value)
             return
@@ -235,51 +236,66 @@ class RayExecutor:
                 yield Reported(trial, value.report)
             yield Returned(trial)
 
-    def _on_error(self, place: Place, trial: str | None, error: BaseException) -> Iterator[Event]:
-        # The process may be damaged, for example by a broken GPU context: it is not used again.
-        if trial is not None:
-            self._place_of.pop(trial, None)
-            if is_alive(error):
-                self._leave(place, trial, error)
-                return
+    def _on_error(self, place: Place, trial: str | None, broken: Broken) -> Iterator[Event]:
+        # The processes may be damaged, for example by a broken GPU context: they are not used again. Those that have
+        # lost another one may hang, and none of them is of use without it.
+        if trial is None:
+            starting = place.stage is Stage.STARTING
             self._close(place)
-            if place.traces is not None and kind_of(error) is not Kind.NODE:
-                self._ask_how_it_ended(place, trial, error)
-            else:
-                yield Failed(trial, error)
+            if starting:
+                yield from self._on_start_error(place, broken.error)
             return
-        starting = place.stage is Stage.STARTING
+        self._place_of.pop(trial, None)
+        if is_alive(broken.error):
+            self._leave(place, trial, broken)
+            return
         self._close(place)
-        if starting:
-            yield from self._on_start_error(place, error)
+        if place.crew.traces(broken.worker or 0) is not None and kind_of(broken.error) is not Kind.NODE:
+            self._ask_how_it_ended(place, trial, broken)
+        else:
+            self._save_output(place)
+            yield Failed(trial, broken.error, worker=place.crew.rank(broken))
 
-    def _failure(self, place: Place, trial: str, error: BaseException, last: Any) -> Failed:
+    def _failure(self, place: Place, trial: str, broken: Broken, outcome: Outcome) -> Failed:
         """The failure of a trial, with the last that is known of it: nothing, if its node or storage is gone, too."""
-        if is_alive(error):
+        last, rank = outcome.value if isinstance(outcome, Answered) else None, place.crew.rank(broken)
+        if is_alive(broken.error):
             if place in self._places:
                 self._close(place)
-            return Failed(trial, error, printed=last.last if last else ())
-        assert place.traces is not None
+                self._save_output(place, without=broken.worker)
+            return Failed(trial, broken.error, printed=last.last if last else (), worker=rank)
+        traces = place.crew.traces(broken.worker or 0)
+        assert traces is not None
         end, printed = last or ("", ())
-        return Failed(trial, error, end, f"{place.traces.log} on node {place.traces.host}", printed)
+        return Failed(trial, broken.error, end, f"{traces.log} on node {traces.host}", printed, rank)
 
-    def _ask_how_it_ended(self, place: Place, trial: str, lost: BaseException) -> None:
+    def _ask_how_it_ended(self, place: Place, trial: str, broken: Broken) -> None:
         """Has a lost process's last words read on its node. If that is gone, too, Ray answers with an error."""
-        assert place.traces is not None
-        there = NodeAffinitySchedulingStrategy(place.traces.node, soft=False)
-        words = self._read.options(scheduling_strategy=there).remote(place.traces)
-        self._expect_answer(place, trial, words, lost)
-        self._save_output(place, words)
+        worker = broken.worker or 0
+        traces = place.crew.traces(worker)
+        assert traces is not None
+        there = NodeAffinitySchedulingStrategy(traces.node, soft=False)
+        words = self._read.options(scheduling_strategy=there).remote(traces)
+        place.crew.ask(worker, words, self._answer_of(place, trial, broken))
+        self._save_output(place, {worker: words})
 
-    def _save_output(self, place: Place, after: ray.ObjectRef | None = None) -> None:
-        """Has stored, on its node, what the process of a closed place had printed, and its files removed: after they
-        were read. Only `close` waits for it.
+    def _save_output(
+        self, place: Place, after: Mapping[int, ray.ObjectRef] | None = None, without: int | None = None
+    ) -> None:
+        """Has stored, on their nodes, what the processes of a closed place had printed, and their files removed: after
+        they were read. Only `close` waits for it.
+
+        Args:
+            place: the place.
+            after: what reads the files of a worker.
+            without: a worker that has stored all by itself.
         """
-        if place.traces is not None:
-            there = NodeAffinitySchedulingStrategy(place.traces.node, soft=False)
-            shown = self._show.queue if self._show else None
-            rescue = self._rescue.options(scheduling_strategy=there)
-            self._rescues.append(rescue.remote(place.traces, self._storage, shown, after))
+        shown = self._show.queue if self._show else None
+        for worker in range(len(place.crew)):
+            if (traces := place.crew.traces(worker)) is not None and worker != without:
+                there = NodeAffinitySchedulingStrategy(traces.node, soft=False)
+                rescue = self._rescue.options(scheduling_strategy=there)
+                self._rescues.append(rescue.remote(traces, self._storage, shown, (after or {}).get(worker)))
 
     def _on_start_error(self, place: Place, error: BaseException) -> Iterator[Event]:
         """If a process failed to start, the next trial that is started fails; but not if its node is gone."""

@@ -29,6 +29,7 @@ METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "FILE"}
 Limit: TypeAlias = float | str | Callable[[Any, Any], float]
 LONGEST_S = 1e9  # 31 years, which Python's timers can still hold
 MOST = 10**9  # trials or iterations, with which the schedulers can still compute
+MOST_WORKERS = 10_000  # of one trial: more than any cluster of Ray's has nodes
 MAX_NAME_BYTES = 200  # a folder's name may have 255; jobs, logs and the like have a sweep's name with more behind it
 
 T = TypeVar("T")
@@ -79,6 +80,12 @@ class Flags:
         "GPUs of one trial; with a fraction, trials share a GPU and its memory. Default: what tune.with_resources asks"
         " for, else 0.",
         ge=0,
+    )
+    workers_per_trial: int = knob(
+        1,
+        "Processes that run one trial together, as torchrun starts them; the CPUs and GPUs above are then of each.",
+        ge=1,
+        le=MOST_WORKERS,
     )
     concurrency: int | None = knob(None, "Trials at the same time. Default: as many as the cluster has room for.", ge=1)
     max_failures: int = knob(0, "How often a failed trial is restarted from its last checkpoint.", ge=0)

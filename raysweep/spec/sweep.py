@@ -63,8 +63,9 @@ class Sweep:
         points: configurations to try first.
         seed: of the search and the scheduler.
         storage: folder or s3:// url that holds all sweeps.
-        cpus: of a trial.
-        gpus: of a trial.
+        cpus: of a trial, or of each worker of one.
+        gpus: the same.
+        workers: processes that run one trial together.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Sweep:
     storage: str
     cpus: float = 1.0
     gpus: float = 0.0
+    workers: int = 1
 
     def refuse_points(self, why: str, values_only: bool = False) -> None:
         """Called by a strategy that cannot use `--points`, or no known values.
@@ -115,6 +117,7 @@ def settle(flags: Flags, strategy: str, task: Task, points: tuple[Point, ...]) -
         storage=flags.storage or default_storage(),
         cpus=_first(flags.cpus_per_trial, asked.cpus, 1.0),
         gpus=_first(flags.gpus_per_trial, asked.gpus, 0.0),
+        workers=flags.workers_per_trial,
     )
 
 

@@ -18,9 +18,10 @@ from raysweep.spec.function import with_data
 from raysweep.trial import exits
 from raysweep.trial.last_words import LastWords, Traces
 from raysweep.trial.output import Output
-from raysweep.trial.run import Run, TrialSpec
+from raysweep.trial.run import Run, Seat, TrialSpec
 from raysweep.trial.session import Report, Session, enter
 from raysweep.trial.tune_session import TuneSession
+from raysweep.trial.workers import Worker
 from raysweep.values import finite
 
 PROMPT_END_S = 0.005  # in which most functions return after their last report
@@ -32,6 +33,19 @@ class NotFinite(ValueError):
 
 class Unreported(RuntimeError):
     """The training function returned without any report, or without one of the metric that is optimised."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A process that is ready to run trials.
+
+    Attributes:
+        traces: where to look for what became of it, if that is known.
+        gpus: Ray's ids of its GPUs.
+    """
+
+    traces: Traces | None
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,23 +76,36 @@ class TrialActor:
         self._train: Callable[[dict[str, Any]], None]
         self._session: Session | None = None
         self._tune: TuneSession
-        self._words = LastWords()
+        self._words, self._worker = LastWords(), Worker()
         self._fetched: Path | None = None  # the folder that a run goes on from, until its function takes it
         self._output = Output(self._words.traces)
 
-    def prepare(self, spec: TrialSpec) -> Traces | None:
-        """Takes what all trials share. Unpickling it imports what the training function needs.
-
-        Returns:
-            Where to look for what became of this process.
-        """
+    def prepare(self, spec: TrialSpec) -> Prepared:
+        """Takes what all trials share. Unpickling it imports what the training function needs."""
         self._spec, self._train = spec, spec.train
         self._output.open(spec.storage, spec.show)
-        return self._words.traces
+        gpus = ray.get_runtime_context().get_accelerator_ids()["GPU"] if ray.is_initialized() else []
+        return Prepared(self._words.traces, tuple(gpus))
 
-    def start(self, run: Run, data: list[ray.ObjectRef]) -> Report | Over:
-        """Begins a run, up to its first report; see `step`. `data` holds the reference to the task's data, if any."""
-        self._session = self._open(run)
+    def meeting_point(self) -> tuple[str, int]:
+        """Where the workers of the trial that is started next meet: an address of this node, and a port of it."""
+        return self._worker.meeting_point()
+
+    def start(
+        self, run: Run, data: list[ray.ObjectRef], seat: Seat | None = None, meets_at: tuple[str, int] | None = None
+    ) -> Report | Over:
+        """Begins a run, up to its first report; see `step`.
+
+        Args:
+            run: the trial's.
+            data: the reference to the task's data, if any.
+            seat: which of the trial's workers this is, if it has several.
+            meets_at: the `meeting_point` of the first of them.
+        """
+        self._worker.forget_group()
+        if seat is not None and meets_at is not None:
+            self._worker.take(seat, meets_at)
+        self._session = self._open(run, seat)
         self._train = self._with_data(data)
         return self.step()
 
@@ -122,13 +149,13 @@ class TrialActor:
         """Stores what was printed, before this process is ended; waits so many seconds for a storage that is away."""
         return Printed(self._output.finish(seconds))
 
-    def _open(self, run: Run) -> Session:
+    def _open(self, run: Run, seat: Seat | None) -> Session:
         spec, state = self._spec, None
-        self._output.begin(run)
+        self._output.begin(run, f"worker {seat.rank}" if seat else "")
         if run.start:
             start, state = checkpoints.load_newest(spec.storage, run.start, self._new_folder)
             run = replace(run, start=start)
-        session = Session(spec, run, state)
+        session = Session(spec, run, state, leads=seat is None or seat.rank == 0)
         self._tune = TuneSession(session, spec.own_folder)
         enter(session)
         introduced.enter(self._tune)
@@ -159,6 +186,7 @@ class TrialActor:
     def _close(self) -> None:
         faulthandler.cancel_dump_traceback_later()
         self._session, self._train = None, self._spec.train  # the data of the run are let go of
+        self._worker.leave()
         enter(None)
         introduced.enter(None)
         if self._fetched:

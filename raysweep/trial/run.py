@@ -36,6 +36,27 @@ class TrialSpec:
 
 
 @dataclass(frozen=True)
+class Seat:
+    """Which of its trial's workers a process is, in the words of torchrun.
+
+    Attributes:
+        rank: its number; what worker 0 reports and saves is the trial's.
+        world_size: how many workers the trial has.
+        local_rank: its number among those of its node.
+        local_world_size: how many of them are on its node.
+        node_rank: the number of its node among the trial's.
+        gpus: Ray's ids of the GPUs of all workers on its node, in the order of their ranks.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+    node_rank: int
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Run:
     """One run of a trial: from its beginning or a checkpoint.
 

@@ -62,10 +62,11 @@ class Session:
         spec: what all trials share; its function is given to `next`, with the trial's data.
         run: this one.
         state: of the checkpoint that it goes on from, or the folder with its files, if it was loaded already.
+        leads: whether what this process reports and saves is the trial's; of a trial's workers only the first does.
     """
 
-    def __init__(self, spec: TrialSpec, run: Run, state: Any = None) -> None:
-        self.spec, self.run, self._state = spec, run, state
+    def __init__(self, spec: TrialSpec, run: Run, state: Any = None, leads: bool = True) -> None:
+        self.spec, self.run, self._state, self._leads = spec, run, state, leads
         self._spent, self._restored = run.spent, run.start
         self._after = run.start  # the newest checkpoint, and what was reported since
         self._tidy = False  # whether nothing is left of folders that an earlier run was killed while saving
@@ -122,6 +123,8 @@ class Session:
             self._refuse()
         if state is not None and folder is not None:
             raise TypeError("raysweep.report(): `state` and `checkpoint` exclude each other: write the state to a file")
+        if not self._leads:
+            metrics, state, folder = {}, None, None
         plain, number = plain_metrics(metrics, self.spec.numeric), self.iteration + 1
         now = time.monotonic()
         measured = filled_in(plain, number, now - self._mark, self._spent, self.spec.numeric)
@@ -275,6 +278,7 @@ def report(metrics: dict[str, Any], state: Any = None, checkpoint: str | os.Path
     """Reports one iteration, and saves `state`, or the files in the folder `checkpoint`, as a verified checkpoint.
 
     Returns when the sweep lets the trial go on; does not return when it stops the trial: then `finally` blocks run.
+    All workers of a trial call it, and wait here for each other; what the first one gives counts.
 
     Args:
         metrics: name -> number or text. The sweep's metric may be left out now and then, as by a validation every

@@ -25,6 +25,7 @@ FROZEN = [
     "--seed",
     "--cpus-per-trial",
     "--gpus-per-trial",
+    "--workers-per-trial",
     "--concurrency",
     "--max-failures",
     "--trial-timeout",
