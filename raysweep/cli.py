@@ -303,12 +303,8 @@ def upload(folder: Path, to: str | None, storage: str | None) -> None:
 
 
 def _lines(file: Path | None) -> tuple[str, ...]:
-    """The requirements of a file."""
-    if file is None:
-        return ()
-    lines = requirements.read(file)
-    click.echo(f"{len(lines)} requirements: each node installs them before its first trial of this job")
-    return lines
+    """The requirements of a file, if one is given."""
+    return requirements.read(file) if file else ()
 
 
 def _addresses(cluster: Cluster) -> str:

@@ -14,6 +14,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 
 from raysweep import env
 from raysweep.clusters import lifecycle
+from raysweep.clusters.targets import KUBERNETES
 from raysweep.errors import ClusterError
 from raysweep.storage import code_upload
 from raysweep.submit import requirements
@@ -45,8 +46,10 @@ def submit(project: Path, request: JobRequest, follow: bool = True) -> int:
         JobLost: the job was lost, and the cluster does not submit it again.
     """
     own = lifecycle.read(project)
-    request = request.from_here(project, on_this_machine=own is not None and own.target == "local")
+    here = own is not None and own.target == "local"
+    request = request.from_here(project, on_this_machine=here)
     client, job = connect(project), _submission_id(request.strategy, request.name)
+    requirements.announce(request.requirements, here, own is not None and own.target in KUBERNETES)
     with code_upload.packed(project) as code:
         _send(client, code, job, request, request.command(project))
     return follow_job(project, client, job) if follow else 0
