@@ -6,6 +6,7 @@ Ray is imported inside the commands that need it: `--help` and `list` answer at 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -194,7 +195,9 @@ def rayjob(
 
     refuse_wrong(strategy, name)
     here, lines = current_project(), _lines(requirements)
-    request = JobRequest(strategy, name, arguments, None, place(here, storage), data, points, lines)
+    request = JobRequest(
+        strategy, name, arguments, storage=place(here, storage), data=data, points=points, requirements=lines
+    )
     sys.exit(rayjobs.run(here, lifecycle.existing(here), request, rayjobs.Limits(**limits), follow))
 
 
@@ -311,7 +314,7 @@ def _addresses(cluster: Cluster) -> str:
     plain = _plain_ray(cluster)
     return f"""\
   dashboard   {cluster.dashboard}
-  log in      paste the token: cat {lifecycle.FOLDER}/token
+  log in      paste the token: cat {os.path.relpath(cluster.token_path)}
   storage     {cluster.storage}
   submit      raysweep submit asha --task digits{", or with plain Ray:" if plain else ""}
     export RAY_API_SERVER_ADDRESS={cluster.dashboard}
