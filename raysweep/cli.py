@@ -6,6 +6,7 @@ Ray is imported inside the commands that need it: `--help` and `list` answer at 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -361,12 +362,8 @@ def upload(folder: Path, to: str | None, storage: str | None) -> None:
 
 
 def _lines(file: Path | None) -> tuple[str, ...]:
-    """The requirements of a file."""
-    if file is None:
-        return ()
-    lines = requirements.read(file)
-    click.echo(f"{len(lines)} requirements: each node installs them before its first trial of this job")
-    return lines
+    """The requirements of a file, if one is given."""
+    return requirements.read(file) if file else ()
 
 
 def _refuse_wrong_flags(request: JobRequest) -> None:
@@ -378,7 +375,7 @@ def _addresses(cluster: Cluster) -> str:
     plain = _plain_ray(cluster)
     return f"""\
   dashboard   {cluster.dashboard}
-  log in      paste the token: cat {lifecycle.FOLDER}/token
+  log in      paste the token: cat {os.path.relpath(cluster.token_path)}
   storage     {cluster.storage}
   submit      raysweep submit asha --task digits{", or with plain Ray:" if plain else ""}
     export RAY_API_SERVER_ADDRESS={cluster.dashboard}

@@ -131,6 +131,27 @@ def test_cluster_status_and_down_without_one(folder):
     assert not (folder / ".raysweep").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["cluster", "scale", "2"], ["cluster", "down", "--volumes"], ["cluster", "logs"], ["results"], ["list"],
+     ["status"], ["dashboard"], ["submit", "asha"], ["rayjob", "asha", "--name", "x"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_command_that_starts_nothing_leaves_no_folder(folder, arguments):
+    CliRunner().invoke(cli, arguments)
+    assert not (folder / ".raysweep").exists()
+
+
+def test_inside_of_the_project_the_same_is_found(folder, sweep, monkeypatch):
+    (folder / ".rayignore").touch()
+    monkeypatch.setenv("HOME", "/nowhere/at/all")
+    (folder / "notes").mkdir()
+    monkeypatch.chdir(folder / "notes")
+    assert CliRunner().invoke(cli, ["results"]).output == "mine\n"
+    assert "ASHA: stops early." in CliRunner().invoke(cli, ["list"]).output
+    assert CliRunner().invoke(cli, ["results", "--storage", "."]).output == "no sweeps in .\n"
+
+
 @pytest.fixture
 def sweep(folder):
     """A stored sweep of two trials; returns its folder."""

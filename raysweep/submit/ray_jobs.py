@@ -15,6 +15,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 
 from raysweep import env, sealed
 from raysweep.clusters import lifecycle
+from raysweep.clusters.targets import KUBERNETES
 from raysweep.errors import BadInput, ClusterError
 from raysweep.storage import code_upload
 from raysweep.submit import requirements, variables
@@ -46,10 +47,12 @@ def submit(project: Path, request: JobRequest, follow: bool = True) -> int:
         JobLost: the job was lost, and the cluster does not submit it again.
     """
     own = lifecycle.read(project)
-    request = request.from_here(project, on_this_machine=own is not None and own.target == "local")
+    here = own is not None and own.target == "local"
+    request = request.from_here(project, on_this_machine=here)
     request = replace(request, variables=variables.of_shell(own, request) | request.variables)
     runtime_env = _runtime_env(project, request)
     client, job = connect(project), _submission_id(request.strategy, request.name)
+    requirements.announce(request.requirements, here, own is not None and own.target in KUBERNETES)
     with code_upload.packed(project) as code:
         _send(client, job, request, request.command(project), {**runtime_env, "working_dir": str(code)})
     return follow_job(project, client, job) if follow else 0

@@ -28,17 +28,16 @@ from raysweep.clusters.kubernetes.api import Kube, open_cluster
 from raysweep.clusters.kubernetes.manifests import NAMESPACE, Additions, Object, replace
 from raysweep.clusters.kubernetes.plan import folder_as_storage
 from raysweep.clusters.kubernetes.waiting import Trouble
-from raysweep.clusters.targets import Cluster
+from raysweep.clusters.targets import KUBERNETES, Cluster
 from raysweep.errors import BadInput, ClusterError, StorageError, Unreachable
 from raysweep.storage import Storage, code_upload, open_storage
+from raysweep.submit import requirements
 from raysweep.submit.log_to_storage import exit_code
 from raysweep.submit.request import JobRequest
-from raysweep.submit.requirements import runtime_env
 from raysweep.submit.submit import DETACHED
 
 T = TypeVar("T")
 
-TARGETS = ("kind", "minikube", "k8s")
 POLL_SECONDS = 1.0
 MAX_NAME_LENGTH = 47  # of a RayJob's name; KubeRay's limit
 BAD_INPUT = 2  # exit code; a retry would not help
@@ -97,8 +96,10 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
         ClusterError: it can never run, with the reason in one line; it was deleted again.
     """
     assert request.storage is not None
-    if cluster.target not in TARGETS:
-        raise BadInput(f"the target {cluster.target} has no RayJobs, only {', '.join(TARGETS)}: use `raysweep submit`")
+    if cluster.target not in KUBERNETES:
+        raise BadInput(
+            f"the target {cluster.target} has no RayJobs, only {', '.join(KUBERNETES)}: use `raysweep submit`"
+        )
     if problems := folder_as_storage(request.storage):
         raise BadInput(*problems)
     kube, place = open_cluster(cluster.settings), open_storage(request.storage).child(request.name)
@@ -107,6 +108,7 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
     trouble = Trouble(kube, NAMESPACE, HEAD_PATIENCE, grows=cluster.target == "k8s")
     job = job_name(request.strategy, request.name)
     if (existing := kube.get("RayJob", job)) is None:
+        requirements.announce(request.requirements, on_this_machine=False, on_kubernetes=True)
         submitted = _uploaded(job, project, request, place)
         _apply(kube, render(project, submitted, limits), request.variables)
         click.echo(f"submitted rayjob {job}: storage {place.url}")
@@ -177,7 +179,9 @@ def render(project: Path, job: RayJob, limits: Limits) -> Object:
         "sweep",
         replace("/metadata/name", job.name),
         replace("/spec/entrypoint", job.entrypoint),
-        replace("/spec/runtimeEnvYAML", json.dumps({"working_dir": job.code, **runtime_env(job.requirements)})),
+        replace(
+            "/spec/runtimeEnvYAML", json.dumps({"working_dir": job.code, **requirements.runtime_env(job.requirements)})
+        ),
         replace("/metadata/annotations", {LOGS: job.logs}),
         *_if_given(limits.queue, "/metadata/labels/kueue.x-k8s.io~1queue-name"),
         *_if_given(limits.deadline, "/spec/activeDeadlineSeconds"),

@@ -6,10 +6,12 @@ pip: a path in it would be this machine's, and an index with a password would be
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import click
 from packaging.requirements import InvalidRequirement, Requirement
 
 from raysweep.errors import BadInput
@@ -41,6 +43,19 @@ def read(path: Path) -> tuple[str, ...]:
 def runtime_env(lines: tuple[str, ...]) -> dict[str, Any]:
     """What to ask of Ray for them; nothing for none."""
     return {"pip": {"packages": list(lines), "pip_check": False}} if lines else {}
+
+
+def announce(lines: tuple[str, ...], on_this_machine: bool, on_kubernetes: bool) -> None:
+    """Says what they cost."""
+    if not lines:
+        return
+    click.echo(f"requirements: each node installs {len(lines)} of them before its first trial of this job")
+    if on_this_machine and sys.prefix != sys.base_prefix:
+        click.echo(f"  in a copy of {sys.prefix}, since Ray copies a virtual environment as a whole")
+    if on_kubernetes:
+        click.echo(
+            "  the kit's network policies open no way to a package index: it needs one of yours, or your own image"
+        )
 
 
 def _shown(line: str) -> str:

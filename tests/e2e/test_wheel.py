@@ -133,9 +133,13 @@ def test_its_files_for_clusters_are_whole(installed: Installed) -> None:
 from pathlib import Path
 from raysweep import kit
 from raysweep.clusters.kubernetes import manifests
-print(manifests.images(manifests.render(kit.overlay(Path.cwd(), "kind"))))
+none, job = manifests.Additions(), manifests.Additions(components=("rayjob",))
+manifests.write(Path("own"), kit.overlay(Path.cwd(), "kind"), none)
+manifests.write(Path("job"), Path("own"), job, kit.HOME / "k8s" / "components")
+print([(each["kind"], each["metadata"]["name"]) for each in manifests.render(Path("job"))])
 """
-    assert "raysweep:local" in installed.python("-c", code).stdout
+    rendered = installed.python("-c", code).stdout
+    assert "('RayJob', 'sweep')" in rendered, rendered
     ignored = (home / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
     assert all((home / line[1:]).is_file() for line in ignored if line.startswith("!"))
 
@@ -191,4 +195,5 @@ def test_a_job_has_what_it_needs_of_the_kit(
 
 
 def test_what_it_asks_of_the_nodes_is_said(jobs: dict[str, subprocess.CompletedProcess[str]]) -> None:
-    assert "1 requirements: each node installs them before its first trial of this job" in jobs["kits"].stdout
+    said = jobs["kits"].stdout
+    assert "requirements: each node installs 1 of them before its first trial of this job\n  in a copy of " in said

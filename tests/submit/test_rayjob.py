@@ -53,6 +53,8 @@ def test_it_has_the_images_and_workers_of_the_running_cluster(tmp_path: Path) ->
     assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplicas"] == 9
     assert job["spec"]["entrypoint"] == "python jobs/asha.py"
     assert yaml.safe_load(job["spec"]["runtimeEnvYAML"]) == {"working_dir": "s3://raysweep/first/code/1.zip"}
+    needing = rayjob.render(tmp_path, RayJob("asha-first", "", code, "", ("six",)), Limits())
+    assert yaml.safe_load(needing["spec"]["runtimeEnvYAML"])["pip"]["packages"] == ["six"]
 
 
 def test_in_a_queue_of_kueue_it_waits_for_all_of_its_workers(tmp_path: Path) -> None:
