@@ -53,8 +53,8 @@ def save(storage: Storage, trial: str, iteration: int, state: object, note: dict
         Corrupt, NotFound: the storage accepted the state, but does not give it back intact.
     """
     # A large state is not held a second time in memory, but in a file without a name.
-    with tempfile.SpooledTemporaryFile(LARGE) as file:
-        pickled = HashingWriter(file)
+    with tempfile.SpooledTemporaryFile() as file:
+        pickled = _Pickled(file)
         cloudpickle.dump(state, pickled, protocol=5)
         size, sha256, _ = pickled.digest
         saved = Checkpoint(f"checkpoints/{trial}/{iteration:06d}-{sha256[:8]}", iteration, size, sha256)
@@ -65,6 +65,20 @@ def save(storage: Storage, trial: str, iteration: int, state: object, note: dict
             put_file_verified(storage, f"{saved.key}/{STATE}", file)
     marker.write(storage, Marker(saved, note))
     return saved
+
+
+class _Pickled(HashingWriter):
+    """What is pickled: in memory up to LARGE bytes, then on the disk; one large piece goes there at once."""
+
+    def __init__(self, file: tempfile.SpooledTemporaryFile[bytes]) -> None:
+        super().__init__(file)
+        self._spool = file
+
+    def write(self, data: bytes) -> int:
+        """Appends bytes."""
+        if self._size + len(data) > LARGE:
+            self._spool.rollover()
+        return super().write(data)
 
 
 def save_folder(

@@ -199,7 +199,10 @@ class S3Storage(Storage):
         from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
 
         if isinstance(error, ClientError):
-            return error.response.get("Error", {}).get("Code", "ClientError")
+            code = error.response.get("Error", {}).get("Code", "ClientError")
+            # SeaweedFS says so of a part that is not the one that was sent, where AWS says InvalidPart.
+            incomplete = error.operation_name == "CompleteMultipartUpload" and code in ("InvalidRequest", "BadDigest")
+            return "InvalidPart" if incomplete else code
         library_errors = (BotoCoreError, Boto3Error, RetriesExceededError, S3DownloadFailedError, ValueError)
         return type(error).__name__ if isinstance(error, library_errors) else None
 
