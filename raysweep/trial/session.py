@@ -117,6 +117,8 @@ class Session:
             self._refuse()
         if state is not None and folder is not None:
             raise TypeError("raysweep.report(): `state` and `checkpoint` exclude each other: write the state to a file")
+        if folder is not None and not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"`checkpoint={folder!r}`: must be the path of a folder")
         plain, number = plain_metrics(metrics, self.spec.numeric), self.iteration + 1
         now = time.monotonic()
         measured = filled_in(plain, number, now - self._mark, self._spent, self.spec.numeric)
