@@ -14,6 +14,7 @@ Loading unpickles, which executes code: whoever can write to the storage can run
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import pickle
@@ -76,7 +77,7 @@ class _Pickled(HashingWriter):
 
     def write(self, data: bytes) -> int:
         """Appends bytes."""
-        if self._size + len(data) > LARGE:
+        if self.size + len(data) > LARGE:
             self._spool.rollover()
         return super().write(data)
 
@@ -275,8 +276,7 @@ def verified(storage: Storage, trial: str) -> list[Checkpoint]:
         with contextlib.suppress(NotFound, Corrupt):
             stored = marker.read(storage, key)
             if stored.tree is None:
-                with _opened(storage, stored.checkpoint):
-                    pass
+                _check(storage, stored.checkpoint, *storage.get_file(f"{key}/{STATE}")[:2])
             else:
                 checkpoint_folder.verify(storage, f"{key}/{FILES}", stored.tree)
             complete.append(stored.checkpoint)
@@ -291,13 +291,21 @@ def _keys(storage: Storage, trial: str) -> list[str]:
 
 @contextlib.contextmanager
 def _opened(storage: Storage, checkpoint: Checkpoint) -> Iterator[IO[bytes]]:
-    """The pickled state of a checkpoint, verified."""
-    with tempfile.SpooledTemporaryFile(LARGE) as file:
-        size, sha256, _ = storage.get_file(f"{checkpoint.key}/{STATE}", file)
-        if (size, sha256) != (checkpoint.size, checkpoint.sha256):
-            raise Corrupt(
-                f"{storage.url}/{checkpoint.key}: the {size} stored bytes are not those that were saved: use an older"
-                " checkpoint"
-            )
+    """The pickled state of a checkpoint, verified; a large one is not held a second time in memory."""
+    key = f"{checkpoint.key}/{STATE}"
+    if checkpoint.size <= LARGE:
+        data = storage.get(key)
+        _check(storage, checkpoint, len(data), hashlib.sha256(data).hexdigest())
+        yield io.BytesIO(data)
+        return
+    with tempfile.TemporaryFile() as file:
+        _check(storage, checkpoint, *storage.get_file(key, file)[:2])
         file.seek(0)
         yield file
+
+
+def _check(storage: Storage, saved: Checkpoint, size: int, sha256: str) -> None:
+    if (size, sha256) != (saved.size, saved.sha256):
+        raise Corrupt(
+            f"{storage.url}/{saved.key}: the {size} stored bytes are not those that were saved: use an older checkpoint"
+        )

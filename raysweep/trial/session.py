@@ -10,6 +10,7 @@ import contextlib
 import os
 import platform
 import queue
+import shutil
 import threading
 import time
 from collections import deque
@@ -99,7 +100,7 @@ class Session:
         with temporary.folder("resume") as own:
             copy = own / "checkpoint"
             if fetched is not None:
-                fetched.rename(copy)
+                shutil.move(fetched, copy)
             else:
                 checkpoints.load(self.spec.storage, start, lambda: copy)
             yield copy
