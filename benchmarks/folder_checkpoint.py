@@ -129,6 +129,7 @@ def tune_arm(folder: Path, url: str, times: int) -> dict[str, Any]:
     store = fs.S3FileSystem(
         access_key=os.environ["AWS_ACCESS_KEY_ID"], secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
         endpoint_override=os.environ["AWS_ENDPOINT_URL"].removeprefix("http://"), scheme="http", region="us-east-1",
+        request_timeout=60, connect_timeout=10,  # its own 3 s are too short for the proxy
     )  # fmt: skip
 
     def train(config: dict[str, Any]) -> None:

@@ -56,7 +56,8 @@ def send(storage: Storage, folder: Path, key: str, before: dict[Digest, str] | N
     try:
         digests = in_parallel(one, listing.files)
     except FileNotFoundError:
-        digests = []
+        _check_unchanged(folder, listing, [])
+        raise
     _check_unchanged(folder, listing, digests)
     return Tree(dict(zip(listing.files, digests, strict=True)), listing.links, tuple(listing.folders))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from raysweep import env
-from raysweep.errors import BadInput, NotFound, StorageError, Unavailable
+from raysweep.errors import BadInput, Corrupt, NotFound, StorageError, Unavailable
 from raysweep.storage.files import Digest, HashingReader, HashingWriter
 
 Keys = list[str]
@@ -41,6 +41,7 @@ REASONS = {
     "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError": ("unreachable", ENDPOINT),
     "ResponseStreamingError IncompleteReadError RetriesExceededError": ("the response was incomplete", ENDPOINT),
     "ValueError ProxyConnectionError SSLError": ("unreachable", ENDPOINT),
+    "InvalidPart": ("the store has lost a part of what was written", "check its disk and its log"),
     "500 502 503 504 InternalError ServiceUnavailable SlowDown": (
         "the store is not available",
         "try again later",
@@ -54,6 +55,7 @@ TRANSIENT = (
     *("ResponseStreamingError", "IncompleteReadError", "RetriesExceededError"),
     *("500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown"),
 )
+LOST = ("InvalidPart",)
 MISSING = ("ENOENT", "EISDIR", "NoSuchKey", "404")
 
 
@@ -192,7 +194,7 @@ class Storage(ABC):
                 raise NotFound(f"{where}: nothing is stored there") from error
             matches = (reason for names, reason in REASONS.items() if name in names.split())
             cause, fix = next(matches, ("refused", ELSEWHERE))
-            kind = Unavailable if name in TRANSIENT else StorageError
+            kind = Unavailable if name in TRANSIENT else Corrupt if name in LOST else StorageError
             whose = _whose_keys() if fix in (CREDENTIALS, NO_CREDENTIALS) else ""
             raise kind(f"{where}: {cause} ({name}): {fix}{whose}") from error
 

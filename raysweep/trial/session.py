@@ -10,6 +10,7 @@ import contextlib
 import os
 import platform
 import queue
+import shutil
 import threading
 import time
 from collections import deque
@@ -100,7 +101,7 @@ class Session:
         with temporary.folder("resume") as own:
             copy = own / "checkpoint"
             if fetched is not None:
-                fetched.rename(copy)
+                shutil.move(fetched, copy)
             else:
                 checkpoints.load(self.spec.storage, start, lambda: copy)
             yield copy
@@ -123,6 +124,8 @@ class Session:
             self._refuse()
         if state is not None and folder is not None:
             raise TypeError("raysweep.report(): `state` and `checkpoint` exclude each other: write the state to a file")
+        if folder is not None and not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"`checkpoint={folder!r}`: must be the path of a folder")
         if not self._leads:
             metrics, state, folder = {}, None, None
         plain, number = plain_metrics(metrics, self.spec.numeric), self.iteration + 1
