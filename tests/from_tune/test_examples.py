@@ -149,7 +149,7 @@ def check(example: Example, strategy: str, storage: str) -> None:
     assert isinstance(results.best[example.metric], float)
     if strategy == "pbt":
         place = open_storage(storage).child(f"{example.file}-{strategy}")
-        assert all([result.iteration for result in trial.results][-1] == 4 for trial in trials)
+        assert all(trial.last is not None and trial.last.iteration == 4 for trial in trials)
         assert all(checkpoint.verified(place, trial.id) for trial in trials)
 
 

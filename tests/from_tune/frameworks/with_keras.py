@@ -6,17 +6,15 @@ from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "torch"
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-from ray import tune  # noqa: E402
-
-NOTES = Path(__file__).with_name("epochs.txt")
+import keras
+import numpy as np
+from epoch_notes import note
+from ray import tune
 
 
 class Report(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
-        with NOTES.open("a") as file:
-            file.write(f"{tune.get_context().get_trial_id()} {epoch + 1}\n")
+        note(epoch + 1)
 
     def on_epoch_end(self, epoch, logs=None):
         with tempfile.TemporaryDirectory() as folder:

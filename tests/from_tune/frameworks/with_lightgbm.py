@@ -1,22 +1,18 @@
 """LightGBM, with the callback that Ray ships for it."""
 
-from pathlib import Path
-
 import lightgbm
 import sklearn.datasets
+from epoch_notes import note
 from ray import tune
 from ray.tune.integration.lightgbm import TuneReportCheckpointCallback
 from sklearn.model_selection import train_test_split
 
-NOTES = Path(__file__).with_name("epochs.txt")
+
+def before(env):
+    note(env.iteration + 1)
 
 
-def note(env):
-    with NOTES.open("a") as file:
-        file.write(f"{tune.get_context().get_trial_id()} {env.iteration + 1}\n")
-
-
-note.before_iteration = True
+before.before_iteration = True
 
 
 def train(config):
@@ -33,7 +29,7 @@ def train(config):
         valid_sets=[lightgbm.Dataset(test_x, label=test_y, reference=data)],
         valid_names=["test"],
         init_model=begun,
-        callbacks=[note, TuneReportCheckpointCallback({"loss": "test-binary_logloss"}, frequency=1)],
+        callbacks=[before, TuneReportCheckpointCallback({"loss": "test-binary_logloss"}, frequency=1)],
     )
 
 

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+from epoch_notes import note
 from ray import tune
 from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 from torch.utils.data import DataLoader, TensorDataset
-
-NOTES = Path(__file__).with_name("epochs.txt")
 
 
 class Line(pl.LightningModule):
@@ -32,8 +31,7 @@ class Line(pl.LightningModule):
 
 class Note(pl.Callback):
     def on_train_epoch_start(self, trainer, module):
-        with NOTES.open("a") as file:
-            file.write(f"{tune.get_context().get_trial_id()} {trainer.current_epoch + 1}\n")
+        note(trainer.current_epoch + 1)
 
 
 def train(config):

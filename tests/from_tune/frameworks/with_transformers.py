@@ -1,21 +1,22 @@
 """Hugging Face's Trainer, with the callback that Ray ships for it; the model is made from a configuration."""
 
-from pathlib import Path
-
 import torch
+from epoch_notes import note
 from ray import train as ray_train
 from ray import tune
 from ray.train.huggingface.transformers import RayTrainReportCallback
-from transformers import DistilBertConfig, DistilBertForSequenceClassification, Trainer, TrainerCallback
-from transformers import TrainingArguments
-
-NOTES = Path(__file__).with_name("epochs.txt")
+from transformers import (
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 
 class Note(TrainerCallback):
     def on_epoch_begin(self, args, state, control, **more):
-        with NOTES.open("a") as file:
-            file.write(f"{tune.get_context().get_trial_id()} {round(state.epoch) + 1}\n")
+        note(round(state.epoch) + 1)
 
 
 def train(config):
