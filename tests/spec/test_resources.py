@@ -60,7 +60,7 @@ FIX = "give --cpus-per-trial and --gpus-per-trial, which count instead"
         (groups({"CPU": 1}, {"CPU": 2}), f"asks for 2 bundles, and a trial has one: {FIX}"),
         (groups({}, {"CPU": 2}), f"asks for 1 bundles, and a trial has one: {FIX}"),
         (asking({"cpu": 1, "tpu": 2}), f"asks for tpu 2, and trials are placed by CPUs and GPUs only: {FIX}"),
-        (asking({"cpu": 1, "memory": 1e9}), f"asks for memory 1e+09, and trials are placed by CPUs and GPUs only: {FIX}"),
+        (asking({"memory": 1e9}), f"asks for memory 1e+09, and trials are placed by CPUs and GPUs only: {FIX}"),
         (asking(lambda config: config["x"]), f"asks for resources by its configuration (KeyError: 'x'): {FIX}"),
     ],
 )  # fmt: skip
