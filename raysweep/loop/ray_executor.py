@@ -117,6 +117,7 @@ class RayExecutor:
             most = {Stage.ENDING: self._cleanup, Stage.LEAVING: 2 * STORE_S}.get(place.stage, math.inf)
             if time.monotonic() - place.since > most + ANSWER_S:
                 self._close(place)
+                self._save_output(place)
 
     def _reserve(self, share: Share) -> Place:
         place = reserve(self._name, share, lambda **options: self._actor.options(**options).remote())

@@ -134,7 +134,8 @@ class Output:
         if self._traces is None:
             return ()
         flush()
-        last = spool.last_lines(self._traces.printed, self._traces.runs)
+        # From the open file: a process that closes its notes loses the lock on them.
+        last = spool.last_lines_of(self._file, self._parts[-1].began) if self._parts else ()
         with self._lock:
             if self._parts:
                 self._end_newest()

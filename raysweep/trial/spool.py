@@ -112,11 +112,16 @@ def last_lines(spool: str, notes: str) -> tuple[str, ...]:
     try:
         note = _read_note(Path(notes).read_bytes())
         with Path(spool).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            begin = max(note["runs"][-1]["began"], size - LAST_BYTES)
-            data = os.pread(file.fileno(), size - begin, begin)
+            return last_lines_of(file.fileno(), note["runs"][-1]["began"])
     except (OSError, ValueError, IndexError):
         return ()
+
+
+def last_lines_of(file: int, began: int) -> tuple[str, ...]:
+    """The last lines of an open spool, of a run that began there."""
+    size = os.fstat(file).st_size
+    begin = max(began, size - LAST_BYTES)
+    data = os.pread(file, size - begin, begin)
     lines = [line.rstrip() for line in collapsed(data).decode(errors="replace").splitlines()]
     shown = [line if len(line) <= LAST_WIDTH else f"{line[:LAST_WIDTH]} …" for line in lines if line]
     return tuple(shown[-LAST_LINES:])
