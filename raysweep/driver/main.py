@@ -230,7 +230,7 @@ def _resume_problems(sweep: Sweep, flags: Flags, knobs: Any, config: Any, existi
 def _capacity_problems(sweep: Sweep, flags: Flags, storage_usable: bool) -> list[str]:
     """Joins the cluster, if there is one; problems with requested resources that it, or this machine, does not have."""
     if not local_ray.running():
-        return local_ray.check_machine(flags)
+        return local_ray.check_machine(sweep)
     return local_ray.connect() or (preflight.check_cluster(flags, sweep) if storage_usable else [])
 
 

@@ -33,6 +33,7 @@ from raysweep.loop.searcher import Resumable
 from raysweep.spec import function
 from raysweep.spec.flags import Flags, name_problems
 from raysweep.spec.reports import Reports, reports
+from raysweep.spec.resources import request_of
 from raysweep.spec.space import describe
 from raysweep.spec.space_checks import check_space, draw_problems
 from raysweep.spec.sweep import Sweep
@@ -48,8 +49,8 @@ SHARED_SECONDS = 30.0  # a node may have to start a process before it can look f
 
 def check_static(flags: Flags, sweep: Sweep, config: Any) -> list[str]:
     """Problems with the flags, the task and the strategy's TuneConfig, which is None if it could not be created."""
-    wrong = _function_problems(sweep.task)
-    task_reports = Reports(None, None) if wrong else reports(sweep.task.train)
+    wrong = _function_problems(sweep.task) + _request_problems(flags, sweep)
+    task_reports = Reports() if wrong else reports(sweep.task.train)
     wrong = wrong or _metric_problems(sweep, config, task_reports) + _pickle_problems(sweep)
     problems = check_flags(flags, sweep) + wrong
     return problems + (_strategy_problems(flags, sweep, config, task_reports) if config is not None else [])
@@ -72,9 +73,9 @@ def _number_problems(flags: Flags, sweep: Sweep) -> list[str]:
         problems.append(
             f"`--samples {sweep.samples}`: there are {points} points to try: use --samples {points}, or fewer --points"
         )
-    if flags.cpus_per_trial == flags.gpus_per_trial == 0:
+    if sweep.cpus == sweep.gpus == 0:
         problems.append("`--cpus-per-trial 0`: a trial without CPU and GPU cannot be placed: ask for one of them")
-    for flag, share in (("--cpus-per-trial", flags.cpus_per_trial), ("--gpus-per-trial", flags.gpus_per_trial)):
+    for flag, share in (("--cpus-per-trial", sweep.cpus), ("--gpus-per-trial", sweep.gpus)):
         if share > 1 and share != int(share):
             problems.append(
                 f"`{flag} {share}`: must be a fraction of one, or a whole number: use {int(share)} or {int(share) + 1}"
@@ -84,6 +85,13 @@ def _number_problems(flags: Flags, sweep: Sweep) -> list[str]:
 
 def _function_problems(task: Task) -> list[str]:
     return [f"`train` of task {task.name} {problem}" for problem in function.problems(task.train)]
+
+
+def _request_problems(flags: Flags, sweep: Sweep) -> list[str]:
+    if flags.cpus_per_trial is not None or flags.gpus_per_trial is not None:
+        return []
+    problem = request_of(sweep.task.train, sweep.space).problem
+    return [f"`train` of task {sweep.task.name} {problem}"] if problem else []
 
 
 def _metric_problems(sweep: Sweep, config: Any, task_reports: Reports) -> list[str]:
@@ -99,7 +107,8 @@ def _metric_problems(sweep: Sweep, config: Any, task_reports: Reports) -> list[s
     if problems or reported is None:
         return problems
     available = (*reported, *AUTOMATIC_METRICS)
-    unknown = [flag for name, flag in optimised.items() if name not in available]
+    # What is nested in a report to Ray Tune has its path as its name.
+    unknown = [f for name, f in optimised.items() if not {name, name.partition("/")[0]} & {*available}]
     return [f"{flag}: {where} reports {', '.join(available)}: name one of them" for flag in unknown]
 
 
@@ -286,23 +295,23 @@ def check_cluster(flags: Flags, sweep: Sweep) -> list[str]:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     problems = []
     for flag, kind, share in (
-        ("--cpus-per-trial", "CPU", flags.cpus_per_trial),
-        ("--gpus-per-trial", "GPU", flags.gpus_per_trial),
+        ("--cpus-per-trial", "CPU", sweep.cpus),
+        ("--gpus-per-trial", "GPU", sweep.gpus),
     ):
         most = capacity.largest_node(kind)
         if share > most:
             problems.append(
                 f"`{flag} {share:g}`: the largest node of the cluster has {most:g} {kind}: ask for at most that"
             )
-    cpus, gpus = flags.cpus_per_trial, flags.gpus_per_trial
+    cpus, gpus = sweep.cpus, sweep.gpus
     if not problems and not capacity.fits_on_a_node(cpus, gpus):
         problems.append(
             f"`--cpus-per-trial {cpus:g} --gpus-per-trial {gpus:g}`: no node of the cluster has both: it has, or may"
             f" add, nodes with {capacity.describe_nodes()}: ask for what one of them has"
         )
-    if not problems and not capacity.max_trials(cpus, gpus, flags.workers_per_trial):
+    if not problems and not capacity.max_trials(cpus, gpus, sweep.workers):
         problems.append(
-            f"`--workers-per-trial {flags.workers_per_trial}`: the cluster has, or may add, room for"
+            f"`--workers-per-trial {sweep.workers}`: the cluster has, or may add, room for"
             f" {capacity.max_trials(cpus, gpus)} workers of {capacity.describe(cpus, gpus)}: ask for at most that, or"
             " for less of each"
         )

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import click
 from ray import tune
 
+from raysweep import env
 from raysweep.driver import capacity
 from raysweep.driver.supervisor import Heart
 from raysweep.errors import StorageError, SweepFailed
@@ -38,6 +40,7 @@ from raysweep.spec import space
 from raysweep.spec.flags import Flags
 from raysweep.spec.function import plain
 from raysweep.spec.initial_points import described
+from raysweep.spec.reports import reports
 from raysweep.spec.sweep import Strategy, Sweep
 from raysweep.storage import Storage
 from raysweep.trial.run import TrialSpec
@@ -55,13 +58,12 @@ class Runner:
     @property
     def plan(self) -> Plan:
         """The plan for the loop; needs a connected cluster."""
-        workers = self.flags.workers_per_trial
+        workers = self.sweep.workers
         largest = {"cpus": capacity.largest_share("CPU", workers), "gpus": capacity.largest_share("GPU", workers)}
         return self.assembly.plan(self._max_trials(), largest)
 
     def _max_trials(self) -> int:
-        flags = self.flags
-        return max(1, capacity.max_trials(flags.cpus_per_trial, flags.gpus_per_trial, flags.workers_per_trial))
+        return max(1, capacity.max_trials(self.sweep.cpus, self.sweep.gpus, self.sweep.workers))
 
     def executor(self) -> RayExecutor:
         """The executor of the trials. It requests workers at once, so that they start while the data are loaded."""
@@ -73,6 +75,7 @@ class Runner:
             numeric=self.assembly.metrics,
             finite=self.assembly.must_be_finite,
             timeout=self.assembly.hard_timeout,
+            own_folder=reports(task.train).of_ray and os.environ.get(env.RAY_CHDIR_TO_TRIAL_DIR) != "0",
         )
         log_name = task.name.rpartition(".")[2]
         executor = RayExecutor(

@@ -67,8 +67,7 @@ class Assembly:
     @property
     def share(self) -> Share:
         """The resources of one trial."""
-        flags = self._flags
-        return Share(flags.cpus_per_trial, flags.gpus_per_trial, flags.workers_per_trial)
+        return Share(self._sweep.cpus, self._sweep.gpus, self._sweep.workers)
 
     @property
     def trial_limits(self) -> TrialLimits:

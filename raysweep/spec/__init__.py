@@ -4,6 +4,7 @@ rules           what a value may be, and one sentence for one that may not
 flags, task     a job's command line, and the task that it tunes
 function        the task's training function: its name, its parameters, whether it can be called
 reports         what that function reports, read from its source
+resources       what that function asks for by itself
 space, paths    the search space, converted for each strategy; nested parameters
 space_checks    what can be wrong with it
 configuration   how a drawn configuration is written as JSON, and restored

@@ -72,8 +72,15 @@ class Flags:
     mode: str | None = knob(None, "max or min. Default: the task's MODE.", ("max", "min"))
     points: Path | None = knob(None, "YAML or JSON file of configurations to try first.")
     seed: int = knob(0, "Seeds the search and the scheduler: the same seed gives the same trials.", ge=0, le=2**32 - 1)
-    cpus_per_trial: float = knob(1.0, "CPUs of one trial, and its number of threads.", ge=0)
-    gpus_per_trial: float = knob(0.0, "GPUs of one trial; with a fraction, trials share a GPU and its memory.", ge=0)
+    cpus_per_trial: float | None = knob(
+        None, "CPUs of one trial, and its number of threads. Default: what tune.with_resources asks for, else 1.", ge=0
+    )
+    gpus_per_trial: float | None = knob(
+        None,
+        "GPUs of one trial; with a fraction, trials share a GPU and its memory. Default: what tune.with_resources asks"
+        " for, else 0.",
+        ge=0,
+    )
     workers_per_trial: int = knob(
         1,
         "Processes that run one trial together, as torchrun starts them; the CPUs and GPUs above are then of each.",

@@ -19,6 +19,7 @@ from raysweep import env
 from raysweep.errors import BadInput
 from raysweep.spec.flags import Flags, checked, default_name, flag_name, nearest
 from raysweep.spec.initial_points import Point
+from raysweep.spec.resources import request_of
 from raysweep.spec.rules import check, rule
 from raysweep.spec.task import Task
 from raysweep.values import is_number
@@ -59,6 +60,9 @@ class Sweep:
         points: configurations to try first.
         seed: of the search and the scheduler.
         storage: folder or s3:// url that holds all sweeps.
+        cpus: of a trial.
+        gpus: of a trial.
+        workers: of a trial; CPUs and GPUs are those of each.
     """
 
     name: str
@@ -72,6 +76,9 @@ class Sweep:
     points: tuple[Point, ...]
     seed: int
     storage: str
+    cpus: float = 1.0
+    gpus: float = 0.0
+    workers: int = 1
 
     def refuse_points(self, why: str, values_only: bool = False) -> None:
         """Called by a strategy that cannot use `--points`, or no known values.
@@ -92,7 +99,7 @@ def default_storage() -> str:
 
 def settle(flags: Flags, strategy: str, task: Task, points: tuple[Point, ...]) -> Sweep:
     """The sweep of these flags; the task supplies what they leave out."""
-    one_pass = strategy == "grid"
+    one_pass, asked = strategy == "grid", request_of(task.train, task.space)
     return Sweep(
         name=flags.name or default_name(task.name, strategy),
         strategy=strategy,
@@ -105,7 +112,15 @@ def settle(flags: Flags, strategy: str, task: Task, points: tuple[Point, ...]) -
         points=points,
         seed=flags.seed,
         storage=flags.storage or default_storage(),
+        cpus=_first(flags.cpus_per_trial, asked.cpus, 1.0),
+        gpus=_first(flags.gpus_per_trial, asked.gpus, 0.0),
+        workers=flags.workers_per_trial,
     )
+
+
+def _first(*values: float | None) -> float:
+    """The first of them that is not None; the last one is not."""
+    return next(value for value in values if value is not None)
 
 
 def strategies() -> list[str]:

@@ -1,6 +1,7 @@
 """A trial on its worker.
 
 session         what a training function calls: `resume`, `iterations`, `report`; metrics checks what it reports
+tune_session    what Ray Tune's own functions talk to, for code that was written for them; trainable drives its classes
 actor           the process around it
 workers         how the processes of a trial that has several find each other
 exits, last_words   how that process ends: on purpose, or by a signal

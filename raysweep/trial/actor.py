@@ -6,16 +6,20 @@ import faulthandler
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import ray
 
+from raysweep import temporary
 from raysweep.history import checkpoint as checkpoints
+from raysweep.ray_private import introduced
 from raysweep.spec.function import with_data
 from raysweep.trial import exits
 from raysweep.trial.last_words import LastWords, Traces
 from raysweep.trial.run import Run, Seat, TrialSpec
 from raysweep.trial.session import Report, Session, enter
+from raysweep.trial.tune_session import TuneSession
 from raysweep.trial.workers import Worker
 from raysweep.values import finite
 
@@ -64,6 +68,8 @@ class TrialActor:
         self._train: Callable[[dict[str, Any]], None]
         self._session: Session | None = None
         self._words, self._worker = LastWords(), Worker()
+        self._tune: TuneSession
+        self._fetched: Path | None = None  # the folder that a run goes on from, until its function takes it
 
     def prepare(self, spec: TrialSpec) -> Prepared:
         """Takes what all trials share. Unpickling it imports what the training function needs."""
@@ -89,7 +95,7 @@ class TrialActor:
         self._worker.forget_group()
         if seat is not None and meets_at is not None:
             self._worker.take(seat, meets_at)
-        self._session = self._open(run, leads=seat is None or seat.rank == 0)
+        self._session = self._open(run, seat)
         self._train = self._with_data(data)
         return self.step()
 
@@ -129,13 +135,15 @@ class TrialActor:
         self._close()
         return Over(clean)
 
-    def _open(self, run: Run, leads: bool) -> Session:
+    def _open(self, run: Run, seat: Seat | None) -> Session:
         spec, state = self._spec, None
         if run.start:
-            start, state = checkpoints.load_newest(spec.storage, run.start)
+            start, state = checkpoints.load_newest(spec.storage, run.start, self._new_folder)
             run = replace(run, start=start)
-        session = Session(spec, run, state, leads)
+        session = Session(spec, run, state, leads=seat is None or seat.rank == 0)
+        self._tune = TuneSession(session, spec.own_folder, seat)
         enter(session)
+        introduced.enter(self._tune)
         self._words.forget()
         if spec.timeout:
             # Written in C, with a thread that needs no interpreter lock: it ends calls that hang outside of Python.
@@ -143,12 +151,16 @@ class TrialActor:
             faulthandler.dump_traceback_later(left, exit=True, file=self._words.file)
         return session
 
+    def _new_folder(self) -> Path:
+        self._fetched = self._fetched or temporary.make("resume")
+        return self._fetched / "checkpoint"
+
     def _with_data(self, data: list[ray.ObjectRef]) -> Callable[[dict[str, Any]], None]:
         """The function with its data. They are made anew for each run, so that a trial never meets what another one
         has changed; arrays of numpy are read-only views of the node's shared memory, and cost nothing.
         """
         train = with_data(self._spec.train, ray.get(data[0]) if data else None)
-        return functools.partial(_call, train, self._words)
+        return functools.partial(_call, self._tune, train, self._words)
 
     def _check_finite(self, report: Report) -> None:
         for name in self._spec.finite:
@@ -161,8 +173,12 @@ class TrialActor:
         self._session, self._train = None, self._spec.train  # the data of the run are let go of
         self._worker.leave()
         enter(None)
+        introduced.enter(None)
+        if self._fetched:
+            temporary.remove(self._fetched)
+            self._fetched = None
 
 
-def _call(train: Callable[[dict[str, Any]], None], words: LastWords, config: dict[str, Any]) -> None:
+def _call(tune: TuneSession, train: Callable[..., Any], words: LastWords, config: dict[str, Any]) -> None:
     with exits.refused(words.note):
-        train(config)
+        tune.run(train, config)

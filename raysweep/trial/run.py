@@ -21,6 +21,7 @@ class TrialSpec:
         numeric: metrics that must be numbers where they are reported: what is optimised.
         finite: metrics that must be finite numbers; a trial that reports another value of one fails.
         timeout: seconds that a trial may run; the process is ended even if it hangs outside of Python.
+        own_folder: whether a trial runs in a folder of its own, as one of Ray Tune does.
     """
 
     train: Callable[..., None]
@@ -29,6 +30,7 @@ class TrialSpec:
     numeric: tuple[str, ...] = ()
     finite: tuple[str, ...] = ()
     timeout: float | None = None
+    own_folder: bool = False
 
 
 @dataclass(frozen=True)
