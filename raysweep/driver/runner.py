@@ -64,8 +64,7 @@ class Runner:
         return self.assembly.plan(self._max_trials(), largest)
 
     def _max_trials(self) -> int:
-        sweep = self.sweep
-        return max(1, capacity.max_trials(sweep.cpus, sweep.gpus, sweep.workers))
+        return max(1, capacity.max_trials(self.sweep.cpus, self.sweep.gpus, self.sweep.workers))
 
     def executor(self) -> RayExecutor:
         """The executor of the trials. It requests workers at once, so that they start while the data are loaded."""

@@ -135,7 +135,7 @@ class Crew:
         """Gives the workers their ranks: those of a node one after the other, as torchrun has it."""
         nodes = [each.traces.node if each.traces else "" for _, each in sorted(prepared.items())]
         firsts = list(dict.fromkeys(nodes))
-        order = sorted(prepared, key=lambda worker: firsts.index(nodes[worker]))
+        order = sorted(range(len(nodes)), key=lambda worker: firsts.index(nodes[worker]))
         self._actors = [self._actors[worker] for worker in order]
         self._traces = [prepared[worker].traces for worker in order]
         if len(order) > 1:

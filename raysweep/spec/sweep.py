@@ -63,9 +63,9 @@ class Sweep:
         points: configurations to try first.
         seed: of the search and the scheduler.
         storage: folder or s3:// url that holds all sweeps.
-        cpus: of a trial, or of each worker of one.
-        gpus: the same.
-        workers: processes that run one trial together.
+        cpus: of a trial.
+        gpus: of a trial.
+        workers: of a trial; CPUs and GPUs are those of each.
     """
 
     name: str

@@ -156,7 +156,7 @@ class TrialActor:
             start, state = checkpoints.load_newest(spec.storage, run.start, self._new_folder)
             run = replace(run, start=start)
         session = Session(spec, run, state, leads=seat is None or seat.rank == 0)
-        self._tune = TuneSession(session, spec.own_folder)
+        self._tune = TuneSession(session, spec.own_folder, seat)
         enter(session)
         introduced.enter(self._tune)
         self._words.forget()

@@ -12,6 +12,7 @@ import inspect
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from numbers import Real
 from pathlib import Path
@@ -20,8 +21,9 @@ from typing import Any
 from raysweep import temporary
 from raysweep.history import checkpoint as checkpoints
 from raysweep.history.checkpoint import Checkpoint
-from raysweep.trial import trainable
+from raysweep.trial import trainable, workers
 from raysweep.trial.metrics import kept
+from raysweep.trial.run import Seat
 from raysweep.trial.session import Session
 from raysweep.values import DONE
 
@@ -31,7 +33,7 @@ RETURNED = "_metric"  # what Ray calls a number that a function returns
 
 
 class TuneSession:
-    """One run of a trial, as Ray's functions see it: a training of one worker.
+    """One run of a trial, as Ray's functions see it: a training, of one worker or of several.
 
     To Ray's second `ray.train` a session without a rank is one of Tune, in which it refuses to report; with a rank,
     `ray.train.report` does what it did for years, and `ray.tune.report` does not care.
@@ -39,13 +41,14 @@ class TuneSession:
     Args:
         session: of the trial.
         own_folder: whether the function runs in the trial's folder, as Ray Tune has it.
+        seat: which of the trial's workers this is, if it has several.
     """
 
-    world_rank = local_rank = node_rank = 0
-    world_size = local_world_size = 1
-
-    def __init__(self, session: Session, own_folder: bool = False) -> None:
+    def __init__(self, session: Session, own_folder: bool = False, seat: Seat | None = None) -> None:
         self._session, self._own_folder = session, own_folder
+        seat = seat or Seat(rank=0, world_size=1, local_rank=0, local_world_size=1, node_rank=0)
+        self.world_rank, self.world_size = seat.rank, seat.world_size
+        self.local_rank, self.local_world_size, self.node_rank = seat.local_rank, seat.local_world_size, seat.node_rank
         self._folders = contextlib.ExitStack()  # what the run has on this node's disk
         self._scratch: Path | None = None
         self._fetched: dict[str, Any] = {}  # key of a checkpoint -> the folder with its files
@@ -112,6 +115,7 @@ class TuneSession:
 
     def get_context(self) -> _Context:
         """What `ray.train.get_context` returns."""
+        self.is_distributed()
         return _Context(self)
 
     @property
@@ -151,18 +155,25 @@ class TuneSession:
             self._scratch = self._folders.enter_context(temporary.folder("trial"))
         return self._scratch / name
 
-    # A group of one worker.
+    # The other workers.
 
     def is_distributed(self) -> bool:
-        """Asked by `ray.train.torch.prepare_model` and the like."""
-        return False
+        """Asked by `ray.train.torch.prepare_model` and the like, which take torch's group for granted."""
+        if self.world_size > 1 and "torch" in sys.modules:
+            workers.process_group()
+        return self.world_size > 1
 
     def barrier(self) -> None:
         """Waits for the other workers."""
+        if self.world_size > 1:
+            workers.process_group().barrier()
 
     def broadcast_from_rank_zero(self, data: Any) -> Any:
         """What the worker of rank 0 has."""
-        return data
+        everyones = [data]
+        if self.world_size > 1:
+            workers.process_group().broadcast_object_list(everyones, src=0)
+        return everyones[0]
 
     def get_preemption_info(self) -> None:
         """Nothing is known of the node's end."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from typing import Any
 
 import psutil
 import ray
@@ -59,6 +60,16 @@ class Worker:
         distributed = sys.modules.get("torch.distributed")  # if nobody has imported it, there is none
         if distributed is not None and distributed.is_available() and distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+def process_group() -> Any:
+    """The module torch.distributed, with the group of the trial's workers; made if the function has not done so."""
+    import torch
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return distributed
 
 
 def _bound(address: str) -> socket.socket:

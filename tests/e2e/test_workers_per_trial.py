@@ -27,67 +27,25 @@ from raysweep.history import journal
 from raysweep.history.checkpoint import load
 from raysweep.history.sweep_state import SweepState
 from raysweep.storage import open_storage
+from tests.pair_task import MAX_ITERATIONS
 from tests.ray_project import ROOT, clean_environment, free_ports
 
 NODES = {"head": 2, "small": 1, "other": 1}  # CPUs
-ITERATIONS, SAMPLES = 8, 4
-DEADLINE_S = 120.0
+SAMPLES = 4
+DEADLINE_S = 240.0
 SWEEP = (
-    f"SAMPLES, ITERATIONS = {SAMPLES}, {ITERATIONS}"
+    f"SAMPLES = {SAMPLES}"
     + """
-import os
 import sys
-import time
-from pathlib import Path
-
-import ray
-from ray import tune
-from ray.util import placement_group_table
 
 import raysweep
-from raysweep.trial import session
+from tests import pair_task
 
-STRATEGY, FOLDER = sys.argv[1:]
-
-
-def train(config):
-    import torch
-    from torch import distributed, nn
-
-    distributed.init_process_group("gloo")
-    rank, node, pid = distributed.get_rank(), ray.get_runtime_context().get_node_id(), os.getpid()
-    assert {name: os.environ[name] for name in ("RANK", "WORLD_SIZE")} == {"RANK": str(rank), "WORLD_SIZE": "2"}
-    torch.manual_seed(rank)  # other weights in each worker: DDP gives them those of the first
-    model = nn.parallel.DistributedDataParallel(nn.Linear(4, 1))
-    optimizer = torch.optim.SGD(model.parameters(), lr=config["lr"])
-    state = raysweep.resume() or {"model": model.state_dict(), "path": []}
-    model.load_state_dict(state["model"])
-    inputs = torch.randn(64, 4)  # each has examples of its own
-    labels = inputs.sum(1, keepdim=True)
-    for iteration in raysweep.iterations():
-        trial = session._session.run.trial
-        with Path(FOLDER, "steps").open("a") as file:
-            print(trial, iteration, rank, pid, node, os.environ["MASTER_PORT"], file=file)
-        time.sleep(0.15)
-        loss = nn.functional.mse_loss(model(inputs), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        weights = torch.cat([each.detach().flatten() for each in model.parameters()])
-        both = [torch.empty_like(weights) for _ in range(2)]
-        distributed.all_gather(both, weights)
-        groups = [each for each in placement_group_table().values() if each["state"] == "CREATED"]
-        half = [each for each in groups if sum(1 for node in each["bundles_to_node_id"].values() if node) != 2]
-        state = {"model": model.state_dict(), "path": [*state["path"], iteration]}
-        report = {"loss": float(loss), "apart": float((both[0] - both[1]).abs().max())}
-        raysweep.report({**report, "placed": len(groups), "half": len(half)}, state=state)
-
-
-if __name__ == "__main__":
-    raysweep.run(
-        STRATEGY, train, {"lr": tune.uniform(0.01, 0.1)}, metric="loss", mode="min", samples=SAMPLES,
-        max_iterations=ITERATIONS, mutable=("lr",), workers_per_trial=2, storage=f"{FOLDER}/runs", name="s",
-    )
+strategy, folder = sys.argv[1:]
+raysweep.run(
+    strategy, pair_task.train, pair_task.SPACE | {"notes": folder}, metric="loss", mode="min", samples=SAMPLES,
+    max_iterations=pair_task.MAX_ITERATIONS, mutable=("lr",), workers_per_trial=2, storage=f"{folder}/runs", name="s",
+)
 """
 )
 
@@ -159,7 +117,9 @@ class Sweep:
         def find() -> str | None:
             events = self.events if (self.folder / "runs" / "s").exists() else []
             trials = SweepState(events).trials.values()
-            busy = [each.id for each in trials if each.last and not each.ended and 1 < each.last.iteration < ITERATIONS]
+            busy = [
+                each.id for each in trials if each.last and not each.ended and 1 < each.last.iteration < MAX_ITERATIONS
+            ]
             newest = self.steps[-4:]
             there = {trial: {step[4] for step in newest if step[0] == trial} for trial in busy}
             return next((trial for trial in busy if len(there[trial]) == nodes), None)
