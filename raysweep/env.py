@@ -9,6 +9,8 @@ RAYSWEEP_NODES = "RAYSWEEP_NODES"  # how far groups may grow; set by k8s/ and cl
 RAYSWEEP_JOBS = "RAYSWEEP_JOBS"  # set by targets with a resubmitter; read by jobs: the storage of their tickets
 RAYSWEEP_CLUSTER_ID = "RAYSWEEP_CLUSTER_ID"  # set for each process of a local cluster; `down` ends those that have it
 
+RAYSWEEP_CHECKPOINT = "RAYSWEEP_CHECKPOINT"  # set for a script of `raysweep wrap`: the folder of its checkpoint
+
 # Images. Set by the user, or by whoever built them; read by docker/compose.yaml and the Kubernetes targets.
 RAYSWEEP_IMAGE = "RAYSWEEP_IMAGE"
 RAYSWEEP_STORE_IMAGE = "RAYSWEEP_STORE_IMAGE"
@@ -57,5 +59,6 @@ AWS_SHARED_CREDENTIALS_FILE = "AWS_SHARED_CREDENTIALS_FILE"
 # Of the machine.
 KUBECONFIG = "KUBECONFIG"  # set for minikube, which would otherwise write to the user's own
 NO_PROXY = "NO_PROXY"  # set while a client is created: no proxy can reach this machine's own ports
+PYTHONUNBUFFERED = "PYTHONUNBUFFERED"  # set for a script of `raysweep wrap`, whose output is read line by line
 PATH = "PATH"  # set for the head of a local cluster, so that `python` is the one that has Ray
 TMPDIR = "TMPDIR"  # set for the head of a local cluster, so that its temporary files are removed with it

@@ -14,6 +14,7 @@ from raysweep.history import checkpoint as checkpoints
 from raysweep.spec.function import with_data
 from raysweep.trial import exits
 from raysweep.trial.last_words import LastWords, Traces
+from raysweep.trial.metrics import Unreported
 from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Report, Session, enter
 from raysweep.values import finite
@@ -23,10 +24,6 @@ PROMPT_END_S = 0.005  # in which most functions return after their last report
 
 class NotFinite(ValueError):
     """The metric is nan or infinite, and `--nan fail` was asked for."""
-
-
-class Unreported(RuntimeError):
-    """The training function returned without any report, or without one of the metric that is optimised."""
 
 
 @dataclass(frozen=True)
