@@ -133,11 +133,11 @@ time.sleep(100)
 
 
 def test_what_it_started_ends_with_it_even_if_it_ignores_sigterm(open_session, tmp_path):
-    code = f"""
+    code = """
 import subprocess, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
-print({{"loss": 1, "child": child.pid}})
+print({"loss": 1, "child": child.pid})
 time.sleep(100)
 """
     session = open_session()
