@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from raysweep.loop.optuna_search import OptunaSearch
     from raysweep.loop.random_grid_search import Variants
     from raysweep.spec.sweep import Sweep
-    from raysweep.trial.session import iterations, report, resume
+    from raysweep.trial.session import iterations, report, resume, resume_folder
 
 __all__ = [
     "BadInput",
@@ -41,6 +41,7 @@ __all__ = [
     "main",
     "report",
     "resume",
+    "resume_folder",
     "run",
 ]
 
@@ -53,6 +54,7 @@ _LAZY = {
     "main": "raysweep.driver.main",
     "report": "raysweep.trial.session",
     "resume": "raysweep.trial.session",
+    "resume_folder": "raysweep.trial.session",
     "run": "raysweep.driver.run",
 }
 

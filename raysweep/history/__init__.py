@@ -3,6 +3,8 @@
 journal, sweep_state    all events, and the state that they add up to
 segments, repair        the journal as it is stored: read, damage named, written anew
 checkpoint              verified checkpoints of trials
+checkpoint_folder       the files of those that are folders
+marker                  what says what a checkpoint consists of
 lease                   lets one driver at a time write
 results, predict        the table of trials, the best trial, its predictions
 export, optuna_export   files for other tools, among them an Optuna study

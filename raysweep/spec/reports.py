@@ -31,7 +31,7 @@ class Reports:
 
     Attributes:
         metrics: the keys of its `report({...})` literals; None when they cannot be read.
-        state: whether some `report` call passes `state=`; None when that cannot be known.
+        state: whether some `report` call passes `state=` or `checkpoint=`; None when that cannot be known.
     """
 
     metrics: tuple[str, ...] | None
@@ -58,7 +58,7 @@ def _literal_keys(call: ast.Call) -> list[str | None]:
 
 
 def _passes_state(call: ast.Call) -> bool:
-    return len(call.args) > 1 or any(keyword.arg in ("state", None) for keyword in call.keywords)
+    return len(call.args) > 1 or any(keyword.arg in ("state", "checkpoint", None) for keyword in call.keywords)
 
 
 @dataclass

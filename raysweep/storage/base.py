@@ -14,9 +14,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from raysweep.errors import BadInput, NotFound, StorageError, Unavailable
+from raysweep.storage.files import Digest, HashingReader, HashingWriter
 
 Keys = list[str]
 Outcome = list[StorageError | None]  # of a probe; the last item counts
@@ -92,6 +93,31 @@ class Storage(ABC):
     @abstractmethod
     def delete_tree(self, prefix: str) -> None:
         """Removes all objects in the folder `prefix` and below it."""
+
+    # Here by way of memory: a store that takes large objects moves them in pieces.
+
+    def put_file(self, key: str, source: IO[bytes]) -> Digest:
+        """Writes an object from a file, as atomically as `put`; returns what was read from it."""
+        reader = HashingReader(source)
+        self.put(key, reader.read())
+        return reader.digest
+
+    def get_file(self, key: str, target: IO[bytes] | None = None) -> Digest:
+        """Writes an object into a file, and returns what was read; without a file it only reads.
+
+        NotFound when there is none.
+        """
+        writer = HashingWriter(target)
+        writer.write(self.get(key))
+        return writer.digest
+
+    def copy(self, source: str, key: str) -> None:
+        """Makes an object with the content of another one, within the storage; NotFound when there is none."""
+        self.put(key, self.get(source))
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """The sizes in bytes of all objects in the folder `prefix` and below it, by their keys."""
+        return {key: self.size(key) for key in self.list(prefix)}
 
     @abstractmethod
     def _name(self, error: Exception) -> str | None:

@@ -7,15 +7,17 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from raysweep.errors import Unavailable
 from raysweep.storage.base import PROBE_SECONDS, Keys, Storage
+from raysweep.storage.files import AT_ONCE, CHUNK, Digest, HashingReader, HashingWriter
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from s3transfer.manager import TransferManager
 
 # Retries of botocore, within seconds. Its quota of retries is per process, and one long outage would use it up.
 S3_TRIES = 5
@@ -24,6 +26,9 @@ LONGEST_WAIT = 5.0  # seconds between two of our retries
 S3_SECONDS = 20.0  # timeout of connecting, and of each response
 TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")  # S3's errors if the object exists, or is being written
 LARGE = 8 * 2**20  # objects of at least so many bytes are transferred in parallel parts
+# Parts of files that are in memory, of all files that a process moves: they and one of each file bound its memory.
+PARTS_SENT, PARTS_READ = 6, 4
+PIECES_READ = 32  # of 256 KiB, that have come and are not written yet
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,20 +105,53 @@ class S3Storage(Storage):
             return data.getvalue()
 
     @_retrying
+    def put_file(self, key: str, source: IO[bytes]) -> Digest:
+        reader = HashingReader(source)
+        with self._errors(key, writing=True):
+            bucket, name = self._split(key)
+            # It cannot seek, so it is read once and in order; its parts are sent in parallel.
+            self._transfers.upload(cast(IO[bytes], reader), bucket, name, subscribers=[_sized(reader.total)]).result()
+        return reader.digest
+
+    @_retrying
+    def get_file(self, key: str, target: IO[bytes] | None = None) -> Digest:
+        writer = HashingWriter(target)
+        with self._errors(key):
+            bucket, name = self._split(key)
+            response = self._s3.get_object(Bucket=bucket, Key=name)
+            with response["Body"] as body:
+                if response["ContentLength"] < LARGE:
+                    for piece in body.iter_chunks(CHUNK):
+                        writer.write(piece)
+                    return writer.digest
+            self._transfers.download(bucket, name, cast(IO[bytes], writer)).result()
+        return writer.digest
+
+    @_retrying
+    def copy(self, source: str, key: str) -> None:
+        with self._errors(source):
+            bucket, name = self._split(key)
+            _, old = self._split(source)
+            self._transfers.copy({"Bucket": bucket, "Key": old}, bucket, name).result()
+
+    @_retrying
     def size(self, key: str) -> int:
         with self._errors(key):
             bucket, name = self._split(key)
             return self._s3.head_object(Bucket=bucket, Key=name)["ContentLength"]
 
-    @_retrying
     def list(self, prefix: str = "") -> Keys:
+        return sorted(self.sizes(prefix))
+
+    @_retrying
+    def sizes(self, prefix: str = "") -> dict[str, int]:
         with self._errors(prefix):
             bucket, root = self._split("")
             _, folder = self._split(prefix.rstrip("/"))
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder and f"{folder}/")
-            names = [item["Key"] for page in pages for item in page.get("Contents", [])]
+            found = {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", [])}
             # Names that end with a slash are placeholders for folders, made by web consoles.
-            return sorted(name[len(root) :].lstrip("/") for name in names if not name.endswith("/"))
+            return {name[len(root) :].lstrip("/"): size for name, size in found.items() if not name.endswith("/")}
 
     @_retrying
     def folders(self) -> Keys:
@@ -145,6 +183,10 @@ class S3Storage(Storage):
         # The variables that boto3 reads are part of the cache key, so that no probe uses outdated credentials.
         settings = frozenset(item for item in os.environ.items() if item[0].startswith("AWS_"))
         return _s3_client(os.getpid(), settings, self.tries, self.seconds)
+
+    @property
+    def _transfers(self) -> TransferManager:
+        return _transfer_manager(self._s3)
 
     def _split(self, key: str) -> tuple[str, str]:
         bucket, _, name = self._at(key).removeprefix("s3://").partition("/")
@@ -179,3 +221,30 @@ def _s3_client(process: int, settings: frozenset[tuple[str, str]], tries: int, s
         max_pool_connections=20,  # ten for one transfer, the journal's thread, and spare ones
     )
     return boto3.session.Session().client("s3", config=config)
+
+
+def _sized(size: int) -> Any:
+    """Tells a transfer how much there is: a file of more than 10,000 parts needs larger ones."""
+    from s3transfer.subscribers import BaseSubscriber
+
+    class Sized(BaseSubscriber):
+        def on_queued(self, future: Any, **_: Any) -> None:
+            future.meta.provide_transfer_size(size)
+
+    return Sized()
+
+
+@functools.lru_cache(maxsize=4)
+def _transfer_manager(client: S3Client) -> TransferManager:
+    """What moves the files of a client, all with the same few threads and pieces of memory."""
+    from s3transfer.manager import TransferConfig, TransferManager
+
+    config = TransferConfig(
+        multipart_threshold=LARGE,
+        multipart_chunksize=LARGE,
+        max_submission_concurrency=AT_ONCE,
+        max_in_memory_upload_chunks=PARTS_SENT,
+        max_in_memory_download_chunks=PARTS_READ,
+        max_io_queue_size=PIECES_READ,
+    )
+    return TransferManager(client, config)

@@ -6,10 +6,12 @@ import faulthandler
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import ray
 
+from raysweep import temporary
 from raysweep.history import checkpoint as checkpoints
 from raysweep.spec.function import with_data
 from raysweep.trial import exits
@@ -47,6 +49,7 @@ class TrialActor:
         self._train: Callable[[dict[str, Any]], None]
         self._session: Session | None = None
         self._words = LastWords()
+        self._fetched: Path | None = None  # the folder that a run goes on from, until its function takes it
 
     def prepare(self, spec: TrialSpec) -> Traces | None:
         """Takes what all trials share. Unpickling it imports what the training function needs.
@@ -102,7 +105,7 @@ class TrialActor:
     def _open(self, run: Run) -> Session:
         spec, state = self._spec, None
         if run.start:
-            start, state = checkpoints.load_newest(spec.storage, run.start)
+            start, state = checkpoints.load_newest(spec.storage, run.start, self._new_folder)
             run = replace(run, start=start)
         session = Session(spec, run, state)
         enter(session)
@@ -112,6 +115,10 @@ class TrialActor:
             left = max(spec.timeout - run.spent, 1.0)
             faulthandler.dump_traceback_later(left, exit=True, file=self._words.file)
         return session
+
+    def _new_folder(self) -> Path:
+        self._fetched = self._fetched or temporary.make("resume")
+        return self._fetched / "checkpoint"
 
     def _with_data(self, data: list[ray.ObjectRef]) -> Callable[[dict[str, Any]], None]:
         """The function with its data. They are made anew for each run, so that a trial never meets what another one
@@ -130,6 +137,9 @@ class TrialActor:
         faulthandler.cancel_dump_traceback_later()
         self._session, self._train = None, self._spec.train  # the data of the run are let go of
         enter(None)
+        if self._fetched:
+            temporary.remove(self._fetched)
+            self._fetched = None
 
 
 def _call(train: Callable[[dict[str, Any]], None], words: LastWords, config: dict[str, Any]) -> None:

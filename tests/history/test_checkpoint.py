@@ -11,7 +11,7 @@ from ray import cloudpickle
 from tenacity import wait_none
 
 from raysweep.errors import Corrupt, NotFound, StorageError
-from raysweep.history import checkpoint
+from raysweep.history import checkpoint, marker
 from raysweep.history.checkpoint import Checkpoint
 from raysweep.storage import FolderStorage, open_storage
 from raysweep.storage.s3 import LARGE
@@ -178,7 +178,7 @@ def test_a_folder_that_refuses_the_marker_has_no_checkpoint(tmp_path, monkeypatc
 
 @pytest.fixture
 def at_once(monkeypatch):
-    monkeypatch.setattr(checkpoint._put_verified.retry, "wait", wait_none())
+    monkeypatch.setattr(marker.put_verified.retry, "wait", wait_none())
 
 
 def assert_save_fails(storage, proxy, error, state=STATE):
@@ -288,7 +288,7 @@ def test_torch_is_imported_only_for_a_state_that_has_tensors(tmp_path):
     saved = checkpoint.save(storage, "t", 1, {"weights": [1, 2], "function": len})
     script = f"""
 import sys
-from raysweep.history import checkpoint
+from raysweep.history import checkpoint, marker
 from raysweep.storage import FolderStorage
 assert checkpoint.load(FolderStorage({storage.url!r}), {saved.key!r}) == {{"weights": [1, 2], "function": len}}
 assert "torch" not in sys.modules

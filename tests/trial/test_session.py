@@ -3,7 +3,9 @@
 import contextlib
 import copy
 import platform
+import shutil
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -400,7 +402,70 @@ def test_a_metric_that_is_no_good_leaves_no_checkpoint_behind_and_its_iteration_
     assert checkpoint.verified(place, "00007") == [report.checkpoint]
 
 
-@pytest.mark.parametrize("call", [lambda: raysweep.report({"a": 1}), raysweep.resume, raysweep.iterations])
+@pytest.mark.parametrize(
+    "call", [lambda: raysweep.report({"a": 1}), raysweep.resume, raysweep.resume_folder, raysweep.iterations]
+)
 def test_outside_of_a_trial_the_error_says_what_to_do(call):
-    with pytest.raises(RuntimeError, match=r"^raysweep\.(report|resume|iterations)\(\) works inside a trial: run the"):
+    with pytest.raises(
+        RuntimeError, match=r"^raysweep\.(report|resume|resume_folder|iterations)\(\) works inside a trial: run the"
+    ):
         call()
+
+
+# Checkpoints that are folders.
+
+
+def grow(config):
+    """Trains in a folder: a file that changes, and one that does not."""
+    with raysweep.resume_folder() as folder:
+        seen = (folder / "epochs").read_text() if folder else ""
+    for epoch in raysweep.iterations():
+        seen += f"{epoch} "
+        work = Path(config["work"])
+        (work / "tokenizer").mkdir(parents=True)
+        (work / "tokenizer" / "words").write_text("always the same")
+        (work / "epochs").write_text(seen)
+        raysweep.report({"epoch": epoch}, checkpoint=work)
+        shutil.rmtree(work)  # nobody needs it any more
+
+
+def test_a_folder_is_a_checkpoint_and_a_run_goes_on_from_it(session, place, tmp_path):
+    run = session(config={"work": str(tmp_path / "work")})
+    saved = [run.next(grow).checkpoint for _ in range(2)]
+    assert checkpoint.verified(place, "00007") == saved
+    assert [each["epoch"] for _, note in checkpoint.notes(place, "00007") for each in note["reports"]] == [1, 2]
+
+    run = session(start=saved[1], config={"work": str(tmp_path / "again")})
+    last = run.next(grow).checkpoint
+    assert checkpoint.load(place, last, lambda: tmp_path / "last") == tmp_path / "last"
+    assert (tmp_path / "last" / "epochs").read_text() == "1 2 3 "
+
+
+def test_the_folder_that_a_run_starts_from_is_its_own_and_goes_with_the_context(session, place, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "weights").write_text("1 2 3")
+    saved = checkpoint.save_folder(place, "00007", 1, tmp_path / "mine")
+    seen = []
+
+    def train(config):
+        for _ in range(2):
+            with raysweep.resume_folder() as folder:
+                seen.append(folder)
+                assert (folder / "weights").read_text() == "1 2 3"
+                (folder / "weights").write_text("spoilt")
+            assert not folder.exists()
+
+    assert session(start=saved).next(train) is None
+    assert len(set(seen)) == 2
+    assert checkpoint.verified(place, "00007") == [saved]
+
+
+def test_a_run_from_the_beginning_has_no_folder(session):
+    seen = []
+
+    def train(config):
+        with raysweep.resume_folder() as folder:
+            seen.append(folder)
+
+    assert session().next(train) is None
+    assert seen == [None]
