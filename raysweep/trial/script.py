@@ -40,6 +40,7 @@ EPOCH = "epoch"
 EPOCH_FILE = ".raysweep-epoch"  # in the checkpoint: the last epoch that was reported
 SAVING_S = 10.0  # how long a file that is open for writing is waited for
 POLL_S = 0.01
+LATE_S = 1.0  # after the program's end, how long more output is waited for
 
 Files = dict[str, tuple[int, int, int]]
 
@@ -225,20 +226,29 @@ class _Program:
 
     def _read(self, output: IO[bytes]) -> None:
         """Passes on what is printed, at once, and never lets the program wait for who reads it."""
-        while chunk := os.read(output.fileno(), 1 << 16):
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.flush()
-            self._chunks.put(chunk)
+        with output:
+            while chunk := os.read(output.fileno(), 1 << 16):
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.flush()
+                self._chunks.put(chunk)
         self._chunks.put(b"")
 
     def lines(self) -> Iterator[str]:
         """What it prints, up to its end; a carriage return ends a line, too."""
         rest = b""
-        while chunk := self._chunks.get():
+        while chunk := self._next_chunk():
             *lines, rest = re.split(rb"[\r\n]+", rest + chunk)
             yield from (line.decode(errors="replace") for line in lines)
         if rest:
             yield rest.decode(errors="replace")
+
+    def _next_chunk(self) -> bytes:
+        """Waits for output; empty at its end, which may come late: what the program leaves behind may keep it open."""
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._chunks.get(timeout=LATE_S)
+            if self._process.poll() is not None:
+                return b""
 
     def exit_code(self) -> int:
         """Waits for its end; negative if it was a signal."""

@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--print-first", action="store_true")
     parser.add_argument("--style", choices=("json", "python", "text"), default="json")
     parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--trace", type=Path)
     args = parser.parse_args()
 
     saved = args.output_dir / "last.json" if args.output_dir else None
@@ -26,6 +27,9 @@ def main() -> None:
         state["weight"] += args.lr * (1.0 - state["weight"])
         state["epoch"] = epoch
         state["epochs"].append(epoch)
+        if args.trace:
+            with args.trace.open("a") as file:
+                file.write(f"{args.lr} {epoch}\n")
         if not args.print_first and saved:
             save(saved, state)
         show(args.style, epoch, (1.0 - state["weight"]) ** 2)
