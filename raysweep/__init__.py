@@ -2,14 +2,14 @@
 
 The rooms, each of which imports only those below it (docs/architecture.md has a drawing):
 
-cli             the command line of the kit; `python jobs/asha.py` is that of a job
+cli, local_commands     the command line of the kit; `python jobs/asha.py` is that of a job
 driver, submit  runs a sweep; sends jobs to a cluster
 loop, clusters  the main loop of a sweep; the targets on which Ray runs
 trial           a trial's process
 history         journal, checkpoints, lease, results
 spec            flags, task, space, sweep
 storage         a folder or S3
-env, errors, values, temporary, user_code, ray_private, optuna_quiet    for all of them
+env, errors, values, temporary, user_code, kit, ray_private, optuna_quiet    for all of them
 """
 
 from typing import TYPE_CHECKING

@@ -27,6 +27,7 @@ RAYSWEEP_WORKER_MEMORY = "RAYSWEEP_WORKER_MEMORY"
 RAYSWEEP_DASHBOARD_PORT = "RAYSWEEP_DASHBOARD_PORT"
 RAYSWEEP_S3_PORT = "RAYSWEEP_S3_PORT"
 RAYSWEEP_SECRETS = "RAYSWEEP_SECRETS"
+RAYSWEEP_PACKAGE = "RAYSWEEP_PACKAGE"  # the kit's code, for the resubmitter
 RAYSWEEP_USER = "RAYSWEEP_USER"
 COMPOSE_PROJECT_NAME = "COMPOSE_PROJECT_NAME"
 COMPOSE_FILE = "COMPOSE_FILE"
@@ -57,6 +58,8 @@ AWS_DEFAULT_REGION = "AWS_DEFAULT_REGION"
 AWS_SHARED_CREDENTIALS_FILE = "AWS_SHARED_CREDENTIALS_FILE"
 
 # Of the machine.
+DOCKER_BUILDKIT = "DOCKER_BUILDKIT"  # set for `docker build`: the Dockerfile mounts secrets and caches
+SSL_CERT_FILE = "SSL_CERT_FILE"  # certificates to trust, also while the images are built
 KUBECONFIG = "KUBECONFIG"  # set for minikube, which would otherwise write to the user's own
 NO_PROXY = "NO_PROXY"  # set while a client is created: no proxy can reach this machine's own ports
 PYTHONUNBUFFERED = "PYTHONUNBUFFERED"  # set for a script of `raysweep wrap`, whose output is read line by line

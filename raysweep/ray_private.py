@@ -11,7 +11,8 @@ Config                      so is the mode of authentication: a private Ray sets
 AuthenticationTokenLoader   so is the token; it also tells whether there is one
 GcsClient                   the one client that says at once whether a cluster refuses a token
 NvidiaGPUAcceleratorManager     how many GPUs a Ray will find on this machine, before there is one
-create_package              packs a folder as `ray job submit --working-dir` does, .rayignore and all
+create_package, _dir_travel, _get_excludes      what `ray job submit --working-dir` packs, .rayignore and all
+ray_constants               what it never packs, and how much the Jobs API takes
 prepare_config, validate_config     what `ray up` itself checks of a cluster.yaml
 """
 
@@ -21,7 +22,7 @@ import contextlib
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,12 +125,49 @@ def gpus_of_this_machine() -> int:
     return int(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators())
 
 
-def pack(project: Path, package: Path, excludes: list[str]) -> None:
-    """Writes a folder as the archive that `ray job submit --working-dir` would send."""
+def pack(project: Path, package: Path, excludes: Sequence[str], parent: bool) -> None:
+    """Writes a folder as the archive that `ray job submit --working-dir` would send; with `parent`, inside a folder."""
     from ray._private.runtime_env.packaging import create_package
 
-    with quiet():
-        create_package(str(project), package, True, include_parent_dir=True, excludes=excludes, logger=None)
+    rules = _excludes(excludes)
+    create_package(
+        str(project), package, _heeds_gitignore(), include_parent_dir=parent, excludes=rules, logger=_silent()
+    )
+
+
+def travel(project: Path, excludes: Sequence[str], skip: Callable[[Path], bool], visit: Callable[[Path], None]) -> None:
+    """Calls `visit` with each path that `pack` packs, folders too, but for those that `skip` names."""
+    from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
+
+    rules = [skip, _get_excludes(project, _excludes(excludes))]
+    _dir_travel(project, rules, visit, _heeds_gitignore(), logger=_silent())
+
+
+def upload_limit() -> int:
+    """The bytes that a request to the Jobs API may have; it cannot be set."""
+    from ray._private import ray_constants
+
+    return ray_constants.DASHBOARD_CLIENT_MAX_SIZE
+
+
+def _excludes(excludes: Sequence[str]) -> list[str]:
+    """Of .git, .venv and the like Ray itself warns at each submit, although it leaves them out."""
+    from ray._private import ray_constants
+
+    return [*ray_constants.get_runtime_env_default_excludes(), *excludes]
+
+
+def _heeds_gitignore() -> bool:
+    from ray._private import ray_constants
+
+    return os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE) != "1"
+
+
+def _silent() -> logging.Logger:
+    """A logger that says nothing: what is large or cannot be packed is told before."""
+    logger = logging.getLogger(f"{__name__}.silent")
+    logger.disabled = True
+    return logger
 
 
 def check_cluster_config(config: dict[str, Any]) -> None:

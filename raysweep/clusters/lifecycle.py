@@ -93,7 +93,7 @@ def down(project: Path, volumes: bool = False, forget: bool = False) -> tuple[Cl
     Raises:
         ClusterError: something did not end; the record stays, so that `down` can be tried again.
     """
-    if read(project) is None and not volumes:
+    if read(project) is None and not (volumes and (project / FOLDER).exists()):
         return None
     with _locked(_folder(project)):
         cluster = read(project)
@@ -114,6 +114,7 @@ def scale(project: Path, workers: int) -> None:
     Raises:
         BadInput: there is no cluster, or its target does not support it.
     """
+    existing(project)
     with _locked(_folder(project)):
         cluster = existing(project)
         targets.load(cluster.target).scale(cluster, workers)

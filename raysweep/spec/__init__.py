@@ -2,6 +2,8 @@
 
 rules           what a value may be, and one sentence for one that may not
 flags, task     a job's command line, and the task that it tunes
+catalogue       the strategies and the tasks that there are: the project's own, and the kit's
+new_task        a task to start from
 function        the task's training function: its name, its parameters, whether it can be called
 reports         what that function reports, read from its source
 space, paths    the search space, converted for each strategy; nested parameters

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import inspect
 import math
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,9 @@ from typing import Any
 
 from ray import tune
 
-from raysweep import env
+from raysweep import env, kit
 from raysweep.errors import BadInput
+from raysweep.spec import catalogue
 from raysweep.spec.flags import Flags, checked, default_name, flag_name, nearest
 from raysweep.spec.initial_points import Point
 from raysweep.spec.rules import check, rule
@@ -109,13 +112,12 @@ def settle(flags: Flags, strategy: str, task: Task, points: tuple[Point, ...]) -
 
 
 def strategies() -> list[str]:
-    """The names of the strategies in jobs/."""
-    folder = Path(inspect.getfile(importlib.import_module("jobs"))).parent
-    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+    """The names of the strategies: those of this folder's jobs/, and the kit's."""
+    return list(catalogue.strategies(Path.cwd()))
 
 
 def strategy(name: str) -> Strategy:
-    """The strategy in jobs/<name>.py.
+    """The strategy in jobs/<name>.py of this folder, or else of the kit.
 
     Raises:
         BadInput: there is no such strategy; names the nearest match.
@@ -124,7 +126,19 @@ def strategy(name: str) -> Strategy:
         raise BadInput(
             f"`{name}` is not a strategy{nearest(str(name), strategies())}; choose one of: {', '.join(strategies())}"
         )
-    return strategy_of(importlib.import_module(f"jobs.{name}"), name)
+    entry = catalogue.strategies(Path.cwd())[name]
+    return strategy_of(importlib.import_module(f"{kit.PREFIX}jobs.{name}") if entry.is_kits else _own(entry.path), name)
+
+
+def _own(path: Path) -> ModuleType:
+    """The module of a project's own strategy: by its file, since any package may be called jobs."""
+    spec = importlib.util.spec_from_file_location(f"_own_jobs.{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its Knobs look for their types there
+    spec.loader.exec_module(module)
+    return module
 
 
 def strategy_of(module: ModuleType, name: str) -> Strategy:

@@ -130,7 +130,7 @@ def storage(project: Path, requested: str | None = None) -> str:
     If that is the S3 store of the project's cluster, AWS's variables in this process are set to its address and keys.
     """
     own = lifecycle.read(project)
-    recorded = own.storage if own else str(Path("runs").absolute())
+    recorded = own.storage if own else str((project / "runs").absolute())
     place = requested or os.environ.get(env.RAYSWEEP_STORAGE) or recorded
     if own and own.endpoint and f"{place}/".startswith(f"{own.storage}/"):
         for variable in AWS_KEYS:  # they would take precedence over the file

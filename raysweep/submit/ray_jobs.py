@@ -15,7 +15,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 from raysweep import env
 from raysweep.clusters import lifecycle
 from raysweep.errors import ClusterError
-from raysweep.storage.code_upload import NEVER_PACKED
+from raysweep.storage import code_upload
+from raysweep.submit import requirements
 from raysweep.submit.connection import connect
 from raysweep.submit.request import JobRequest, absolute
 from raysweep.submit.submit import TAKEN, Job, exit_code, find, follow_job, jobs_of, listed, wait
@@ -31,26 +32,27 @@ def submit(project: Path, request: JobRequest, follow: bool = True) -> int:
     """Runs a strategy as a job, with the project folder as its working_dir.
 
     Args:
-        project: folder with jobs/, tasks/ and raysweep/; files in .rayignore and .gitignore are not uploaded.
-        request: a relative storage is relative to this machine's current folder, and so are relative data if the
-            cluster is on this machine; on another cluster, they are relative to the project.
+        project: its folder; files in .rayignore and .gitignore are not uploaded.
+        request: a relative storage, data or points are relative to this machine's current folder. On another machine a
+            job finds what of that is in the project.
         follow: print the job's log until its end, see `follow_job`.
 
     Returns:
         The driver's exit code; 0 without `follow`; DETACHED after Ctrl-C, which leaves the job running.
 
     Raises:
-        BadInput, ClusterError: see `connect`.
+        BadInput, ClusterError: see `connect`; the project cannot be packed.
         JobLost: the job was lost, and the cluster does not submit it again.
     """
     own = lifecycle.read(project)
-    request = request.from_here(with_data=own is not None and own.target == "local")
+    request = request.from_here(project, on_this_machine=own is not None and own.target == "local")
     client, job = connect(project), _submission_id(request.strategy, request.name)
-    _send(client, project, job, request)
+    with code_upload.packed(project) as code:
+        _send(client, code, job, request, request.command(project))
     return follow_job(project, client, job) if follow else 0
 
 
-def _send(client: JobSubmissionClient, project: Path, job: str, request: JobRequest) -> None:
+def _send(client: JobSubmissionClient, code: Path, job: str, request: JobRequest, command: list[str]) -> None:
     """Submits once, in spite of retries: if only the answer was lost, the job exists already."""
     metadata = {"strategy": request.strategy, "name": request.name, "task": request.task or ""}
     try:
@@ -59,12 +61,12 @@ def _send(client: JobSubmissionClient, project: Path, job: str, request: JobRequ
                 if attempt.retry_state.attempt_number > 1 and listed(client, job):
                     break
                 client.submit_job(
-                    entrypoint=shlex.join(request.command),
+                    entrypoint=shlex.join(command),
                     submission_id=job,
-                    runtime_env=_runtime_env(project),
+                    runtime_env=_runtime_env(code, request),
                     metadata=metadata,
                 )
-    except (RuntimeError, ValueError, OSError) as error:  # Ray's: folder too large, a refusal, no answer
+    except (RuntimeError, ValueError, OSError) as error:  # Ray's: a refusal, no answer
         if TAKEN not in str(error):
             raise ClusterError(f"the cluster did not take the job: {error}") from error
     print(f"submitted {job}", flush=True)
@@ -118,8 +120,8 @@ def stop(project: Path, job: str) -> tuple[Job, bool]:
     return wait(project, client, match.id), was_running
 
 
-def _runtime_env(project: Path) -> dict[str, Any]:
-    runtime_env: dict[str, Any] = {"working_dir": str(project), "excludes": list(NEVER_PACKED)}
+def _runtime_env(code: Path, request: JobRequest) -> dict[str, Any]:
+    runtime_env: dict[str, Any] = {"working_dir": str(code), **requirements.runtime_env(request.requirements)}
     if storage := absolute(os.environ.get(env.RAYSWEEP_STORAGE)):
         runtime_env["env_vars"] = {env.RAYSWEEP_STORAGE: storage}
     return runtime_env

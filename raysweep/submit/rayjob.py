@@ -22,7 +22,7 @@ from typing import TypeVar
 import click
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from raysweep import env
+from raysweep import env, kit
 from raysweep.clusters.kubernetes import manifests, raycluster, waiting
 from raysweep.clusters.kubernetes.api import Kube, open_cluster
 from raysweep.clusters.kubernetes.manifests import NAMESPACE, Additions, Object, replace
@@ -33,6 +33,7 @@ from raysweep.errors import BadInput, ClusterError, StorageError, Unreachable
 from raysweep.storage import Storage, code_upload, open_storage
 from raysweep.submit.log_to_storage import exit_code
 from raysweep.submit.request import JobRequest
+from raysweep.submit.requirements import runtime_env
 from raysweep.submit.submit import DETACHED
 
 T = TypeVar("T")
@@ -68,19 +69,21 @@ class RayJob:
         entrypoint: the command.
         code: URL of the project's code.
         logs: the folder of its logs in the sweep's storage.
+        requirements: what Ray installs for it.
     """
 
     name: str
     entrypoint: str
     code: str
     logs: str
+    requirements: tuple[str, ...] = ()
 
 
 def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, follow: bool) -> int:
     """Submits a strategy as a RayJob, or follows it if it exists; deletes it with its cluster at its end.
 
     Args:
-        project: folder with jobs/, tasks/ and raysweep/.
+        project: its folder.
         cluster: the project's, of a Kubernetes target.
         request: with a storage that both this process and the job can reach; an existing sweep is continued.
         limits: its limits.
@@ -90,7 +93,7 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
         The driver's exit code; 0 without `follow`; DETACHED after Ctrl-C, which leaves the job running.
 
     Raises:
-        BadInput: the target has no RayJobs, or the storage is a folder.
+        BadInput: the target has no RayJobs, the storage is a folder, or the project cannot be packed.
         ClusterError: it can never run, with the reason in one line; it was deleted again.
     """
     assert request.storage is not None
@@ -125,8 +128,9 @@ def _uploaded(name: str, project: Path, request: JobRequest, place: Storage) -> 
     """The RayJob of a request, whose code has been uploaded to the sweep's storage."""
     code, logs = code_upload.upload(project, place), f"logs/{secrets.token_hex(4)}"
     wrapper = ["python", "-m", "raysweep.submit.log_to_storage", place.child(logs).url]
-    resuming = dataclasses.replace(request, arguments=("--resume", "auto", *request.arguments))
-    return RayJob(name, shlex.join([*wrapper, *resuming.command]), code, logs)
+    asked = request.from_here(project, on_this_machine=False)
+    resuming = dataclasses.replace(asked, arguments=("--resume", "auto", *asked.arguments))
+    return RayJob(name, shlex.join([*wrapper, *resuming.command(project)]), code, logs, request.requirements)
 
 
 def job_name(strategy: str, name: str) -> str:
@@ -148,13 +152,13 @@ def render(project: Path, job: RayJob, limits: Limits) -> Object:
         "sweep",
         replace("/metadata/name", job.name),
         replace("/spec/entrypoint", job.entrypoint),
-        replace("/spec/runtimeEnvYAML", json.dumps({"working_dir": job.code})),
+        replace("/spec/runtimeEnvYAML", json.dumps({"working_dir": job.code, **runtime_env(job.requirements)})),
         replace("/metadata/annotations", {LOGS: job.logs}),
         *_if_given(limits.queue, "/metadata/labels/kueue.x-k8s.io~1queue-name"),
         *_if_given(limits.deadline, "/spec/activeDeadlineSeconds"),
     )
     folder = project / FOLDER / "rayjob" / job.name  # two may be submitted at the same time
-    manifests.write(folder, project / FOLDER / "kubernetes", added, project / "k8s" / "components")
+    manifests.write(folder, project / FOLDER / "kubernetes", added, kit.HOME / "k8s" / "components")
     manifest = manifests.find(manifests.render(folder), "RayJob", job.name)
     assert manifest is not None
     _disable_tickets(manifest["spec"]["rayClusterSpec"])
