@@ -10,6 +10,8 @@ RAYSWEEP_JOBS = "RAYSWEEP_JOBS"  # set by targets with a resubmitter; read by jo
 RAYSWEEP_SEALED = "RAYSWEEP_SEALED"  # set by submit in a job: its variables of `--env`, see `raysweep.sealed`
 RAYSWEEP_CLUSTER_ID = "RAYSWEEP_CLUSTER_ID"  # set for each process of a local cluster; `down` ends those that have it
 
+RAYSWEEP_CHECKPOINT = "RAYSWEEP_CHECKPOINT"  # set for a script of `raysweep wrap`: the folder of its checkpoint
+
 # Images. Set by the user, or by whoever built them; read by docker/compose.yaml and the Kubernetes targets.
 RAYSWEEP_IMAGE = "RAYSWEEP_IMAGE"
 RAYSWEEP_STORE_IMAGE = "RAYSWEEP_STORE_IMAGE"
@@ -73,5 +75,6 @@ DOCKER_BUILDKIT = "DOCKER_BUILDKIT"  # set for `docker build`: the Dockerfile mo
 SSL_CERT_FILE = "SSL_CERT_FILE"  # certificates to trust, also while the images are built
 KUBECONFIG = "KUBECONFIG"  # set for minikube, which would otherwise write to the user's own
 NO_PROXY = "NO_PROXY"  # set while a client is created: no proxy can reach this machine's own ports
+PYTHONUNBUFFERED = "PYTHONUNBUFFERED"  # set for a script of `raysweep wrap`, whose output is read line by line
 PATH = "PATH"  # set for the head of a local cluster, so that `python` is the one that has Ray
 TMPDIR = "TMPDIR"  # set for the head of a local cluster, so that its temporary files are removed with it

@@ -56,11 +56,23 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
     """
     module = sys.modules[tune_config.__module__]
     name = Path(inspect.getfile(tune_config)).stem
-    strategy = strategy_of(module, name)
+    command_of(strategy_of(module, name), lambda flags: tasks.load(flags.task), f"python jobs/{name}.py")()
+
+
+def command_of(strategy: Strategy, task_of: Callable[[Flags], Task], usage: str) -> click.Command:
+    """A job's command line, see `main`.
+
+    Args:
+        strategy: the search and the scheduler.
+        task_of: makes or loads what is tuned; raises BadInput.
+        usage: how the command is called.
+    """
 
     def body(flags: Flags, values: Any, problems: list[str]) -> None:
         # The name is fixed here, so that a restarted driver finds the sweep. With --resume the user has to give it.
-        new_name = default_name(flags.task, name) if flags.resume == "never" and flags.name is None else flags.name
+        new_name = (
+            default_name(flags.task, strategy.name) if flags.resume == "never" and flags.name is None else flags.name
+        )
         named_flags, start = dataclasses.replace(flags, name=new_name), time.monotonic()
 
         def driver(restarted: bool) -> int:
@@ -73,7 +85,7 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
                 current = dataclasses.replace(current, retry=None)  # they were tried again before the job was lost
             if restarted or _is_retry(current):
                 preflight.wait_for_storage(current.storage or default_storage())
-            return _exit_code(lambda: _from_flags(strategy, current, values, problems), current)
+            return _exit_code(lambda: _from_flags(strategy, task_of, current, values, problems), current)
 
         code = Supervisor(driver).run()
         # A driver also fails because its cluster goes away. If the head survives, it knows of the failure, and the
@@ -82,7 +94,7 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
             resubmit_ticket.remove()
         sys.exit(code)
 
-    command(strategy.doc, knobs, body, f"python jobs/{name}.py")()
+    return command(strategy.doc, strategy.knobs, body, usage)
 
 
 def _is_retry(flags: Flags) -> bool:
@@ -116,9 +128,11 @@ def _exit_code(run: Callable[[], Any], flags: Flags) -> int:
     return 0
 
 
-def _from_flags(strategy: Strategy, flags: Flags, knobs: Any, problems: list[str]) -> SweepResults | None:
+def _from_flags(
+    strategy: Strategy, task_of: Callable[[Flags], Task], flags: Flags, knobs: Any, problems: list[str]
+) -> SweepResults | None:
     try:
-        task = tasks.load(flags.task)
+        task = task_of(flags)
     except BadInput as error:
         raise BadInput(*problems, *error.problems, *_without_task(strategy, flags)) from None
     points: tuple[Point, ...] = ()

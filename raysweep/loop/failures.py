@@ -33,8 +33,9 @@ from ray.exceptions import (
 
 from raysweep.errors import StorageError, Unavailable
 from raysweep.loop.executor import Share
-from raysweep.trial.actor import NotFinite, Unreported
+from raysweep.trial.actor import NotFinite
 from raysweep.trial.last_words import BY_ITSELF, TIME_UP
+from raysweep.trial.metrics import Unreported
 
 # A process may die now and then; but a function that crashes its process every time is a failure.
 MOST_LOSSES = 3

@@ -9,6 +9,7 @@ reports         what that function reports, read from its source
 resources       what that function asks for by itself
 space, paths    the search space, converted for each strategy; nested parameters
 space_checks    what can be wrong with it
+space_file, yaml_loader     it, in a file of YAML
 configuration   how a drawn configuration is written as JSON, and restored
 mutations       what population based training may change in it
 distributions   the space's numbers in Optuna's terms

@@ -17,6 +17,7 @@ from raysweep.ray_private import introduced
 from raysweep.spec.function import with_data
 from raysweep.trial import exits
 from raysweep.trial.last_words import LastWords, Traces
+from raysweep.trial.metrics import Unreported
 from raysweep.trial.output import Output
 from raysweep.trial.run import Run, Seat, TrialSpec
 from raysweep.trial.session import Report, Session, enter
@@ -29,10 +30,6 @@ PROMPT_END_S = 0.005  # in which most functions return after their last report
 
 class NotFinite(ValueError):
     """The metric is nan or infinite, and `--nan fail` was asked for."""
-
-
-class Unreported(RuntimeError):
-    """The training function returned without any report, or without one of the metric that is optimised."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ from raysweep.values import (
 Metric = bool | int | float | str
 
 
+class Unreported(RuntimeError):
+    """The training function returned without any report, or without one of the metric that is optimised."""
+
+
 def plain_metrics(metrics: Any, numeric: Container[str] = ()) -> dict[str, Metric]:
     """The metrics of one report, each as a value of Python's own: a scalar of numpy or torch becomes a number.
 

@@ -250,6 +250,11 @@ def _current(caller: str) -> Session:
     return _session
 
 
+def spec() -> TrialSpec:
+    """What all trials of the sweep have in common."""
+    return _current("spec").spec
+
+
 def resume() -> Any:
     """The `state` of this trial's last checkpoint, or None when it starts from the beginning.
 
