@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from raysweep.loop.optuna_search import OptunaSearch
     from raysweep.loop.random_grid_search import Variants
     from raysweep.spec.sweep import Sweep
+    from raysweep.trial.script import script
     from raysweep.trial.session import iterations, report, resume, resume_folder
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "resume",
     "resume_folder",
     "run",
+    "script",
 ]
 
 _LAZY = {
@@ -56,6 +58,7 @@ _LAZY = {
     "resume": "raysweep.trial.session",
     "resume_folder": "raysweep.trial.session",
     "run": "raysweep.driver.run",
+    "script": "raysweep.trial.script",
 }
 
 

@@ -14,17 +14,14 @@ from typing import Any
 
 import click
 
-from raysweep import kit, local_commands
+from raysweep import job_commands, kit, local_commands
 from raysweep.clusters import lifecycle
 from raysweep.clusters.shared.s3_keys import environment
 from raysweep.clusters.targets import TARGETS, Cluster, Options, load
 from raysweep.errors import BadInput, ClusterError, RaysweepError
-from raysweep.local_commands import current_project, files, refuse_wrong, table
-from raysweep.spec import catalogue
-from raysweep.spec.flags import Flags, default_name
-from raysweep.submit import flag_check, ray_jobs, requirements, variables
+from raysweep.local_commands import current_project, table
+from raysweep.submit import ray_jobs
 from raysweep.submit.connection import storage as place
-from raysweep.submit.request import JobRequest
 
 
 class Group(click.Group):
@@ -55,7 +52,7 @@ def cli() -> None:
     """  # noqa: D301 - click wants the character, not its name
 
 
-for _command in (local_commands.init, local_commands.run, local_commands.list_, local_commands.image):
+for _command in (*local_commands.COMMANDS, *job_commands.COMMANDS):
     cli.add_command(_command)
 
 
@@ -134,103 +131,6 @@ def cluster_status() -> None:
     if cluster:
         click.echo("".join(f"  {line}\n" for line in load(cluster.target).parts(cluster)), nl=False)
     sys.exit(0 if healthy else 1)
-
-
-_requirements = click.option(
-    "--requirements",
-    type=click.Path(path_type=Path),
-    help="File of requirements that Ray installs on each node for this job, which takes a while: see the README.",
-)
-_env = click.option(
-    "--env",
-    "given",
-    multiple=True,
-    metavar="NAME[=VALUE]",
-    help="A variable for the driver and the trials, with this value or this shell's; shown nowhere. Repeatable.",
-)
-
-
-@cli.command(context_settings={"ignore_unknown_options": True})
-@click.argument("strategy")
-@click.option("--task", help="What is tuned: a file of tasks/, or your own module.")
-@click.option("--name", help="Name of the sweep in the storage, and of the job.")
-@click.option("--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
-@files
-@_requirements
-@_env
-@click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
-def submit(
-    strategy: str,
-    arguments: tuple[str, ...],
-    requirements: Path | None,
-    given: tuple[str, ...],
-    follow: bool,
-    **flags: str | None,
-) -> None:
-    """Run a strategy on the cluster, and exit with its code.
-
-    Other flags are passed on to the job; `raysweep run STRATEGY -- --help` lists them. Ctrl-C detaches, and the
-    job keeps running.
-    """
-    name = flags.pop("name")
-    refuse_wrong(strategy, name)
-    name = default_name(flags["task"] or Flags.task, strategy) if name is None else name
-    request = JobRequest(
-        strategy,
-        name,
-        arguments,
-        **flags,
-        requirements=_lines(requirements),
-        variables=variables.parse(given),
-    )
-    _refuse_wrong_flags(request)
-    sys.exit(ray_jobs.submit(current_project(), request, follow))
-
-
-@cli.command(context_settings={"ignore_unknown_options": True})
-@click.argument("strategy")
-@click.option("--name", required=True, help="Name of the sweep in the storage; it is continued if it exists.")
-@click.option("--storage", help="s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
-@files
-@_requirements
-@click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
-@click.option("--queue", help="Of Kueue: wait there until there is room for all workers, which do not scale then.")
-@_env
-@click.option("--deadline", type=click.IntRange(min=60), help="Seconds after which it is ended. Default: a week.")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
-def rayjob(
-    strategy: str,
-    name: str,
-    storage: str | None,
-    data: str | None,
-    points: str | None,
-    requirements: Path | None,
-    given: tuple[str, ...],
-    arguments: tuple[str, ...],
-    follow: bool,
-    **limits: Any,
-) -> None:
-    """Run a strategy as a RayJob, on a Ray cluster of its own that is deleted with it.
-
-    Results and log stay in the storage. A job that fails is retried on a new cluster, and continues its sweep.
-    """
-    from raysweep.submit import rayjob as rayjobs
-
-    refuse_wrong(strategy, name)
-    here = current_project()
-    request = JobRequest(
-        strategy,
-        name,
-        arguments,
-        storage=place(here, storage),
-        data=data,
-        points=points,
-        requirements=_lines(requirements),
-        variables=variables.parse(given),
-    )
-    _refuse_wrong_flags(request)
-    sys.exit(rayjobs.run(here, lifecycle.existing(here), request, rayjobs.Limits(**limits), follow))
 
 
 @cli.command()
@@ -359,16 +259,6 @@ def upload(folder: Path, to: str | None, storage: str | None) -> None:
     where = place(here, to) if to else f"{place(here, storage)}/data/{folder.resolve().name}"
     keys = upload(folder, where)
     click.echo(f"{len(keys)} files uploaded; give jobs `--data {where}`")
-
-
-def _lines(file: Path | None) -> tuple[str, ...]:
-    """The requirements of a file, if one is given."""
-    return requirements.read(file) if file else ()
-
-
-def _refuse_wrong_flags(request: JobRequest) -> None:
-    if problems := flag_check.problems(catalogue.strategies(current_project())[request.strategy].path, request.flags):
-        raise BadInput(*problems)
 
 
 def _addresses(cluster: Cluster) -> str:

@@ -30,7 +30,7 @@ from raysweep.history.sweep_state import SweepState, TrialRecord
 from raysweep.loop.assemble import SYNCHRONOUS, Assembly, objective_of
 from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.searcher import Resumable
-from raysweep.spec import function
+from raysweep.spec import function, script_command
 from raysweep.spec.flags import Flags, name_problems
 from raysweep.spec.reports import Reports, reports
 from raysweep.spec.resources import request_of
@@ -41,6 +41,7 @@ from raysweep.spec.task import Task
 from raysweep.storage import FolderStorage, open_storage
 from raysweep.storage.s3 import OUTAGE_SECONDS
 from raysweep.trial.metrics import check_metric_name
+from raysweep.trial.script import Script
 from raysweep.values import AUTOMATIC_METRICS
 
 OWN_STORE_S = 90.0  # longest wait for the cluster's own store; on a busy node, network policies admit a new pod late
@@ -84,7 +85,10 @@ def _number_problems(flags: Flags, sweep: Sweep) -> list[str]:
 
 
 def _function_problems(task: Task) -> list[str]:
-    return [f"`train` of task {task.name} {problem}" for problem in function.problems(task.train)]
+    problems = [f"`train` of task {task.name} {problem}" for problem in function.problems(task.train)]
+    if isinstance(task.train, Script):
+        problems += script_command.problems(task.train.command, task.space)
+    return problems
 
 
 def _request_problems(flags: Flags, sweep: Sweep) -> list[str]:

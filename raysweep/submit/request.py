@@ -18,6 +18,8 @@ class JobRequest:
         storage: its --storage.
         data: its --data.
         points: its --points.
+        script: flags of `driver.wrap`, if a script is run instead of a task.
+        space: its --space.
         requirements: what Ray installs for it, see `requirements`.
         variables: environment variables of its processes, see `variables`; their values may be secrets.
     """
@@ -29,11 +31,16 @@ class JobRequest:
     storage: str | None = None
     data: str | None = None
     points: str | None = None
+    script: tuple[str, ...] = ()
+    space: str | None = None
     requirements: tuple[str, ...] = ()
     variables: dict[str, str | None] = field(default_factory=dict, repr=False)
 
     def command(self, project: Path) -> list[str]:
         """The job's command line, to be run in the project's folder: its own strategy, or the kit's in the package."""
+        if self.script:
+            script = [*self.script, "--space", self.space or ""]
+            return ["python", "-m", "raysweep.driver.wrap", self.strategy, *script, *self.flags]
         own = f"jobs/{self.strategy}.py"
         program = [own] if (project / own).is_file() else ["-m", f"raysweep.jobs.{self.strategy}"]
         return ["python", *program, *self.flags]
@@ -52,7 +59,13 @@ class JobRequest:
         On this machine they are absolute; elsewhere, what is in the project comes along, and is relative to it.
         """
         found = absolute if on_this_machine else lambda path: _in_project(path, project)
-        return replace(self, storage=absolute(self.storage), data=found(self.data), points=found(self.points))
+        return replace(
+            self,
+            storage=absolute(self.storage),
+            data=found(self.data),
+            points=found(self.points),
+            space=found(self.space),
+        )
 
 
 def absolute(place: str | None) -> str | None:

@@ -35,7 +35,6 @@ from raysweep.trial import leash, session
 from raysweep.trial.metrics import Unreported, check_metric_name
 from raysweep.values import AUTOMATIC_METRICS, flat
 
-OWN = ("checkpoint", "config", "max_iterations")  # placeholders that are no parameters
 EPOCH = "epoch"
 EPOCH_FILE = ".raysweep-epoch"  # in the checkpoint: the last epoch that was reported
 SAVING_S = 10.0  # how long a file that is open for writing is waited for
@@ -47,6 +46,19 @@ Files = dict[str, tuple[int, int, int]]
 
 class ScriptFailed(RuntimeError):
     """The program ended with another exit code than 0, or by a signal."""
+
+
+def script(command: str, *patterns: str, grace: float = 60.0) -> Script:
+    """A training function that runs a program, as `train` of a task: `train = raysweep.script("./train --lr {lr}")`.
+
+    Args:
+        command: its command line; `{lr}` stands for the parameter `lr`, `{checkpoint}` for the folder to save to and to
+            resume from, `{config}` for a JSON file with the whole configuration, `{max_iterations}` for their number.
+        *patterns: regular expressions with named groups, which find metrics in what it prints; without any, it prints
+            an object of JSON a line.
+        grace: seconds between SIGTERM and SIGKILL, when the trial ends before the program does.
+    """
+    return Script(tuple(shlex.split(command)), patterns, grace)
 
 
 @dataclass(frozen=True)
@@ -206,6 +218,8 @@ class _Program:
         launched = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command]
         # Python keeps what it prints to a pipe for itself, until it has some thousand characters.
         variables = {**os.environ, env.PYTHONUNBUFFERED: "1", env.RAYSWEEP_CHECKPOINT: str(folder)}
+        # `python` is the one that this process runs, with the packages of the job.
+        variables[env.PATH] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get(env.PATH, os.defpath)])
         self._process = subprocess.Popen(
             launched, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, env=variables
         )
