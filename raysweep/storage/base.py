@@ -200,13 +200,13 @@ class Storage(ABC):
 
 
 def _whose_keys() -> str:
-    """Of a job: whose environment counts, and how to give it other keys; empty outside of a job."""
+    """Of a job, in whose environment a user's shell does not count: where its keys come from; empty outside of one."""
     if env.RAY_JOB_CONFIG_JSON_ENV_VAR not in os.environ:
         return ""
     # Not from boto3, which would ask the cloud once more for a role.
     source = next((name for name in KEY_SOURCES if os.environ.get(name)), None)
-    found = f"its keys are those of {source}" if source else f"it has none of {', '.join(KEY_SOURCES)}"
+    found = f"those of {source}" if source else f"none of {', '.join(KEY_SOURCES)}"
     return (
-        f"; in this job, the cluster's environment counts and not your shell's, and {found}:"
-        f" give it yours with `--env {env.AWS_ACCESS_KEY_ID} --env {env.AWS_SECRET_ACCESS_KEY}`"
+        f"; a job has the keys that its cluster or `--env` gives it, here {found}:"
+        f" give it others with `--env {env.AWS_ACCESS_KEY_ID} --env {env.AWS_SECRET_ACCESS_KEY}`"
     )

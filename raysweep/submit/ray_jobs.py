@@ -43,7 +43,8 @@ def submit(project: Path, request: JobRequest, follow: bool = True) -> int:
         The driver's exit code; 0 without `follow`; DETACHED after Ctrl-C, which leaves the job running.
 
     Raises:
-        BadInput, ClusterError: see `connect`; the project cannot be packed.
+        BadInput, ClusterError: see `connect`. BadInput also if the project cannot be packed, or if the job is given
+            variables and the cluster has no token.
         JobLost: the job was lost, and the cluster does not submit it again.
     """
     own = lifecycle.read(project)

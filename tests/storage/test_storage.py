@@ -379,9 +379,9 @@ def test_no_credentials(bucket, monkeypatch):
 @pytest.mark.parametrize(
     ("cluster", "found"),
     [
-        ({}, "its keys are those of AWS_SHARED_CREDENTIALS_FILE"),
-        ({"AWS_SHARED_CREDENTIALS_FILE": ""}, "it has none of AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_SHARED_CREDENTIALS"),
-        ({"AWS_ACCESS_KEY_ID": "wrong"}, "its keys are those of AWS_ACCESS_KEY_ID"),
+        ({}, "here those of AWS_SHARED_CREDENTIALS_FILE"),
+        ({"AWS_SHARED_CREDENTIALS_FILE": ""}, "here none of AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_SHARED"),
+        ({"AWS_ACCESS_KEY_ID": "wrong"}, "here those of AWS_ACCESS_KEY_ID"),
     ],
 )
 def test_a_job_says_whose_credentials_count(bucket, monkeypatch, cluster, found):
@@ -391,8 +391,8 @@ def test_a_job_says_whose_credentials_count(bucket, monkeypatch, cluster, found)
     for name, value in cluster.items():
         monkeypatch.setenv(name, value)
     message = probe_failure(open_storage(bucket))
-    assert f"in this job, the cluster's environment counts and not your shell's, and {found}" in message
-    assert "give it yours with `--env AWS_ACCESS_KEY_ID --env AWS_SECRET_ACCESS_KEY`" in message
+    assert f"a job has the keys that its cluster or `--env` gives it, {found}" in message
+    assert "give it others with `--env AWS_ACCESS_KEY_ID --env AWS_SECRET_ACCESS_KEY`" in message
 
 
 def test_no_such_bucket(bucket, s3_server):
