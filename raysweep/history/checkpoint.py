@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from ray import cloudpickle
 
-from raysweep.errors import BadInput, Corrupt, NotFound, StorageError
+from raysweep.errors import BadInput, Corrupt, NotFound, StorageError, Unavailable
 from raysweep.history import checkpoint_folder, marker
 from raysweep.history.marker import MARKER, Marker, put_file_verified, put_verified
 from raysweep.history.marker import Checkpoint as Checkpoint  # this module is where others look for it
@@ -109,6 +109,8 @@ def save_folder(
         tree = checkpoint_folder.send(storage, folder, f"{key}/{FILES}", _stored(storage, before))
         saved = Checkpoint(key, iteration, tree.size, tree.sha256, folder=True)
         marker.write(storage, Marker(saved, note, tree))
+    except Unavailable:  # it has been waited for; `drop_unfinished` deletes the rest
+        raise
     except BaseException:
         with contextlib.suppress(StorageError):
             delete(storage, key)

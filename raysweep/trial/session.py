@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from raysweep import temporary
-from raysweep.errors import StorageError
 from raysweep.history import checkpoint as checkpoints
 from raysweep.history.checkpoint import Checkpoint
 from raysweep.trial.metrics import Metric, filled_in, plain_metrics
@@ -70,7 +69,7 @@ class Session:
         self.spec, self.run, self._state, self._leads = spec, run, state, leads
         self._spent, self._restored = run.spent, run.start
         self._after = run.start  # the newest checkpoint, and what was reported since
-        self._tidy = False  # whether nothing is left of folders that an earlier run was killed while saving
+        self._tidy = False  # whether nothing is left of folders that were not completed
         self._noted: deque[dict[str, Any]] = deque(maxlen=NOTED_REPORTS)
         self._mark = time.monotonic()  # since when the iteration runs
         self.iteration = run.start.iteration if run.start else 0
@@ -174,17 +173,14 @@ class Session:
         if folder is None:
             saved = checkpoints.save(storage, trial, number, state, note)
         else:
-            self._tidy_up()
+            if not self._tidy:
+                checkpoints.drop_unfinished(storage, trial)
+            self._tidy = False  # until this one is complete
             saved = checkpoints.save_folder(storage, trial, number, Path(folder), note, self._after)
+            self._tidy = True
         self._after = saved
         self._noted.clear()
         return saved
-
-    def _tidy_up(self) -> None:
-        if not self._tidy:
-            with contextlib.suppress(StorageError):  # the next run's turn
-                checkpoints.drop_unfinished(self.spec.storage, self.run.trial)
-            self._tidy = True
 
     def next(self, function: Callable[[dict[str, Any]], None]) -> Report | BaseException | None:
         """Runs the function up to its next report; None when it returned or was ended, its exception when it raised."""

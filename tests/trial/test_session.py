@@ -564,3 +564,29 @@ def test_a_folder_whose_save_failed_is_reported_again_under_the_same_number(sess
     assert [(report.iteration, report.metrics["epoch"]) for report in reports] == [(1, 1), (2, 2), (3, 3)]
     assert checkpoint.verified(place, "00007") == [report.checkpoint for report in reports]
     assert len(place.child("checkpoints/00007").folders()) == 3, "nothing is left of the one that failed"
+
+
+def test_for_a_store_that_is_away_a_report_waits_once(session, place, mine, monkeypatch):
+    """And not again to tidy up: the sweep would take the trial for hung."""
+    asked = []
+
+    def away(self, *_):
+        asked.append(1)
+        raise Unavailable("503")
+
+    def train(config):
+        raysweep.report({"loss": 1.0}, checkpoint=mine)
+        (mine / "weights").write_text("4 5 6")
+        with monkeypatch.context() as patch:
+            for method in ("put_file", "delete", "delete_tree", "folders", "exists"):
+                patch.setattr(FolderStorage, method, away)
+            for _ in range(2):
+                with contextlib.suppress(Unavailable):
+                    raysweep.report({"loss": 1.0}, checkpoint=mine)
+        raysweep.report({"loss": 1.0}, checkpoint=mine)
+
+    run = session()
+    first, second = (run.next(train).checkpoint for _ in range(2))
+    assert len(asked) == 2
+    assert checkpoint.verified(place, "00007") == [first, second]
+    assert len(place.child("checkpoints/00007").folders()) == 2
