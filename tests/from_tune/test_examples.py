@@ -189,13 +189,14 @@ for example in WITH_MNIST:
 """
 
 
+@pytest.mark.timeout(600)
 def test_those_with_mnist_run_as_they_stand(tmp_path: Path) -> None:
     """In a process with a home of its own. One of them writes its checkpoints to a folder in the current one."""
     write_mnist(tmp_path / "data" / "MNIST" / "raw")
     done = subprocess.run(
         [sys.executable, "-c", WITH_MNIST_SCRIPT, str(tmp_path / "runs")],
         cwd=tmp_path, env=clean_environment(tmp_path, PYTHONPATH=str(ROOT)),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=280, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=580, check=False,
     )  # fmt: skip
     assert done.stdout.count("RAN") == len(WITH_MNIST), done.stdout
     assert not (tmp_path / "my_model").exists()

@@ -35,6 +35,7 @@ ONCE = [
 ALL = [(task, strategy) for task, _ in ONCE for strategy in ("asha", "pbt")]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("task", "strategy"), ALL if os.environ.get("FRAMEWORKS") == "all" else ONCE)
 def test_a_sweep_whose_driver_is_killed_half_way(
     local_cluster: Project, tmp_path: Path, task: str, strategy: str
@@ -56,6 +57,7 @@ def test_a_sweep_whose_driver_is_killed_half_way(
         wait_for(place, "result", 4)
         [driver] = psutil.Process(job.pid).children()
         driver.kill()
+        wait_for(place, "start", 2)
         (folder / "hold").unlink()
         code = job.wait(DEADLINE_S)
     finally:

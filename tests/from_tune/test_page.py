@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from raysweep.history.results import read
 from tests.ray_project import ROOT, make_project
 
@@ -22,6 +24,7 @@ def test_only_the_tuner_is_replaced() -> None:
     assert len(rest.splitlines()) == 2
 
 
+@pytest.mark.timeout(600)
 def test_its_code_runs(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     task = project.folder / "my_training.py"
