@@ -200,7 +200,7 @@ def test_a_store_that_does_not_answer_neither_stops_the_process_nor_loses_its_te
         s3.use(proxy, monkeypatch)
         process = Process(tmp_path, f"{proxy.new_bucket()}/s")
         proxy.hang("PutObject")
-        asked = threading.Thread(target=touch_when_asked, args=(proxy, tmp_path / "asked"))
+        asked = threading.Thread(target=touch_when_asked, args=(proxy, tmp_path / "asked"), daemon=True)
         asked.start()
         code = process.run("""
             for trial in range(3):
@@ -213,8 +213,8 @@ def test_a_store_that_does_not_answer_neither_stops_the_process_nor_loses_its_te
             assert output.finish(1.0)[-1] == "line 999"
             os._exit(7)
         """)
-        asked.join()
         assert code == 7
+        asked.join()
         proxy.heal()
         process.rescue()
         for trial in ("00000", "00001", "00002"):
