@@ -2,7 +2,7 @@
 
 The rooms, each of which imports only those below it (docs/architecture.md has a drawing):
 
-cli, local_commands     the command line of the kit; `python jobs/asha.py` is that of a job
+cli, job_commands, local_commands   the command line of the kit; `python jobs/asha.py` is that of a job
 driver, submit  runs a sweep; sends jobs to a cluster
 loop, clusters  the main loop of a sweep; the targets on which Ray runs
 trial           a trial's process

@@ -30,7 +30,7 @@ REFUSED = {
     "PYTHONHOME": _AT_START,
     "LD_PRELOAD": _AT_START,
     "LD_LIBRARY_PATH": _AT_START,
-    "CUDA_VISIBLE_DEVICES": "Ray gives each trial its own GPUs: use --gpus-per-trial",
+    env.CUDA_VISIBLE_DEVICES: "Ray gives each trial its own GPUs: use --gpus-per-trial",
 }
 REFUSED_BEGINNINGS = {
     "RAYSWEEP_": "it is the kit's own, and has a flag where a job may have another value, such as --storage",
