@@ -75,11 +75,12 @@ class _Pickled(HashingWriter):
         super().__init__(file)
         self._spool = file
 
-    def write(self, data: bytes) -> int:
-        """Appends bytes."""
-        if self.size + len(data) > LARGE:
+    def write(self, data: bytes | memoryview | pickle.PickleBuffer) -> int:
+        """Appends bytes, or those of an array, which are not copied."""
+        piece = data.raw() if isinstance(data, pickle.PickleBuffer) else data
+        if self.size + len(piece) > LARGE:
             self._spool.rollover()
-        return super().write(data)
+        return super().write(piece)
 
 
 def save_folder(

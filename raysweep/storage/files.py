@@ -36,7 +36,7 @@ class _Hash:
     def __init__(self) -> None:
         self._hash, self._head, self.size = hashlib.sha256(), "", 0
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         if not self._head and self.size + len(data) > HEAD:
             rest = HEAD - self.size
             self._hash.update(data[:rest])
@@ -92,7 +92,7 @@ class HashingWriter(_Hash):
             file.seek(0)
             file.truncate()
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Appends bytes."""
         if self._file is not None:
             try:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ray import cloudpickle
@@ -246,6 +247,18 @@ def test_a_part_that_a_store_lost_once_is_written_again(faulty, s3_proxy, at_onc
     s3_proxy.lose("UploadPart", nth=2, keep=keep)
     state = os.urandom(2 * LARGE)
     assert checkpoint.load(faulty, checkpoint.save(faulty, "t1", 1, state)) == state
+
+
+@pytest.mark.parametrize("rows", [1, 1000, 3000])  # 3000 rows are more than is pickled in memory
+def test_arrays_of_any_layout_come_back(storage, rows):
+    array = np.arange(rows * 400, dtype=np.float64).reshape(rows, 400)
+    given = {"c": array, "f": np.asfortranarray(array), "strided": array[::2, ::3], "half": array.astype(np.float32)}
+    given |= {"bytes": array.tobytes(), "mutable": bytearray(array.tobytes()), "text": "x" * rows}
+    loaded = checkpoint.load(storage, checkpoint.save(storage, "t1", 1, given))
+    assert loaded.keys() == given.keys()
+    assert all(np.array_equal(loaded[name], given[name]) for name in ("c", "f", "strided", "half"))
+    assert all(loaded[name] == given[name] for name in ("bytes", "mutable", "text"))
+    loaded["c"] += 1  # it may be trained on
 
 
 OF_BEFORE = {
