@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from raysweep.spec.function import is_trainable, saves, unwrapped
+from raysweep.spec.function import is_trainable, plain, saves, unwrapped
 from raysweep.values import NOT_METRICS
 
 OWN = ("raysweep", "ray")  # the packages whose `report` is one
@@ -48,7 +48,7 @@ def reports(train: Any) -> Reports:
     """Reads what a training function reports, without running it."""
     if is_trainable(train):
         return Reports(None, saves(train), True)
-    reader = _Reader()
+    reader = _Reader(of_ray=_is_of_ray(plain(train)))
     reader.follow(unwrapped(train))
     keys = [key for call in reader.calls for key in _literal_keys(call) if not reader.of_ray or key not in NOT_METRICS]
     known = bool(reader.calls) and not reader.open

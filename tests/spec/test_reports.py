@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from ray import train as ray_train
 from ray import tune
+from ray.tune.examples.tune_basic_example import easy_objective
 
 import raysweep
 import raysweep as rs
@@ -312,6 +313,7 @@ class Unsaved(tune.Trainable):
         (with_a_callback, Reports(None, None, True)),
         (with_a_callback_of_its_own, Reports(("loss",), False, True)),
         (tune.with_parameters(of_ray, x=1), Reports(("loss",), False, True)),
+        (easy_objective, Reports(None, None, True)),
         (Saved, Reports(None, True, True)),
         (Unsaved, Reports(None, False, True)),
         (tune.with_resources(Saved, {"cpu": 1}), Reports(None, True, True)),
