@@ -9,7 +9,8 @@ SPACE = {"lr": tune.uniform(0, 1), "optimizer": {"momentum": tune.uniform(0, 1),
 
 
 def test_parameters_constants_and_the_kits_own_are_known():
-    assert not problems(["x", "--lr", "{lr:.3f}", "{optimizer/momentum}", "{checkpoint}", "{optimizer/name}", "{{own}}"], SPACE)
+    words = ["x", "--lr", "{lr:.3f}", "{optimizer/momentum}", "{checkpoint}", "{optimizer/name}", "{{own}}"]
+    assert not problems(words, SPACE)
 
 
 def test_one_file_has_all_parameters():
