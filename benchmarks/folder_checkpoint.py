@@ -229,9 +229,9 @@ def main(
     took: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}
     with tempfile.TemporaryDirectory(prefix="folder-checkpoint-") as own:
         make_folder(Path(own, "folder"), size * 10**6)
-        for _ in range(turns):
+        for n in range(turns):
             with stores() as found:
-                for arm in arms:
+                for arm in arms[n % len(arms) :] + arms[: n % len(arms)]:  # the first one meets a cold store
                     server, times = found["refused" in arm], 1 if "refused" in arm else 2
                     place = f"{server.new_bucket()}/runs"
                     took[arm].append(turn(arm, before.absolute(), Path(own, "folder"), place, times, server.env))
