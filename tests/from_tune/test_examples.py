@@ -146,7 +146,7 @@ def check(example: Example, strategy: str, storage: str) -> None:
     )  # fmt: skip
     trials = results.state.trials.values()
     assert {trial.status for trial in trials} <= {"finished", "stopped"}
-    assert isinstance(results.best[example.metric], float)
+    assert isinstance(results.best[example.metric], int | float)
     if strategy == "pbt":
         place = open_storage(storage).child(f"{example.file}-{strategy}")
         assert all(trial.last is not None and trial.last.iteration == 4 for trial in trials)
