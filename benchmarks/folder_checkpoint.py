@@ -36,7 +36,7 @@ from tests.s3 import S3Server  # noqa: E402
 FILES = 64
 SMALL = "trainer_state.json"
 REFUSED_EVERY = 7
-IDLE_S = 30
+IDLE_S = 600
 KINDS = ("raysweep", "Ray Tune", "raysweep, refused", "Ray Tune, refused", "state")
 
 
@@ -204,7 +204,7 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 def stores() -> Iterator[dict[bool, S3Server]]:
     """A new server, and the same through the proxy that refuses."""
     with s3.running_s3_server() as server, s3.running_s3_proxy(server) as proxy:
-        # The tests' proxy closes idle connections soon, which pyarrow takes for an error of the store.
+        # The tests' proxy closes idle connections soon, and pyarrow does not try again on another one.
         s3._ProxyHandler.timeout = IDLE_S
         proxy.refuse("UploadPart", every=REFUSED_EVERY, status=503)
         yield {False: server, True: proxy}

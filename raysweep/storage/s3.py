@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
@@ -29,9 +30,13 @@ TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")  # S3's errors if t
 LARGE = 8 * 2**20  # objects of at least so many bytes are transferred in parallel parts
 # What bounds the memory of a process that moves files: parts on their way, files that are sent at a time, each of which
 # may have one more, and parts that are received.
-PARTS_SENT, FILES_SENT, PARTS_READ = 6, 4, 4
+PARTS_SENT, FILES_SENT, PARTS_READ = 4, 3, 3
 COPIED_PART = 2**28  # bytes: of what is copied within the store, nothing is in memory
-PIECES_READ = 32  # of 256 KiB, that have come and are not written yet
+PIECES_READ = 16  # of 256 KiB, that have come and are not written yet
+
+# Threads that begin at the same time would each make a client of their own, of 40 MiB. A fork never copies it locked.
+_making = threading.Lock()
+os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -113,7 +118,7 @@ class S3Storage(Storage):
         with self._errors(key, writing=True):
             bucket, name = self._split(key)
             # It cannot seek, so it is read once and in order; its parts are sent in parallel.
-            self._transfers.upload(cast(IO[bytes], reader), bucket, name, subscribers=[_sized(reader.total)]).result()
+            self._transfers().upload(cast(IO[bytes], reader), bucket, name, subscribers=[_sized(reader.total)]).result()
         return reader.digest
 
     @_retrying
@@ -128,7 +133,7 @@ class S3Storage(Storage):
                         writer.write(piece)
                     return writer.digest
             size = _sized(response["ContentLength"])
-            self._transfers.download(bucket, name, cast(IO[bytes], writer), subscribers=[size]).result()
+            self._transfers().download(bucket, name, cast(IO[bytes], writer), subscribers=[size]).result()
         return writer.digest
 
     @_retrying
@@ -136,7 +141,7 @@ class S3Storage(Storage):
         with self._errors(source):
             bucket, name = self._split(key)
             _, old = self._split(source)
-            _transfer_manager(self._s3, COPIED_PART).copy({"Bucket": bucket, "Key": old}, bucket, name).result()
+            self._transfers(COPIED_PART).copy({"Bucket": bucket, "Key": old}, bucket, name).result()
 
     @_retrying
     def size(self, key: str) -> int:
@@ -185,11 +190,13 @@ class S3Storage(Storage):
     def _s3(self) -> S3Client:
         # The variables that boto3 reads are part of the cache key, so that no probe uses outdated credentials.
         settings = frozenset(item for item in os.environ.items() if item[0].startswith("AWS_"))
-        return _s3_client(os.getpid(), settings, self.tries, self.seconds)
+        with _making:
+            return _s3_client(os.getpid(), settings, self.tries, self.seconds)
 
-    @property
-    def _transfers(self) -> TransferManager:
-        return _transfer_manager(self._s3, LARGE)
+    def _transfers(self, part: int = LARGE) -> TransferManager:
+        client = self._s3
+        with _making:
+            return _transfer_manager(client, part)
 
     def _split(self, key: str) -> tuple[str, str]:
         bucket, _, name = self._at(key).removeprefix("s3://").partition("/")

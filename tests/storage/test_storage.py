@@ -15,6 +15,7 @@ import pytest
 
 from raysweep.errors import BadInput, Corrupt, NotFound, StorageError, Unavailable
 from raysweep.storage import FolderStorage, open_storage
+from raysweep.storage import s3 as s3_storage
 from raysweep.storage.s3 import LARGE, S3_TRIES, S3Storage
 from tests import s3
 
@@ -426,6 +427,21 @@ def test_a_store_that_forgets(faulty, s3_proxy):
 def test_a_store_that_damages(faulty, s3_proxy):
     s3_proxy.lose("PutObject", keep=10)
     assert "does not give back what was written" in probe_failure(faulty)
+
+
+def test_threads_that_begin_at_the_same_time_share_what_moves_their_files(bucket):
+    place, together = open_storage(bucket), threading.Barrier(8)
+    s3_storage._s3_client.cache_clear()
+    s3_storage._transfer_manager.cache_clear()
+
+    def move(number):
+        together.wait(10)
+        place.put_file(f"{number}", io.BytesIO(b"1"))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(move, range(8)))
+    assert s3_storage._s3_client.cache_info().misses == 1
+    assert s3_storage._transfer_manager.cache_info().misses == 1
 
 
 def test_a_short_outage_is_waited_for(faulty, s3_proxy):
