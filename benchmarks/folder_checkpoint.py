@@ -36,6 +36,7 @@ from tests.s3 import S3Server  # noqa: E402
 FILES = 64
 SMALL = "trainer_state.json"
 REFUSED_EVERY = 7
+IDLE_S = 30
 KINDS = ("raysweep", "Ray Tune", "raysweep, refused", "Ray Tune, refused", "state")
 
 
@@ -129,6 +130,7 @@ def tune_arm(folder: Path, url: str, times: int) -> dict[str, Any]:
     store = fs.S3FileSystem(
         access_key=os.environ["AWS_ACCESS_KEY_ID"], secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
         endpoint_override=os.environ["AWS_ENDPOINT_URL"].removeprefix("http://"), scheme="http", region="us-east-1",
+        request_timeout=60, connect_timeout=10,  # its own 3 s are too short for the proxy
     )  # fmt: skip
 
     def train(config: dict[str, Any]) -> None:
@@ -202,6 +204,8 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 def stores() -> Iterator[dict[bool, S3Server]]:
     """A new server, and the same through the proxy that refuses."""
     with s3.running_s3_server() as server, s3.running_s3_proxy(server) as proxy:
+        # The tests' proxy closes idle connections soon, which pyarrow takes for an error of the store.
+        s3._ProxyHandler.timeout = IDLE_S
         proxy.refuse("UploadPart", every=REFUSED_EVERY, status=503)
         yield {False: server, True: proxy}
 
@@ -225,9 +229,9 @@ def main(
     took: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}
     with tempfile.TemporaryDirectory(prefix="folder-checkpoint-") as own:
         make_folder(Path(own, "folder"), size * 10**6)
-        for _ in range(turns):
+        for n in range(turns):
             with stores() as found:
-                for arm in arms:
+                for arm in arms[n % len(arms) :] + arms[: n % len(arms)]:  # the first one meets a cold store
                     server, times = found["refused" in arm], 1 if "refused" in arm else 2
                     place = f"{server.new_bucket()}/runs"
                     took[arm].append(turn(arm, before.absolute(), Path(own, "folder"), place, times, server.env))

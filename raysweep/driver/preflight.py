@@ -167,7 +167,8 @@ def _strategy_problems(flags: Flags, sweep: Sweep, config: Any, task_reports: Re
     if isinstance(scheduler, SYNCHRONOUS) and task_reports.state is False:
         problems.append(
             f"`{sweep.strategy}` pauses trials and continues them, and `train` of task {sweep.task.name} saves"
-            " nothing: pass state= to raysweep.report and load it with raysweep.resume()"
+            " nothing: pass state= to raysweep.report and load it with raysweep.resume(), or checkpoint= and use"
+            " raysweep.resume_folder()"
         )
     return problems
 

@@ -14,6 +14,7 @@ Loading unpickles, which executes code: whoever can write to the storage can run
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import pickle
@@ -25,7 +26,7 @@ from typing import IO, Any
 
 from ray import cloudpickle
 
-from raysweep.errors import BadInput, Corrupt, NotFound, StorageError
+from raysweep.errors import BadInput, Corrupt, NotFound, StorageError, Unavailable
 from raysweep.history import checkpoint_folder, marker
 from raysweep.history.marker import MARKER, Marker, put_file_verified, put_verified
 from raysweep.history.marker import Checkpoint as Checkpoint  # this module is where others look for it
@@ -53,8 +54,8 @@ def save(storage: Storage, trial: str, iteration: int, state: object, note: dict
         Corrupt, NotFound: the storage accepted the state, but does not give it back intact.
     """
     # A large state is not held a second time in memory, but in a file without a name.
-    with tempfile.SpooledTemporaryFile(LARGE) as file:
-        pickled = HashingWriter(file)
+    with tempfile.SpooledTemporaryFile() as file:
+        pickled = _Pickled(file)
         cloudpickle.dump(state, pickled, protocol=5)
         size, sha256, _ = pickled.digest
         saved = Checkpoint(f"checkpoints/{trial}/{iteration:06d}-{sha256[:8]}", iteration, size, sha256)
@@ -65,6 +66,21 @@ def save(storage: Storage, trial: str, iteration: int, state: object, note: dict
             put_file_verified(storage, f"{saved.key}/{STATE}", file)
     marker.write(storage, Marker(saved, note))
     return saved
+
+
+class _Pickled(HashingWriter):
+    """What is pickled: in memory up to LARGE bytes, then on the disk; one large piece goes there at once."""
+
+    def __init__(self, file: tempfile.SpooledTemporaryFile[bytes]) -> None:
+        super().__init__(file)
+        self._spool = file
+
+    def write(self, data: bytes | memoryview | pickle.PickleBuffer) -> int:
+        """Appends bytes, or those of an array, which are not copied."""
+        piece = data.raw() if isinstance(data, pickle.PickleBuffer) else data
+        if self.size + len(piece) > LARGE:
+            self._spool.rollover()
+        return super().write(piece)
 
 
 def save_folder(
@@ -94,6 +110,8 @@ def save_folder(
         tree = checkpoint_folder.send(storage, folder, f"{key}/{FILES}", _stored(storage, before))
         saved = Checkpoint(key, iteration, tree.size, tree.sha256, folder=True)
         marker.write(storage, Marker(saved, note, tree))
+    except Unavailable:  # it has been waited for; `drop_unfinished` deletes the rest
+        raise
     except BaseException:
         with contextlib.suppress(StorageError):
             delete(storage, key)
@@ -261,8 +279,7 @@ def verified(storage: Storage, trial: str) -> list[Checkpoint]:
         with contextlib.suppress(NotFound, Corrupt):
             stored = marker.read(storage, key)
             if stored.tree is None:
-                with _opened(storage, stored.checkpoint):
-                    pass
+                _check(storage, stored.checkpoint, *storage.get_file(f"{key}/{STATE}")[:2])
             else:
                 checkpoint_folder.verify(storage, f"{key}/{FILES}", stored.tree)
             complete.append(stored.checkpoint)
@@ -277,13 +294,21 @@ def _keys(storage: Storage, trial: str) -> list[str]:
 
 @contextlib.contextmanager
 def _opened(storage: Storage, checkpoint: Checkpoint) -> Iterator[IO[bytes]]:
-    """The pickled state of a checkpoint, verified."""
-    with tempfile.SpooledTemporaryFile(LARGE) as file:
-        size, sha256, _ = storage.get_file(f"{checkpoint.key}/{STATE}", file)
-        if (size, sha256) != (checkpoint.size, checkpoint.sha256):
-            raise Corrupt(
-                f"{storage.url}/{checkpoint.key}: the {size} stored bytes are not those that were saved: use an older"
-                " checkpoint"
-            )
+    """The pickled state of a checkpoint, verified; a large one is not held a second time in memory."""
+    key = f"{checkpoint.key}/{STATE}"
+    if checkpoint.size <= LARGE:
+        data = storage.get(key)
+        _check(storage, checkpoint, len(data), hashlib.sha256(data).hexdigest())
+        yield io.BytesIO(data)
+        return
+    with tempfile.TemporaryFile() as file:
+        _check(storage, checkpoint, *storage.get_file(key, file)[:2])
         file.seek(0)
         yield file
+
+
+def _check(storage: Storage, saved: Checkpoint, size: int, sha256: str) -> None:
+    if (size, sha256) != (saved.size, saved.sha256):
+        raise Corrupt(
+            f"{storage.url}/{saved.key}: the {size} stored bytes are not those that were saved: use an older checkpoint"
+        )

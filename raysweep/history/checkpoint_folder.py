@@ -48,29 +48,37 @@ def send(storage: Storage, folder: Path, key: str, before: dict[Digest, str] | N
         StorageError: the storage refused, or does not give a file back intact.
     """
     listing, before = _list(folder), before or {}
+    heads = {(known.size, known.head) for known in before}
 
     def one(path: str) -> Digest:
         with (folder / path).open("rb") as file:
-            return _send(storage, file, f"{key}/{path}", before)
+            if known := _known(file, heads, before):
+                digest, source = known
+                if _copied(storage, source, f"{key}/{path}", digest.size):
+                    return digest
+            return put_file_verified(storage, f"{key}/{path}", file)
 
     try:
         digests = in_parallel(one, listing.files)
     except FileNotFoundError:
-        digests = []
+        _check_unchanged(folder, listing, [])
+        raise
     _check_unchanged(folder, listing, digests)
     return Tree(dict(zip(listing.files, digests, strict=True)), listing.links, tuple(listing.folders))
 
 
-def _send(storage: Storage, file: IO[bytes], key: str, before: dict[Digest, str]) -> Digest:
+def _known(file: IO[bytes], heads: set[tuple[int, str]], before: dict[Digest, str]) -> tuple[Digest, str] | None:
+    """What is in a file, and the key of it, if the storage has it already.
+
+    The file is read for that: its time and size may be those of before, and its content not.
+    """
     reader = HashingReader(file)
     reader.read(HEAD)
-    if any((known.size, known.head) == (reader.total, reader.digest.head) for known in before):
-        while reader.read(CHUNK):
-            pass
-        known = before.get(reader.digest)
-        if known and _copied(storage, known, key, reader.digest.size):
-            return reader.digest
-    return put_file_verified(storage, key, file)
+    if (reader.total, reader.digest.head) not in heads:
+        return None
+    while reader.read(CHUNK):
+        pass
+    return (reader.digest, before[reader.digest]) if reader.digest in before else None
 
 
 def _copied(storage: Storage, source: str, key: str, size: int) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Self
 
-from raysweep.errors import BadInput, NotFound, StorageError, Unavailable
+from raysweep.errors import BadInput, Corrupt, NotFound, StorageError, Unavailable
 from raysweep.storage.files import Digest, HashingReader, HashingWriter
 
 Keys = list[str]
@@ -39,6 +39,7 @@ REASONS = {
     "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError": ("unreachable", ENDPOINT),
     "ResponseStreamingError IncompleteReadError RetriesExceededError": ("the response was incomplete", ENDPOINT),
     "ValueError ProxyConnectionError SSLError": ("unreachable", ENDPOINT),
+    "InvalidPart": ("the store has lost a part of what was written", "check its disk and its log"),
     "500 502 503 504 InternalError ServiceUnavailable SlowDown": (
         "the store is not available",
         "try again later",
@@ -50,6 +51,7 @@ TRANSIENT = (
     *("ResponseStreamingError", "IncompleteReadError", "RetriesExceededError"),
     *("500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown"),
 )
+LOST = ("InvalidPart",)
 MISSING = ("ENOENT", "EISDIR", "NoSuchKey", "404")
 
 
@@ -188,5 +190,5 @@ class Storage(ABC):
                 raise NotFound(f"{where}: nothing is stored there") from error
             matches = (reason for names, reason in REASONS.items() if name in names.split())
             cause, fix = next(matches, ("refused", ELSEWHERE))
-            kind = Unavailable if name in TRANSIENT else StorageError
+            kind = Unavailable if name in TRANSIENT else Corrupt if name in LOST else StorageError
             raise kind(f"{where}: {cause} ({name}): {fix}") from error

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import IO, NamedTuple, TypeVar
 
@@ -35,18 +34,23 @@ class _Hash:
     """Hashes what goes past."""
 
     def __init__(self) -> None:
-        self._all, self._head, self._size = hashlib.sha256(), hashlib.sha256(), 0
+        self._hash, self._head, self.size = hashlib.sha256(), "", 0
 
-    def update(self, data: bytes) -> None:
-        if self._size < HEAD:
-            self._head.update(data[: HEAD - self._size])
-        self._all.update(data)
-        self._size += len(data)
+    def update(self, data: bytes | memoryview) -> None:
+        if not self._head and self.size + len(data) > HEAD:
+            rest = HEAD - self.size
+            self._hash.update(data[:rest])
+            self._head = self._hash.hexdigest()
+            self._hash.update(memoryview(data)[rest:])
+        else:
+            self._hash.update(data)
+        self.size += len(data)
 
     @property
     def digest(self) -> Digest:
         """Of what has gone past so far."""
-        return Digest(self._size, self._all.hexdigest(), self._head.hexdigest())
+        sha256 = self._hash.hexdigest()
+        return Digest(self.size, sha256, self._head or sha256)
 
 
 class HashingReader(_Hash):
@@ -66,8 +70,10 @@ class HashingReader(_Hash):
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes; all that are left if no size is given."""
-        with _local_errors(self._file, "read"):
+        try:
             data = self._file.read(size)
+        except OSError as error:
+            raise _of_this_machine(self._file, "read", error) from error
         self.update(data)
         return data
 
@@ -86,23 +92,21 @@ class HashingWriter(_Hash):
             file.seek(0)
             file.truncate()
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Appends bytes."""
         if self._file is not None:
-            with _local_errors(self._file, "written"):
+            try:
                 self._file.write(data)
+            except OSError as error:
+                raise _of_this_machine(self._file, "written", error) from error
         self.update(data)
         return len(data)
 
 
-@contextlib.contextmanager
-def _local_errors(file: IO[bytes], done: str) -> Iterator[None]:
+def _of_this_machine(file: IO[bytes], done: str, error: OSError) -> RuntimeError:
     """An error of this machine's disk is told from one of the storage, which may be a folder, too."""
-    try:
-        yield
-    except OSError as error:
-        where = file.name if isinstance(file.name, str) else tempfile.gettempdir()
-        raise RuntimeError(f"{where}: cannot be {done}: {error.strerror}: check the disk of this machine") from error
+    where = file.name if isinstance(file.name, str) else tempfile.gettempdir()
+    return RuntimeError(f"{where}: cannot be {done}: {error.strerror}: check the disk of this machine")
 
 
 def in_parallel(function: Callable[[T], Result], items: Iterable[T]) -> list[Result]:

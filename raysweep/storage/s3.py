@@ -14,7 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from raysweep.errors import Unavailable
 from raysweep.storage.base import PROBE_SECONDS, Keys, Storage
-from raysweep.storage.files import AT_ONCE, CHUNK, Digest, HashingReader, HashingWriter, in_parallel
+from raysweep.storage.files import CHUNK, Digest, HashingReader, HashingWriter, in_parallel
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,8 +27,10 @@ LONGEST_WAIT = 5.0  # seconds between two of our retries
 S3_SECONDS = 20.0  # timeout of connecting, and of each response
 TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")  # S3's errors if the object exists, or is being written
 LARGE = 8 * 2**20  # objects of at least so many bytes are transferred in parallel parts
-# Parts of files that are in memory, of all files that a process moves: they and one of each file bound its memory.
-PARTS_SENT, PARTS_READ = 6, 4
+# What bounds the memory of a process that moves files: parts on their way, files that are sent at a time, each of which
+# may have one more, and parts that are received.
+PARTS_SENT, FILES_SENT, PARTS_READ = 6, 4, 4
+COPIED_PART = 2**28  # bytes: of what is copied within the store, nothing is in memory
 PIECES_READ = 32  # of 256 KiB, that have come and are not written yet
 
 P = ParamSpec("P")
@@ -134,7 +136,7 @@ class S3Storage(Storage):
         with self._errors(source):
             bucket, name = self._split(key)
             _, old = self._split(source)
-            self._transfers.copy({"Bucket": bucket, "Key": old}, bucket, name).result()
+            _transfer_manager(self._s3, COPIED_PART).copy({"Bucket": bucket, "Key": old}, bucket, name).result()
 
     @_retrying
     def size(self, key: str) -> int:
@@ -187,7 +189,7 @@ class S3Storage(Storage):
 
     @property
     def _transfers(self) -> TransferManager:
-        return _transfer_manager(self._s3)
+        return _transfer_manager(self._s3, LARGE)
 
     def _split(self, key: str) -> tuple[str, str]:
         bucket, _, name = self._at(key).removeprefix("s3://").partition("/")
@@ -199,7 +201,11 @@ class S3Storage(Storage):
         from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
 
         if isinstance(error, ClientError):
-            return error.response.get("Error", {}).get("Code", "ClientError")
+            code = error.response.get("Error", {}).get("Code", "ClientError")
+            # What SeaweedFS says of parts that are not those that were sent, where AWS says InvalidPart.
+            codes = ("InvalidRequest", "NoSuchUpload", "BadDigest")
+            incomplete = error.operation_name == "CompleteMultipartUpload" and code in codes
+            return "InvalidPart" if incomplete else code
         library_errors = (BotoCoreError, Boto3Error, RetriesExceededError, S3DownloadFailedError, ValueError)
         return type(error).__name__ if isinstance(error, library_errors) else None
 
@@ -219,7 +225,7 @@ def _s3_client(process: int, settings: frozenset[tuple[str, str]], tries: int, s
         connect_timeout=seconds,
         read_timeout=seconds,
         retries={"mode": "standard", "total_max_attempts": tries},
-        max_pool_connections=20,  # ten for one transfer, the journal's thread, and spare ones
+        max_pool_connections=40,  # ten for each kind of transfer, some for small files and the journal, and spare ones
     )
     return boto3.session.Session().client("s3", config=config)
 
@@ -236,14 +242,14 @@ def _sized(size: int) -> Any:
 
 
 @functools.lru_cache(maxsize=4)
-def _transfer_manager(client: S3Client) -> TransferManager:
-    """What moves the files of a client, all with the same few threads and pieces of memory."""
+def _transfer_manager(client: S3Client, part: int) -> TransferManager:
+    """What moves the files of a client, all with the same few threads and parts of so many bytes in memory."""
     from s3transfer.manager import TransferConfig, TransferManager
 
     config = TransferConfig(
-        multipart_threshold=LARGE,
-        multipart_chunksize=LARGE,
-        max_submission_concurrency=AT_ONCE,
+        multipart_threshold=part,
+        multipart_chunksize=part,
+        max_submission_concurrency=FILES_SENT,
         max_in_memory_upload_chunks=PARTS_SENT,
         max_in_memory_download_chunks=PARTS_READ,
         max_io_queue_size=PIECES_READ,

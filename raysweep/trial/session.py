@@ -10,6 +10,7 @@ import contextlib
 import os
 import platform
 import queue
+import shutil
 import threading
 import time
 from collections import deque
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from raysweep import temporary
-from raysweep.errors import StorageError
 from raysweep.history import checkpoint as checkpoints
 from raysweep.history.checkpoint import Checkpoint
 from raysweep.trial.metrics import Metric, filled_in, plain_metrics
@@ -68,7 +68,7 @@ class Session:
         self.spec, self.run, self._state = spec, run, state
         self._spent, self._restored = run.spent, run.start
         self._after = run.start  # the newest checkpoint, and what was reported since
-        self._tidy = False  # whether nothing is left of folders that an earlier run was killed while saving
+        self._tidy = False  # whether nothing is left of folders that were not completed
         self._noted: deque[dict[str, Any]] = deque(maxlen=NOTED_REPORTS)
         self._mark = time.monotonic()  # since when the iteration runs
         self.iteration = run.start.iteration if run.start else 0
@@ -99,7 +99,7 @@ class Session:
         with temporary.folder("resume") as own:
             copy = own / "checkpoint"
             if fetched is not None:
-                fetched.rename(copy)
+                shutil.move(fetched, copy)
             else:
                 checkpoints.load(self.spec.storage, start, lambda: copy)
             yield copy
@@ -122,6 +122,8 @@ class Session:
             self._refuse()
         if state is not None and folder is not None:
             raise TypeError("raysweep.report(): `state` and `checkpoint` exclude each other: write the state to a file")
+        if folder is not None and not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"`checkpoint={folder!r}`: must be the path of a folder")
         plain, number = plain_metrics(metrics, self.spec.numeric), self.iteration + 1
         now = time.monotonic()
         measured = filled_in(plain, number, now - self._mark, self._spent, self.spec.numeric)
@@ -168,17 +170,14 @@ class Session:
         if folder is None:
             saved = checkpoints.save(storage, trial, number, state, note)
         else:
-            self._tidy_up()
+            if not self._tidy:
+                checkpoints.drop_unfinished(storage, trial)
+            self._tidy = False  # until this one is complete
             saved = checkpoints.save_folder(storage, trial, number, Path(folder), note, self._after)
+            self._tidy = True
         self._after = saved
         self._noted.clear()
         return saved
-
-    def _tidy_up(self) -> None:
-        if not self._tidy:
-            with contextlib.suppress(StorageError):  # the next run's turn
-                checkpoints.drop_unfinished(self.spec.storage, self.run.trial)
-            self._tidy = True
 
     def next(self, function: Callable[[dict[str, Any]], None]) -> Report | BaseException | None:
         """Runs the function up to its next report; None when it returned or was ended, its exception when it raised."""

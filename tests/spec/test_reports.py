@@ -49,6 +49,14 @@ def positional_state(config):
     report({"loss": 1.0}, {"epoch": 1})
 
 
+def folder(config):
+    raysweep.report({"loss": 1.0}, checkpoint="here")
+
+
+def folder_of_ray(config):
+    tune.report({"loss": 1.0}, checkpoint=tune.Checkpoint.from_directory("here"))
+
+
 def keywords(config):
     report(metrics={"loss": 1.0}, state=None)
 
@@ -221,6 +229,8 @@ OPEN = (None, None)
         (several_calls_with_state, ("loss", "accuracy"), True),
         (other_names, ("a", "b", "c", "d"), False),
         (positional_state, ("loss",), True),
+        (folder, ("loss",), True),
+        (folder_of_ray, ("loss",), True),
         (keywords, ("loss",), True),
         (keywords_the_other_way_round, ("loss",), True),
         (only_state, None, True),
