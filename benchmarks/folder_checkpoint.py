@@ -2,7 +2,8 @@
 
 One file has half of all bytes, one has 4 KiB. A trial reports the folder, changes the small file, and reports it again.
 The arms take turns on one SeaweedFS of this machine, each in a process with a Ray of its own; `refused` means through a
-proxy that answers 503 to every 7th part. `state` reports the bytes as one pickled object. Printed for each arm: MB/s of
+proxy that answers 503 to every 7th part; it does not know the encoding in which pyarrow sends bodies, so plain Ray Tune
+cannot go through it. `state` reports the bytes as one pickled object. Printed for each arm: MB/s of
 each report, the memory of the trial's process beside what it had before, that of the driver, and whether what the store
 has afterwards is what was reported.
 
@@ -36,8 +37,7 @@ from tests.s3 import S3Server  # noqa: E402
 FILES = 64
 SMALL = "trainer_state.json"
 REFUSED_EVERY = 7
-IDLE_S = 600
-KINDS = ("raysweep", "Ray Tune", "raysweep, refused", "Ray Tune, refused", "state")
+KINDS = ("raysweep", "Ray Tune", "raysweep, refused", "state")
 
 
 def memory(which: str) -> float:
@@ -130,7 +130,7 @@ def tune_arm(folder: Path, url: str, times: int) -> dict[str, Any]:
     store = fs.S3FileSystem(
         access_key=os.environ["AWS_ACCESS_KEY_ID"], secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
         endpoint_override=os.environ["AWS_ENDPOINT_URL"].removeprefix("http://"), scheme="http", region="us-east-1",
-        request_timeout=60, connect_timeout=10,  # its own 3 s are too short for the proxy
+        request_timeout=60, connect_timeout=10,  # its own 3 s are short for a machine that is busy
     )  # fmt: skip
 
     def train(config: dict[str, Any]) -> None:
@@ -204,15 +204,13 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 def stores() -> Iterator[dict[bool, S3Server]]:
     """A new server, and the same through the proxy that refuses."""
     with s3.running_s3_server() as server, s3.running_s3_proxy(server) as proxy:
-        # The tests' proxy closes idle connections soon, and pyarrow does not try again on another one.
-        s3._ProxyHandler.timeout = IDLE_S
         proxy.refuse("UploadPart", every=REFUSED_EVERY, status=503)
         yield {False: server, True: proxy}
 
 
 @click.command()
 @click.option("--turns", default=3, show_default=True, help="How often each arm is run.")
-@click.option("--arm", "arms", multiple=True, type=click.Choice(KINDS), default=KINDS[:4], help="Those to run.")
+@click.option("--arm", "arms", multiple=True, type=click.Choice(KINDS), default=KINDS[:3], help="Those to run.")
 @click.option("--size", default=1000, show_default=True, help="Of the folder, in millions of bytes.")
 @click.option("--before", type=click.Path(path_type=Path, exists=True), default=ROOT, help="Checkout to run.")
 @click.option("--serve", "served", hidden=True)
@@ -238,8 +236,7 @@ def main(
                     click.echo(f"{arm}: {took[arm][-1]}", err=True)
     click.echo(f"load {os.getloadavg()[0]:.1f}")
     for arm in arms:
-        pair = arm.replace("Ray Tune", "raysweep")
-        show(arm, took[arm], took.get(pair, took[arm]), size)
+        show(arm, took[arm], took.get("raysweep", took[arm]), size)
 
 
 if __name__ == "__main__":
