@@ -51,7 +51,8 @@ def test_it_is_kept_by_trial_and_the_jobs_log_has_a_line_a_result(sweep, capfd):
         assert trial.last.metrics["logs"] == 0o600
     out, err = capfd.readouterr()
     assert "a program" not in out + err
-    assert len(out.splitlines()) == 2 + 2 + 3, "a beginning, a line for each result, an end"
+    told = [line for line in out.splitlines() if not line.startswith("waiting")]  # on a busy machine
+    assert len(told) == 2 + 2 + 3, "a beginning, a line for each result, an end"
     assert open_storage(found.url).list("logs") == ["logs/00000.txt", "logs/00001.txt"]
 
 
