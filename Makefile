@@ -88,11 +88,9 @@ scale: $(READY) ## WORKERS=3: the number of nodes that run trials; the others ke
 ##@ Images (BASE_IMAGE=debian:bookworm-slim without GPUs; CA_BUNDLE=FILE behind a TLS proxy)
 
 .PHONY: image image-test
-image: ## Build the image of all clusters in containers, and that of their S3 store
-	@$(docker)
-	@$(ca-bundle)
-	@$(docker-build) --target ray --tag $(RAYSWEEP_IMAGE) .
-	@$(docker-build) --target store --tag $(RAYSWEEP_STORE_IMAGE) .
+image: $(READY) ## Build the image of all clusters in containers, and that of their S3 store
+	@$(RAYSWEEP) image $(if $(BASE_IMAGE),--base-image $(call quote,$(BASE_IMAGE))) \
+	  $(if $(strip $(CA_BUNDLE)),--ca-bundle $(call quote,$(CA_BUNDLE)))
 
 image-test: ## Versions, user, tools, Ray and a Tune trial in the image, closed as a cluster runs it [ARGS="--gpus all"]
 	@$(docker)
@@ -102,12 +100,6 @@ image-test: ## Versions, user, tools, Ray and a Tune trial in the image, closed 
 
 docker = command -v docker >/dev/null || \
   { echo "error: \`docker\` is not installed: see https://docs.docker.com/engine/install" >&2; exit 2; }
-docker-build = DOCKER_BUILDKIT=1 docker build --file docker/Dockerfile \
-  $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
-  $(if $(strip $(CA_BUNDLE)),--secret $(call quote,id=ca$(comma)src=$(CA_BUNDLE)))
-ca-bundle = [ -z $(call quote,$(CA_BUNDLE)) ] || [ -r $(call quote,$(CA_BUNDLE)) ] || \
-  { echo "error: CA_BUNDLE or SSL_CERT_FILE is "$(call quote,$(CA_BUNDLE))", and there is no such file" >&2; exit 2; }
-comma := ,
 
 ##@ Run
 

@@ -22,9 +22,9 @@ from pathlib import Path
 # The names that the dependencies of pyproject.toml are imported by.
 # fmt: off
 MODULES = (
-    "boto3", "click", "cmaes", "joblib", "kubernetes", "numpy", "optuna", "pandas", "PIL", "psutil", "pydantic",
-    "ray.tune", "ray.dashboard.dashboard", "sklearn", "scipy", "tenacity", "tensorboard.summary.writer.record_writer",
-    "torch", "torchvision", "yaml",
+    "boto3", "click", "cmaes", "cryptography.fernet", "joblib", "kubernetes", "numpy", "optuna",
+    "packaging.requirements", "pandas", "PIL", "psutil", "pydantic", "ray.tune", "ray.dashboard.dashboard", "sklearn",
+    "scipy", "tenacity", "tensorboard.summary.writer.record_writer", "torch", "torchvision", "yaml",
 )
 # fmt: on
 NEEDED = ("bash", "wget", "ray", "python")
@@ -38,9 +38,10 @@ def locked(lock: Path, name: str) -> str:
 
 
 def check_python(lock: Path) -> str:
-    """The interpreter is one that the lock was made for."""
+    """The interpreter is one that the lock was made for, and none of a virtual environment, which Ray would copy."""
     wanted = tomllib.loads(lock.read_text())["requires-python"].removeprefix(">=")
     assert sys.version_info[:2] >= tuple(map(int, wanted.split("."))), f"the lock is for Python {wanted} and later"
+    assert sys.prefix == sys.base_prefix, f"{sys.prefix} is a virtual environment"
     return sys.version.split()[0]
 
 

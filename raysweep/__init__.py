@@ -2,14 +2,14 @@
 
 The rooms, each of which imports only those below it (docs/architecture.md has a drawing):
 
-cli             the command line of the kit; `python jobs/asha.py` is that of a job
+cli, job_commands, local_commands   the command line of the kit; `python jobs/asha.py` is that of a job
 driver, submit  runs a sweep; sends jobs to a cluster
 loop, clusters  the main loop of a sweep; the targets on which Ray runs
 trial           a trial's process
 history         journal, checkpoints, lease, results
 spec            flags, task, space, sweep
 storage         a folder or S3
-env, errors, values, temporary, user_code, ray_private, optuna_quiet    for all of them
+env, errors, values, temporary, user_code, kit, ray_private, optuna_quiet, sealed    for all of them
 """
 
 from typing import TYPE_CHECKING
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from raysweep.loop.optuna_search import OptunaSearch
     from raysweep.loop.random_grid_search import Variants
     from raysweep.spec.sweep import Sweep
-    from raysweep.trial.session import iterations, report, resume
+    from raysweep.trial.script import script
+    from raysweep.trial.session import iterations, report, resume, resume_folder
 
 __all__ = [
     "BadInput",
@@ -41,7 +42,9 @@ __all__ = [
     "main",
     "report",
     "resume",
+    "resume_folder",
     "run",
+    "script",
 ]
 
 _LAZY = {
@@ -53,7 +56,9 @@ _LAZY = {
     "main": "raysweep.driver.main",
     "report": "raysweep.trial.session",
     "resume": "raysweep.trial.session",
+    "resume_folder": "raysweep.trial.session",
     "run": "raysweep.driver.run",
+    "script": "raysweep.trial.script",
 }
 
 

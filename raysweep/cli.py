@@ -1,11 +1,12 @@
-"""The command line: `raysweep` (or `python -m raysweep`) run in the project's folder.
+"""The command line: `raysweep` (or `python -m raysweep`) run in the project's folder, or in one inside of it.
 
 Ray is imported inside the commands that need it: `--help` and `list` answer at once.
 """
 
 from __future__ import annotations
 
-import ast
+import contextlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -13,14 +14,14 @@ from typing import Any
 
 import click
 
+from raysweep import job_commands, kit, local_commands
 from raysweep.clusters import lifecycle
 from raysweep.clusters.shared.s3_keys import environment
 from raysweep.clusters.targets import TARGETS, Cluster, Options, load
 from raysweep.errors import BadInput, ClusterError, RaysweepError
-from raysweep.spec.flags import Flags, default_name, name_problems, nearest
+from raysweep.local_commands import current_project, table
 from raysweep.submit import ray_jobs
 from raysweep.submit.connection import storage as place
-from raysweep.submit.request import JobRequest
 
 
 class Group(click.Group):
@@ -41,12 +42,18 @@ def cli() -> None:
     """Run every Ray Tune strategy as a job, from a laptop to a GPU cluster.
 
     \b
+    raysweep init                                          a task to start from
+    raysweep run asha --task train                         a sweep here, without a cluster
     raysweep cluster up                                    a Ray cluster on this machine
     raysweep submit asha --task digits --name first        a sweep on it, followed to its end
     raysweep cluster down
 
     Exit code: 0 success; 1 it ran and failed; 2 bad input, and nothing was started.
     """  # noqa: D301 - click wants the character, not its name
+
+
+for _command in (*local_commands.COMMANDS, *job_commands.COMMANDS):
+    cli.add_command(_command)
 
 
 @cli.group("cluster")
@@ -71,13 +78,13 @@ def up(target: str, **options: Any) -> None:
     Behind a token (.raysweep/token); the targets local and docker are reached from this machine only.
     """
     began = time.monotonic()
-    cluster, was_up = lifecycle.up(Path.cwd(), target, Options(**options))
+    cluster, was_up = lifecycle.up(current_project(), target, Options(**options))
     state = "is already up" if was_up else f"is up after {time.monotonic() - began:.1f} s"
     click.echo(f"the {cluster.target} cluster {state}\n{_addresses(cluster)}")
     if was_up and (given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]):
         click.echo(
-            f"{', '.join(given)}: changed nothing, since it was up; `make scale WORKERS=n` changes the number of"
-            " workers, everything else is for `make cluster-down` and `make cluster-up`"
+            f"{', '.join(given)}: changed nothing, since it was up; `raysweep cluster scale N` changes the number of"
+            " workers, everything else is for `raysweep cluster down` and `raysweep cluster up`"
         )
 
 
@@ -87,7 +94,7 @@ def up(target: str, **options: Any) -> None:
 def down(volumes: bool, forget: bool) -> None:
     """Stop the cluster and whatever runs on it; harmless if there is none. The sweeps' storage stays."""
     began = time.monotonic()
-    ended = lifecycle.down(Path.cwd(), volumes, forget)
+    ended = lifecycle.down(current_project(), volumes, forget)
     if ended is None:
         click.echo("there is no cluster: nothing to do")
         return
@@ -99,7 +106,7 @@ def down(volumes: bool, forget: bool) -> None:
 @click.argument("workers", type=int)
 def scale(workers: int) -> None:
     """Change the number of nodes that run trials; the other nodes are not affected."""
-    lifecycle.scale(Path.cwd(), workers)
+    lifecycle.scale(current_project(), workers)
     click.echo(f"the cluster has {workers} workers")
 
 
@@ -107,18 +114,18 @@ def scale(workers: int) -> None:
 @click.option("--follow/--no-follow", default=False, help="Keep printing until Ctrl-C.")
 def cluster_logs(follow: bool) -> None:
     """Print the end of the logs of the cluster's own processes; `raysweep logs` is for jobs."""
-    sys.exit(lifecycle.logs(Path.cwd(), follow))
+    sys.exit(lifecycle.logs(current_project(), follow))
 
 
 @cluster_group.command("status")
 def cluster_status() -> None:
     """Say whether the cluster is up, and how to reach it. Exit code 0 if it is, 1 if not."""
-    cluster, healthy = lifecycle.status(Path.cwd()) or (None, False)
+    cluster, healthy = lifecycle.status(current_project()) or (None, False)
     if cluster is None:
-        click.echo("there is no cluster: start one with `make cluster-up`")
+        click.echo("there is no cluster: start one with `raysweep cluster up`")
     elif not healthy:
         restarts = "brings it up again" if load(cluster.target).lasting else "replaces it"
-        click.echo(f"the {cluster.target} cluster has died: `make cluster-up TARGET={cluster.target}` {restarts}")
+        click.echo(f"the {cluster.target} cluster has died: `raysweep cluster up --target {cluster.target}` {restarts}")
     else:
         click.echo(f"the {cluster.target} cluster is up\n{_addresses(cluster)}")
     if cluster:
@@ -126,80 +133,66 @@ def cluster_status() -> None:
     sys.exit(0 if healthy else 1)
 
 
-@cli.command(context_settings={"ignore_unknown_options": True})
-@click.argument("strategy")
-@click.option("--task", help="What is tuned: a file of tasks/, or your own module.")
-@click.option("--name", help="Name of the sweep in the storage, and of the job.")
-@click.option("--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
-@click.option("--data", help="The task's data: a folder or s3://bucket/prefix.")
-@click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
-def submit(strategy: str, arguments: tuple[str, ...], follow: bool, **flags: str | None) -> None:
-    """Run a strategy on the cluster, and exit with its code.
-
-    Other flags are passed on to the job; `python jobs/STRATEGY.py --help` lists them. Ctrl-C detaches, and the
-    job keeps running.
-    """
-    name = flags.pop("name")
-    _refuse_wrong(strategy, name)
-    name = default_name(flags["task"] or Flags.task, strategy) if name is None else name
-    sys.exit(ray_jobs.submit(Path.cwd(), JobRequest(strategy, name, arguments, **flags), follow))
-
-
-@cli.command(context_settings={"ignore_unknown_options": True})
-@click.argument("strategy")
-@click.option("--name", required=True, help="Name of the sweep in the storage; it is continued if it exists.")
-@click.option("--storage", help="s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
-@click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
-@click.option("--queue", help="Of Kueue: wait there until there is room for all workers, which do not scale then.")
-@click.option("--deadline", type=click.IntRange(min=60), help="Seconds after which it is ended. Default: a week.")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
-def rayjob(
-    strategy: str, name: str, storage: str | None, arguments: tuple[str, ...], follow: bool, **limits: Any
-) -> None:
-    """Run a strategy as a RayJob, on a Ray cluster of its own that is deleted with it.
-
-    Results and log stay in the storage. A job that fails is retried on a new cluster, and continues its sweep.
-    """
-    from raysweep.submit import rayjob as rayjobs
-
-    _refuse_wrong(strategy, name)
-    here = Path.cwd()
-    request = JobRequest(strategy, name, arguments, storage=place(here, storage))
-    sys.exit(rayjobs.run(here, lifecycle.existing(here), request, rayjobs.Limits(**limits), follow))
-
-
 @cli.command()
 def dashboard() -> None:
     """Print the dashboard's address and how to log in; restarts the port forward if it has ended."""
-    cluster = lifecycle.existing(Path.cwd())
+    cluster = lifecycle.existing(current_project())
     if not load(cluster.target).healthy(cluster):
-        raise ClusterError(f"the {cluster.target} cluster does not answer: see `make cluster-status`")
+        raise ClusterError(f"the {cluster.target} cluster does not answer: see `raysweep cluster status`")
     click.echo(f"{cluster.dashboard}  log in: paste the token of {cluster.token_path}")
 
 
 @cli.command()
 @click.argument("name", required=False)
 def status(name: str | None) -> None:
-    """List the jobs, newest first; with NAME those of that sweep."""
-    jobs = ray_jobs.jobs(Path.cwd(), name)
+    """List the jobs, newest first; with NAME those of that sweep, and why they failed if they have no exit code."""
+    jobs = ray_jobs.jobs(current_project(), name)
     rows: list[tuple[str, ...]] = [("JOB", "STATUS", "EXIT", "SECONDS", "TASK", "NAME")]
     for job in jobs:
         seconds = f"{(job.ended or time.time()) - job.started:.0f}"
         code = "" if job.exit_code is None else str(job.exit_code)
         rows.append((job.id, job.status, code, seconds, job.task, job.name))
-    click.echo(_table(rows) if jobs else "no jobs")
+    click.echo(table(rows) if jobs else "no jobs")
+    for reason in [job.reason for job in jobs if name and job.reason]:
+        click.echo(f"error: {reason}", err=True)
+
+
+_storage = click.option(
+    "--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's."
+)
 
 
 @cli.command()
 @click.argument("job")
 @click.option("--follow/--no-follow", default=False, help="Keep printing until the job ends; exit with its code.")
-def logs(job: str, follow: bool) -> None:
-    """Print the log of a job.
+@click.option("--trial", metavar="NUMBER", help="Print what this trial of the sweep JOB has printed, instead.")
+@_storage
+def logs(job: str, follow: bool, trial: str | None, storage: str | None) -> None:
+    """Print the log of a job, or what one of its trials has printed.
 
-    JOB is a submission id, or the name of a sweep: its newest job.
+    JOB is a submission id, or the name of a sweep: its newest job. With --trial it is the name of a sweep in the
+    storage, whose cluster may be gone; --follow then ends with the trial.
     """
-    sys.exit(ray_jobs.logs(Path.cwd(), job, follow))
+    if trial is not None:
+        _trial_log(job, trial, place(current_project(), storage), follow)
+    elif storage is not None:
+        raise BadInput(f"`--storage {storage}`: is for what a trial has printed: add --trial, or leave it out")
+    else:
+        sys.exit(ray_jobs.logs(current_project(), job, follow))
+
+
+def _trial_log(name: str, number: str, where: str, follow: bool) -> None:
+    from raysweep.history import log_reader, results
+
+    found = results.read(name, where)
+    trial = log_reader.trial_of(found, number)
+    if follow:
+        for lines in log_reader.follow(name, where, trial):
+            click.echo(lines, nl=False)
+    elif text := found.logs(trial):
+        click.echo(text.removesuffix("\n"))
+    else:
+        click.echo(f"trial {trial} has printed nothing so far", err=True)
 
 
 @cli.command()
@@ -209,21 +202,8 @@ def stop(job: str) -> None:
 
     JOB is a submission id, or the name of a sweep: its newest job.
     """
-    ended, was_running = ray_jobs.stop(Path.cwd(), job)
+    ended, was_running = ray_jobs.stop(current_project(), job)
     click.echo(f"{ended.id}: {ended.status}" + ("" if was_running else " (it had ended before)"))
-
-
-@cli.command("list")
-def list_() -> None:
-    """List the strategies of jobs/ and the tasks of tasks/."""
-    for title, folder in (("strategies", "jobs"), ("tasks", "tasks")):
-        click.echo(f"{title}:")
-        click.echo(_table([(f"  {name}", about) for name, about in _catalogue(folder)]) or "  none in this folder")
-
-
-_storage = click.option(
-    "--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's."
-)
 
 
 @cli.command("results")
@@ -234,7 +214,7 @@ def results_(name: str | None, storage: str | None, top: int) -> None:
     """Show the results of a sweep, running or ended; without NAME the sweeps of the storage."""
     from raysweep.history import results
 
-    where = place(Path.cwd(), storage)
+    where = place(current_project(), storage)
     if name is None:
         click.echo("\n".join(results.names(where)) or f"no sweeps in {where}")
         return
@@ -257,11 +237,14 @@ def predict_(name: str, storage: str | None, image: Path | None, array: Path | N
     from raysweep.history import results
     from raysweep.history.predict import predict
 
-    sweep_results = results.read(name, place(Path.cwd(), storage))
+    project = current_project()
+    sweep_results = results.read(name, place(project, storage))
     for problem in sweep_results.damage:
         click.echo(f"warning: the best trial may be a lost one: {problem}", err=True)
-    for prediction in predict(sweep_results, image, array):
-        click.echo(f"class {prediction.label}  probability {prediction.probability:.3f}")
+    inputs = [path and path.absolute() for path in (image, array)]
+    with contextlib.chdir(project):  # where the task's module is found
+        for prediction in predict(sweep_results, *inputs):
+            click.echo(f"class {prediction.label}  probability {prediction.probability:.3f}")
 
 
 @cli.command()
@@ -272,46 +255,31 @@ def upload(folder: Path, to: str | None, storage: str | None) -> None:
     """Copy a data set into the storage, where the cluster's jobs can read it."""
     from raysweep.storage.dataset import upload
 
-    here = Path.cwd()
+    here = current_project()
     where = place(here, to) if to else f"{place(here, storage)}/data/{folder.resolve().name}"
     keys = upload(folder, where)
     click.echo(f"{len(keys)} files uploaded; give jobs `--data {where}`")
 
 
-def _refuse_wrong(strategy: str, name: str | None) -> None:
-    """Of a job that is to be sent, what is known to be wrong before it is: its name is a folder of the storage."""
-    known, problems = [each for each, _ in _catalogue("jobs")], name_problems(name)
-    if strategy not in known:
-        unknown = f"there is no strategy `{strategy}`{nearest(strategy, known)}: choose one of {', '.join(known)}"
-        problems = [unknown, *problems]
-    if problems:
-        raise BadInput(*problems)
-
-
-def _catalogue(folder: str) -> list[tuple[str, str]]:
-    """Name and first docstring line of every module in a folder; parsed, not imported."""
-    files = sorted(path for path in Path(folder).glob("*.py") if not path.stem.startswith("_"))
-    return [(path.stem, _first_line(path)) for path in files]
-
-
-def _first_line(path: Path) -> str:
-    try:
-        document = ast.get_docstring(ast.parse(path.read_bytes()))
-    except (SyntaxError, ValueError):
-        return "(cannot be read as Python)"
-    return (document or "").partition("\n")[0]
-
-
 def _addresses(cluster: Cluster) -> str:
+    plain = _plain_ray(cluster)
     return f"""\
   dashboard   {cluster.dashboard}
-  log in      paste the token: cat {lifecycle.FOLDER}/token
+  log in      paste the token: cat {os.path.relpath(cluster.token_path)}
   storage     {cluster.storage}
-  submit      raysweep submit asha --task digits, or with plain Ray:
+  submit      raysweep submit asha --task digits{", or with plain Ray:" if plain else ""}
     export RAY_API_SERVER_ADDRESS={cluster.dashboard}
     export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={cluster.token_path}
-    ray job submit --working-dir . -- python jobs/asha.py --task digits
-{_outside(cluster)}"""
+{plain}{_outside(cluster)}"""
+
+
+def _plain_ray(cluster: Cluster) -> str:
+    """How plain Ray submits a job: it brings no kit, so the project is a checkout, or the node has the kit."""
+    if kit.is_checkout(current_project()):
+        return "    ray job submit --working-dir . -- python jobs/asha.py --task digits\n"
+    if cluster.target == "local":
+        return "    ray job submit --working-dir . -- python -m raysweep.jobs.asha --task digits\n"
+    return ""
 
 
 def _outside(cluster: Cluster) -> str:
@@ -323,11 +291,3 @@ def _outside(cluster: Cluster) -> str:
         )
     flags = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 " if cluster.target == "local" else ""
     return f"    export {flags}RAY_ADDRESS={cluster.address}    # only for ray.init() outside of a job"
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    if not rows:
-        return ""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)

@@ -7,7 +7,10 @@ The package refers to variables only by these names; a test checks that. The REA
 RAYSWEEP_STORAGE = "RAYSWEEP_STORAGE"  # storage of the sweeps; read by every command and job without --storage
 RAYSWEEP_NODES = "RAYSWEEP_NODES"  # how far groups may grow; set by k8s/ and cluster.yaml, read by driver.capacity
 RAYSWEEP_JOBS = "RAYSWEEP_JOBS"  # set by targets with a resubmitter; read by jobs: the storage of their tickets
+RAYSWEEP_SEALED = "RAYSWEEP_SEALED"  # set by submit in a job: its variables of `--env`, see `raysweep.sealed`
 RAYSWEEP_CLUSTER_ID = "RAYSWEEP_CLUSTER_ID"  # set for each process of a local cluster; `down` ends those that have it
+
+RAYSWEEP_CHECKPOINT = "RAYSWEEP_CHECKPOINT"  # set for a script of `raysweep wrap`: the folder of its checkpoint
 
 # Images. Set by the user, or by whoever built them; read by docker/compose.yaml and the Kubernetes targets.
 RAYSWEEP_IMAGE = "RAYSWEEP_IMAGE"
@@ -25,6 +28,7 @@ RAYSWEEP_WORKER_MEMORY = "RAYSWEEP_WORKER_MEMORY"
 RAYSWEEP_DASHBOARD_PORT = "RAYSWEEP_DASHBOARD_PORT"
 RAYSWEEP_S3_PORT = "RAYSWEEP_S3_PORT"
 RAYSWEEP_SECRETS = "RAYSWEEP_SECRETS"
+RAYSWEEP_PACKAGE = "RAYSWEEP_PACKAGE"  # the kit's code, for the resubmitter
 RAYSWEEP_USER = "RAYSWEEP_USER"
 COMPOSE_PROJECT_NAME = "COMPOSE_PROJECT_NAME"
 COMPOSE_FILE = "COMPOSE_FILE"
@@ -42,6 +46,7 @@ RAY_JOB_STOP_SIGNAL = "RAY_JOB_STOP_SIGNAL"
 RAY_JOB_STOP_WAIT_TIME_S = "RAY_JOB_STOP_WAIT_TIME_S"
 RAY_START_HOOK = "RAY_START_HOOK"
 RAY_USAGE_STATS_ENABLED = "RAY_USAGE_STATS_ENABLED"
+RAY_CHDIR_TO_TRIAL_DIR = "RAY_CHDIR_TO_TRIAL_DIR"  # 0: code for Ray Tune runs in the project's folder, not in its own
 SPT_NOENV = "SPT_NOENV"  # read by setproctitle, which Ray uses
 
 # Of S3. Set by the user, or for the store of a cluster of ours; read by boto3.
@@ -54,8 +59,22 @@ AWS_ENDPOINT_URL_S3 = "AWS_ENDPOINT_URL_S3"
 AWS_DEFAULT_REGION = "AWS_DEFAULT_REGION"
 AWS_SHARED_CREDENTIALS_FILE = "AWS_SHARED_CREDENTIALS_FILE"
 
+# Of torch, by the names that torchrun has for them. Set in the workers of a trial that has several, see trial.workers.
+MASTER_ADDR = "MASTER_ADDR"
+MASTER_PORT = "MASTER_PORT"
+RANK = "RANK"
+WORLD_SIZE = "WORLD_SIZE"
+LOCAL_RANK = "LOCAL_RANK"
+LOCAL_WORLD_SIZE = "LOCAL_WORLD_SIZE"
+NODE_RANK = "NODE_RANK"
+CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"  # set by Ray to a worker's own GPUs, and then to all of its trial there
+GLOO_SOCKET_IFNAME = "GLOO_SOCKET_IFNAME"  # the user's own is kept
+
 # Of the machine.
+DOCKER_BUILDKIT = "DOCKER_BUILDKIT"  # set for `docker build`: the Dockerfile mounts secrets and caches
+SSL_CERT_FILE = "SSL_CERT_FILE"  # certificates to trust, also while the images are built
 KUBECONFIG = "KUBECONFIG"  # set for minikube, which would otherwise write to the user's own
 NO_PROXY = "NO_PROXY"  # set while a client is created: no proxy can reach this machine's own ports
+PYTHONUNBUFFERED = "PYTHONUNBUFFERED"  # set for a script of `raysweep wrap`, whose output is read line by line
 PATH = "PATH"  # set for the head of a local cluster, so that `python` is the one that has Ray
 TMPDIR = "TMPDIR"  # set for the head of a local cluster, so that its temporary files are removed with it

@@ -8,21 +8,31 @@ _latest_checkpoint_result   it writes there what a trial is to continue from
 _s_max_1, _get_n0, _get_r0, _create_bracket     how many brackets HyperBand has, and how large they are
 ENABLE_RAY_CLUSTER          whether Ray binds its ports to loopback only is read when it is imported
 Config                      so is the mode of authentication: a private Ray sets it later, and has it read again
-AuthenticationTokenLoader   so is the token; it also tells whether there is one
+AuthenticationTokenLoader   so is the token; it also tells what it is, and whether there is one
 GcsClient                   the one client that says at once whether a cluster refuses a token
 NvidiaGPUAcceleratorManager     how many GPUs a Ray will find on this machine, before there is one
-create_package              packs a folder as `ray job submit --working-dir` does, .rayignore and all
+create_package, _dir_travel, _get_excludes      what `ray job submit --working-dir` packs, .rayignore and all
+get_runtime_env_default_excludes, RAY_RUNTIME_ENV_IGNORE_GITIGNORE      what it never packs
+DASHBOARD_CLIENT_MAX_SIZE   how much the Jobs API takes
 prepare_config, validate_config     what `ray up` itself checks of a cluster.yaml
+_internal, _session, _train_fn_utils    whom `ray.tune.report` and `ray.train.report` talk to is a variable of a module
+_resources      what `tune.with_resources` asks for: Ray's own reader refuses a function that takes data
+_TrainingResult     a `Trainable` is told its iteration only by what its own `save` returned
+_update_checkpoint_index    `Trainable.save` calls it on its storage
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.abc
 import logging
 import math
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from raysweep import env
@@ -87,6 +97,14 @@ def read_auth_again() -> None:
     AuthenticationTokenLoader.instance().reset_cache()
 
 
+def token() -> str:
+    """The token of this process's cluster, from wherever Ray itself takes it; empty if there is none."""
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+
+    loader = AuthenticationTokenLoader.instance()
+    return str(loader.get_raw_token(ignore_auth_mode=True)) if loader.has_token(ignore_auth_mode=True) else ""
+
+
 def is_refused(address: str) -> bool:
     """Whether the cluster at host:port refuses this process's token, or wants one that there is not.
 
@@ -124,12 +142,47 @@ def gpus_of_this_machine() -> int:
     return int(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators())
 
 
-def pack(project: Path, package: Path, excludes: list[str]) -> None:
-    """Writes a folder as the archive that `ray job submit --working-dir` would send."""
+def pack(project: Path, package: Path, excludes: Sequence[str], parent: bool) -> None:
+    """Writes a folder as the archive that `ray job submit --working-dir` would send; with `parent`, inside a folder."""
     from ray._private.runtime_env.packaging import create_package
 
-    with quiet():
-        create_package(str(project), package, True, include_parent_dir=True, excludes=excludes, logger=None)
+    rules = all_excludes(excludes)
+    create_package(str(project), package, heeds_gitignore(), include_parent_dir=parent, excludes=rules, logger=silent())
+
+
+def travel(project: Path, excludes: Sequence[str], skip: Callable[[Path], bool], visit: Callable[[Path], None]) -> None:
+    """Calls `visit` with each path that `pack` packs, folders too, but for those that `skip` names."""
+    from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
+
+    rules = [skip, _get_excludes(project, all_excludes(excludes))]
+    _dir_travel(project, rules, visit, heeds_gitignore(), logger=silent())
+
+
+def upload_limit() -> int:
+    """The bytes that a request to the Jobs API may have; it cannot be set."""
+    from ray._private import ray_constants
+
+    return ray_constants.DASHBOARD_CLIENT_MAX_SIZE
+
+
+def all_excludes(excludes: Sequence[str]) -> list[str]:
+    """Of .git, .venv and the like Ray itself warns at each submit, although it leaves them out."""
+    from ray._private import ray_constants
+
+    return [*ray_constants.get_runtime_env_default_excludes(), *excludes]
+
+
+def heeds_gitignore() -> bool:
+    from ray._private import ray_constants
+
+    return os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE) != "1"
+
+
+def silent() -> logging.Logger:
+    """A logger that says nothing: what is large or cannot be packed is told before."""
+    logger = logging.getLogger(f"{__name__}.silent")
+    logger.disabled = True
+    return logger
 
 
 def check_cluster_config(config: dict[str, Any]) -> None:
@@ -142,3 +195,95 @@ def check_cluster_config(config: dict[str, Any]) -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     validate_config(prepare_config(config))
+
+
+# The modules that hold whom Ray's functions talk to: ray.tune and the first ray.train; and the second ray.train, which
+# RAY_TRAIN_V2_ENABLED chooses.
+OF_TUNE = "ray.train._internal.session"
+OF_TRAIN = "ray.train.v2._internal.execution.train_fn_utils"
+
+
+class Introduced(importlib.abc.MetaPathFinder):
+    """Whom `report`, `get_checkpoint` and `get_context` of ray.tune and ray.train talk to in this process.
+
+    A trial may import Ray Tune in the midst of its function, or never, and the import takes longer than many a trial:
+    it is not done for it, but waited for.
+
+    Attributes:
+        session: an object with the methods that Ray calls; None outside of a trial.
+    """
+
+    session: Any = None
+
+    def enter(self, session: Any) -> None:
+        """Sets it now in what is imported, and in the rest when that is imported."""
+        self.session = session
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
+        for name in (OF_TUNE, OF_TRAIN):
+            if module := sys.modules.get(name):
+                self.set_in(module)
+
+    def set_in(self, module: Any) -> None:
+        """Sets it in one of the two modules."""
+        if module.__name__ == OF_TUNE:
+            module._session = self.session
+        else:
+            module._train_fn_utils = self.session
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Called by Python for each import; finds only the modules that hold whom Ray's functions talk to."""
+        found = PathFinder.find_spec(fullname, path, target) if fullname in (OF_TUNE, OF_TRAIN) else None
+        if found is not None and found.origin is not None:
+            found.loader = SetWhenLoaded(fullname, found.origin)
+        return found
+
+
+class SetWhenLoaded(SourceFileLoader):
+    """Loads a module as Python does, and sets in it whom Ray's functions talk to."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Called by Python once for each import."""
+        super().exec_module(module)
+        introduced.set_in(module)
+
+
+introduced = Introduced()
+
+
+def resources_of(train: Any) -> Any:
+    """What `tune.with_resources` was given for a function; None if it was not called."""
+    return getattr(train, "_resources", None)
+
+
+def result_of(checkpoint: Any, metrics: dict[str, Any]) -> Any:
+    """What `Trainable.save` returned when it saved this checkpoint, after a step with these metrics."""
+    from ray.train._internal.session import _TrainingResult
+
+    return _TrainingResult(checkpoint, metrics)
+
+
+class KeptByTheTrial:
+    """The storage of a `Trainable` whose checkpoints somebody else keeps.
+
+    Attributes:
+        trial_working_directory: the folder of the trial, on this node.
+        trial_fs_path: the same.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.trial_fs_path = self.trial_working_directory = folder
+        self.sync_config = self
+        self.sync_artifacts_on_checkpoint = False
+
+    def persist_artifacts(self, force: bool = False) -> None:
+        """Called after each step."""
+
+    def _update_checkpoint_index(self, metrics: dict[str, Any]) -> None:
+        """Called before a checkpoint is handed over."""
+
+    def persist_current_checkpoint(self, checkpoint: Any) -> Any:
+        """Hands a checkpoint over: whoever called `save` keeps it."""
+        return checkpoint

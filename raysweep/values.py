@@ -12,6 +12,9 @@ TRAINING_ITERATION = "training_iteration"
 TIME_TOTAL_S = "time_total_s"
 TIME_THIS_ITER_S = "time_this_iter_s"
 AUTOMATIC_METRICS = (TRAINING_ITERATION, TIME_TOTAL_S, TIME_THIS_ITER_S)
+# What code for Ray Tune may say in a report of the trial itself: it is the last one; the trial is to be saved after it.
+DONE, SHOULD_CHECKPOINT = "done", "should_checkpoint"
+NOT_METRICS = (*AUTOMATIC_METRICS, DONE, SHOULD_CHECKPOINT)
 TAG = "!"  # first character of the key of a tagged value
 MOST_NESTED = 100  # levels of dictionaries and lists
 OWN_PREFIX = "raysweep:"  # of what the kit adds to metrics and memories of its own; no metric's name begins so

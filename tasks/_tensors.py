@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks._data import Part
+from ._data import Part
 
 EVALUATION_BATCH = 1000  # activations that fit a core's cache: a quarter faster than all examples at once
 

@@ -19,7 +19,8 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.metrics import log_loss
 
 import raysweep
-from tasks._data import Data, Part, hold_out
+
+from ._data import Data, Part, hold_out
 
 SPACE = {
     "learning_rate": tune.loguniform(0.01, 1.0),

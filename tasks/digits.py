@@ -17,7 +17,8 @@ import numpy as np
 from ray import tune
 
 import raysweep
-from tasks._data import Data, Part, hold_out
+
+from ._data import Data, Part, hold_out
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,7 +51,7 @@ def train(config: dict[str, Any], data: Data) -> None:
     import torch
     from torch import nn
 
-    from tasks._tensors import accuracy, batches, device, restore, saved, tensors
+    from ._tensors import accuracy, batches, device, restore, saved, tensors
 
     seed = config.get("seed", 0)
     torch.manual_seed(seed)
@@ -74,7 +75,7 @@ def train(config: dict[str, Any], data: Data) -> None:
 def _network(config: dict[str, Any]) -> "nn.Module":
     from torch import nn
 
-    from tasks._tensors import Scale
+    from ._tensors import Scale
 
     width = config["width"]
     return nn.Sequential(Scale(4.9, 6.0), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
@@ -82,7 +83,7 @@ def _network(config: dict[str, Any]) -> "nn.Module":
 
 def predict(config: dict[str, Any], state: Any, inputs: np.ndarray) -> np.ndarray:
     """Class probabilities of pictures, one a row of 64 pixels from 0 to 16."""
-    from tasks._tensors import probabilities
+    from ._tensors import probabilities
 
     return probabilities(_network(config), state, inputs)
 

@@ -8,9 +8,9 @@ Without --data, torchvision downloads Fashion-MNIST to the user's cache; Debian'
 
 from pathlib import Path
 
-from tasks._data import Data
-from tasks._mnist_files import downloaded
-from tasks.mnist import INPUT_SHAPE, MAX_ITERATIONS, METRIC, MODE, MUTABLE, SPACE, parts, predict, prepare_image, train
+from ._data import Data
+from ._mnist_files import downloaded
+from .mnist import INPUT_SHAPE, MAX_ITERATIONS, METRIC, MODE, MUTABLE, SPACE, parts, predict, prepare_image, train
 
 __all__ = [
     "INPUT_SHAPE",

@@ -20,8 +20,9 @@ import numpy as np
 from ray import tune
 
 import raysweep
-from tasks._data import Data, Part, hold_out
-from tasks._mnist_files import downloaded, read
+
+from ._data import Data, Part, hold_out
+from ._mnist_files import downloaded, read
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,7 +62,7 @@ def train(config: dict[str, Any], data: Data) -> None:
     import torch
     from torch import nn
 
-    from tasks._tensors import accuracy, batches, device, restore, saved, tensors
+    from ._tensors import accuracy, batches, device, restore, saved, tensors
 
     seed = config.get("seed", 0)
     torch.manual_seed(seed)
@@ -85,7 +86,7 @@ def train(config: dict[str, Any], data: Data) -> None:
 def _network(config: dict[str, Any]) -> "nn.Module":
     from torch import nn
 
-    from tasks._tensors import Scale
+    from ._tensors import Scale
 
     l1, l2 = config["l1"], config["l2"]
     return nn.Sequential(
@@ -95,7 +96,7 @@ def _network(config: dict[str, Any]) -> "nn.Module":
 
 def predict(config: dict[str, Any], state: Any, inputs: np.ndarray) -> np.ndarray:
     """Class probabilities of pictures, one a row of 784 pixels from 0 to 255."""
-    from tasks._tensors import probabilities
+    from ._tensors import probabilities
 
     return probabilities(_network(config), state, inputs)
 

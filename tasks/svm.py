@@ -21,7 +21,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.svm import SVC
 
 import raysweep
-from tasks._data import Part, hold_out
+
+from ._data import Part, hold_out
 
 SPACE = {
     "kernel": tune.choice(["rbf", "poly"]),

@@ -275,6 +275,8 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         bucket, _, key = unquote(url.path).lstrip("/").partition("/")
         if self.command == "PUT":
             name = "UploadPart" if "partNumber" in query else "PutObject"
+            if "x-amz-copy-source" in self.headers:
+                name = "UploadPartCopy" if "partNumber" in query else "CopyObject"
         elif self.command == "POST":
             name = "CreateMultipartUpload" if "uploads" in query else "CompleteMultipartUpload"
         elif self.command == "DELETE":
@@ -322,7 +324,8 @@ class _ProxyHandler(BaseHTTPRequestHandler):
                 etag = client.upload_part(Bucket=bucket, Key=key, Body=kept, **part)["ETag"]
             else:
                 etag = client.put_object(Bucket=bucket, Key=key, Body=kept)["ETag"]
-        self._answer(200, headers=[("ETag", etag)])
+        copied = f"<CopyObjectResult><ETag>{etag}</ETag></CopyObjectResult>" if operation == "CopyObject" else ""
+        self._answer(200, copied.encode(), headers=[("ETag", etag)])
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from raysweep import env
+from raysweep import env, kit
 from raysweep.clusters import vm_config
 from raysweep.clusters.shared import forward, ports, processes
 from raysweep.clusters.shared.ports import HOST
@@ -32,7 +32,7 @@ class Aws(Target):
 
     def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
         """Checks cluster.yaml, shows what it starts, asks for confirmation, and runs `ray up`."""
-        path, port = project / vm_config.FILE, options.dashboard_port or DASHBOARD_PORT
+        path, port = _own_file(project), options.dashboard_port or DASHBOARD_PORT
         config = _checked(path, ports.problems({"--dashboard-port": port}))
         cluster = Cluster(
             target="aws",
@@ -76,6 +76,14 @@ class Aws(Target):
     def logs(self, cluster: Cluster, follow: bool) -> int:
         """Runs `ray monitor`: the autoscaler's log."""
         return subprocess.call([*_command(), "monitor", cluster.settings])
+
+
+def _own_file(project: Path) -> Path:
+    """The project's cluster.yaml: region, bucket and image are the user's own."""
+    path = project / vm_config.FILE
+    if not path.exists():
+        raise BadInput(f"there is no {path}: copy {kit.HOME / vm_config.FILE} there, and make it yours")
+    return path
 
 
 def _checked(path: Path, problems: Sequence[str] = ()) -> vm_config.Config:

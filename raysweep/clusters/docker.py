@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from raysweep import env
+from raysweep import env, kit
 from raysweep.clusters.shared import ports, s3_keys
 from raysweep.clusters.shared.images import own_images
 from raysweep.clusters.shared.ports import HOST
@@ -47,10 +47,10 @@ class Docker(Target):
 
     def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
         """Runs `docker compose up`, waits until every container is healthy, and creates the store's bucket."""
-        cpus = _check(project, options)
+        cpus = _check(options)
         folder = project / token.parent.name / "docker"
         folder.mkdir(mode=0o700, exist_ok=True)
-        settings = _settings(project, folder, options, cpus)
+        settings = _settings(folder, options, cpus)
         cluster = Cluster(
             target="docker",
             id=settings[env.COMPOSE_PROJECT_NAME],
@@ -84,8 +84,8 @@ class Docker(Target):
             _up(cluster, "--no-recreate")
         except ClusterError as error:
             raise ClusterError(
-                f"{error}\nsweeps may run on it, so it is not removed; `make cluster-down` and `make cluster-up`"
-                " replace it and keep its store"
+                f"{error}\nsweeps may run on it, so it is not removed; `raysweep cluster down` and"
+                " `raysweep cluster up` replace it and keep its store"
             ) from error
         _create_bucket(cluster)
         return cluster
@@ -124,7 +124,7 @@ class Docker(Target):
             self.stop(Cluster("docker", "", "", "", "", "", settings=str(settings)), volumes=True)
 
 
-def _check(project: Path, options: Options) -> int:
+def _check(options: Options) -> int:
     """Checks machine and options; returns the number of CPUs of the Docker engine.
 
     Raises:
@@ -142,11 +142,9 @@ def _check(project: Path, options: Options) -> int:
         )
     problems += ports.problems({"--dashboard-port": options.dashboard_port or DASHBOARD_PORT,
                                 "--s3-port": options.s3_port or s3_keys.PORT})  # fmt: skip
-    if not (project / "docker" / "compose.yaml").exists():
-        problems.append("docker/compose.yaml is not in this folder: run the command in the project's folder")
     missing = [image for image in own_images().values() if not _docker("image", "inspect", image)]
     if missing:
-        problems.append(f"there is no image {' and '.join(missing)}: build them with `make image`")
+        problems.append(f"there is no image {' and '.join(missing)}: build them with `raysweep image`")
     if problems:
         raise BadInput(*problems)
     return cpus
@@ -166,17 +164,18 @@ def _engine_cpus() -> int:
     return int(cpus)
 
 
-def _settings(project: Path, folder: Path, options: Options, cpus: int) -> Settings:
+def _settings(folder: Path, options: Options, cpus: int) -> Settings:
     """The settings for compose.yaml. The name of the compose project, and so of the store's volume, is kept."""
     path = folder / "compose.env"
     previous = _read(path) if path.exists() else {}
     workers = options.workers or (1 if options.gpus else WORKERS)
-    files = [project / "docker" / name for name in ("compose.yaml", *([GPU_FILE] if options.gpus else []))]
+    files = [kit.HOME / "docker" / name for name in ("compose.yaml", *([GPU_FILE] if options.gpus else []))]
     user, group = _user()
     return {
         env.COMPOSE_PROJECT_NAME: previous.get(env.COMPOSE_PROJECT_NAME, f"raysweep-{secrets.token_hex(4)}"),
         env.COMPOSE_FILE: os.pathsep.join(map(str, files)),
         env.RAYSWEEP_SECRETS: str(folder),
+        env.RAYSWEEP_PACKAGE: str(kit.PACKAGE),
         env.RAYSWEEP_USER: f"{user}:{group}",
         # New for each cluster, so that jobs ended by `cluster down` are not submitted again.
         env.RAYSWEEP_JOBS: f"{s3_keys.STORAGE}/.jobs/{secrets.token_hex(4)}",

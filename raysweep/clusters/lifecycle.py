@@ -76,7 +76,7 @@ def _revive(old: Cluster, target: str, record: Callable[[Cluster], None]) -> Clu
 
 def _refuse_another(old: Cluster, target: str, state: str) -> None:
     if old.target != target:
-        raise BadInput(f"`--target {target}`: the {old.target} cluster {state}: `make cluster-down` first")
+        raise BadInput(f"`--target {target}`: the {old.target} cluster {state}: `raysweep cluster down` first")
 
 
 def down(project: Path, volumes: bool = False, forget: bool = False) -> tuple[Cluster, str] | None:
@@ -93,7 +93,7 @@ def down(project: Path, volumes: bool = False, forget: bool = False) -> tuple[Cl
     Raises:
         ClusterError: something did not end; the record stays, so that `down` can be tried again.
     """
-    if read(project) is None and not volumes:
+    if read(project) is None and not (volumes and (project / FOLDER).exists()):
         return None
     with _locked(_folder(project)):
         cluster = read(project)
@@ -114,6 +114,7 @@ def scale(project: Path, workers: int) -> None:
     Raises:
         BadInput: there is no cluster, or its target does not support it.
     """
+    existing(project)
     with _locked(_folder(project)):
         cluster = existing(project)
         targets.load(cluster.target).scale(cluster, workers)
@@ -133,7 +134,7 @@ def existing(project: Path) -> Cluster:
     """
     if cluster := read(project):
         return cluster
-    raise BadInput("no cluster is running: start one with `make cluster-up`")
+    raise BadInput("no cluster is running: start one with `raysweep cluster up`")
 
 
 def status(project: Path) -> tuple[Cluster, bool] | None:

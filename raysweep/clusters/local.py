@@ -59,7 +59,9 @@ class Local(Target):
 
     def scale(self, cluster: Cluster, workers: int) -> None:
         """Not supported."""
-        raise BadInput("the target local has no workers, it is one node: `make cluster-up TARGET=docker` has some")
+        raise BadInput(
+            "the target local has no workers, it is one node: `raysweep cluster up --target docker` has some"
+        )
 
     def logs(self, cluster: Cluster, follow: bool) -> int:
         """Prints the ends of the logs of Ray's own processes."""

@@ -22,6 +22,7 @@ CLASSES = {
     "aws": "raysweep.clusters.aws:Aws",
 }
 TARGETS = tuple(CLASSES)
+KUBERNETES = ("kind", "minikube", "k8s")  # those of them that have pods, and RayJobs
 DASHBOARD_PORT = 8265
 
 

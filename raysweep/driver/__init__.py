@@ -1,6 +1,7 @@
 """Runs a job from its command line to its exit code: `main` for strategy files, `run` for notebooks.
 
 preflight       all checks before anything starts
+wrap            runs a script instead of a task
 runner          assembles and runs the loop of one sweep
 supervisor      restarts a driver that died
 unexpected      tells of an exception that is no RaysweepError

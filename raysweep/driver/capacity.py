@@ -2,8 +2,9 @@
 
 Ray's autoscaler v2 tells a driver which nodes are running and pending, but not how far its groups may grow
 (`get_cluster_config` is empty under KubeRay and `ray up`). So the cluster declares its groups, as a JSON list such as
-`[{"count": 3, "CPU": 1}]`: on docker and Kubernetes in a file, which `make scale` updates (`clusters.docker`,
-`clusters.kubernetes.plan`), on virtual machines in RAYSWEEP_NODES, by cluster.yaml. Tests compare them with the groups.
+`[{"count": 3, "CPU": 1}]`: on docker and Kubernetes in a file, which `raysweep cluster scale` updates
+(`clusters.docker`, `clusters.kubernetes.plan`), on virtual machines in RAYSWEEP_NODES, by cluster.yaml. Tests compare
+them with the groups.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import ray
@@ -30,7 +32,7 @@ def largest_node(kind: str) -> float:
 
 def fits_on_a_node(cpus: float, gpus: float) -> bool:
     """Whether one node that exists or may be added has enough of both."""
-    return any(_fit(node, cpus, gpus) >= 1 for node in [*_current_nodes(), *groups()])
+    return any(fit(node, cpus, gpus) >= 1 for node in [*_current_nodes(), *groups()])
 
 
 def describe_nodes() -> str:
@@ -42,16 +44,36 @@ def describe_nodes() -> str:
     return " | ".join(filter(None, kinds))
 
 
-def max_trials(cpus: float, gpus: float) -> int:
+def describe(cpus: float, gpus: float) -> str:
+    """The resources of one worker, such as `CPU 2, GPU 1`."""
+    return ", ".join(f"{kind} {amount:g}" for kind, amount in zip(KINDS, (cpus, gpus), strict=True) if amount)
+
+
+def largest_share(kind: str, workers: int) -> float:
+    """The amount of "CPU" or "GPU" that each worker of a trial can have at most, so that there is room for all."""
+    nodes = [*_current_nodes(), *groups()]
+    parts = {node.get(kind, 0.0) / count for node in nodes for count in range(1, workers + 1)}
+    possible = sorted({part if part <= 1 else float(math.floor(part)) for part in parts} - {0.0}, reverse=True)
+    shares = ((part, 0.0) if kind == "CPU" else (0.0, part) for part in possible)
+    return max(next((share for share in shares if max_trials(*share, workers)), (0.0,)))
+
+
+def max_trials(cpus: float, gpus: float, workers: int = 1) -> int:
     """How many trials can run at once when the cluster has its largest size.
 
-    For trials without GPUs, Ray adds nodes with GPUs only if there are no other nodes.
+    For trials without GPUs, Ray adds nodes with GPUs only if there are no other nodes. The workers of a trial may be on
+    several nodes.
+
+    Args:
+        cpus: of each worker of a trial.
+        gpus: the same.
+        workers: of a trial.
     """
     candidates = groups()
-    if gpus == 0 and any(_fit(group, cpus, gpus) >= 1 for group in candidates if not group.get("GPU")):
+    if gpus == 0 and any(fit(group, cpus, gpus) >= 1 for group in candidates if not group.get("GPU")):
         candidates = [group for group in candidates if not group.get("GPU")]
-    added = sum(group["count"] * _fit(group, cpus, gpus) for group in candidates)
-    return int(max(added, sum(_fit(node, cpus, gpus) for node in _current_nodes())))
+    added = sum(group["count"] * fit(group, cpus, gpus) for group in candidates)
+    return int(max(added, sum(fit(node, cpus, gpus) for node in _current_nodes()))) // workers
 
 
 def groups() -> list[Node]:
@@ -67,8 +89,8 @@ def _current_nodes() -> list[Node]:
     return [{kind: node["Resources"].get(kind, 0.0) for kind in KINDS} for node in ray.nodes() if node["Alive"]]
 
 
-def _fit(node: Node, cpus: float, gpus: float) -> int:
-    """How many trials of this size fit on a node."""
+def fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """How many workers with these resources fit on a node."""
     share = {"CPU": cpus, "GPU": gpus}
     counts = (math.floor(node.get(kind, 0.0) / amount + ROUNDING) for kind, amount in share.items() if amount)
     return min(counts, default=0)

@@ -20,9 +20,10 @@ import joblib
 import ray
 
 from raysweep import env, ray_private, temporary
+from raysweep.driver import capacity
 
 if TYPE_CHECKING:
-    from raysweep.spec.flags import Flags
+    from raysweep.spec.sweep import Sweep
 
 ANSWER_SECONDS = 3.0
 
@@ -113,12 +114,19 @@ def cpus() -> int:
     return int(joblib.cpu_count())
 
 
-def check_machine(flags: Flags) -> list[str]:
-    """Problems with flags that ask for more than this machine has."""
+def check_machine(sweep: Sweep) -> list[str]:
+    """Problems with trials that ask for more than this machine has."""
     available = {"CPU": cpus(), "GPU": ray_private.gpus_of_this_machine()}
-    share = {"CPU": flags.cpus_per_trial, "GPU": flags.gpus_per_trial}
-    return [
+    share = {"CPU": sweep.cpus, "GPU": sweep.gpus}
+    problems = [
         f"`--{kind.lower()}s-per-trial {share[kind]:g}`: this machine has {amount:g} {kind}: ask for at most that"
         for kind, amount in available.items()
         if share[kind] > amount
     ]
+    room, workers = capacity.fit(available, *share.values()), sweep.workers
+    if not problems and workers > max(room, 1):  # no resources at all are refused elsewhere
+        problems.append(
+            f"`--workers-per-trial {workers}`: this machine has room for {room} workers of"
+            f" {capacity.describe(*share.values())}: ask for at most that, or for less of each"
+        )
+    return problems

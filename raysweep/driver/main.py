@@ -16,7 +16,7 @@ import ray
 from ray import tune
 from ray.tune import TuneError
 
-from raysweep import ray_private
+from raysweep import ray_private, sealed
 from raysweep.driver import local_ray, preflight, unexpected
 from raysweep.driver.runner import Runner, code_hash
 from raysweep.driver.supervisor import Supervisor
@@ -56,22 +56,36 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
     """
     module = sys.modules[tune_config.__module__]
     name = Path(inspect.getfile(tune_config)).stem
-    strategy = strategy_of(module, name)
+    command_of(strategy_of(module, name), lambda flags: tasks.load(flags.task), f"python jobs/{name}.py")()
+
+
+def command_of(strategy: Strategy, task_of: Callable[[Flags], Task], usage: str) -> click.Command:
+    """A job's command line, see `main`.
+
+    Args:
+        strategy: the search and the scheduler.
+        task_of: makes or loads what is tuned; raises BadInput.
+        usage: how the command is called.
+    """
 
     def body(flags: Flags, values: Any, problems: list[str]) -> None:
         # The name is fixed here, so that a restarted driver finds the sweep. With --resume the user has to give it.
-        new_name = default_name(flags.task, name) if flags.resume == "never" and flags.name is None else flags.name
+        new_name = (
+            default_name(flags.task, strategy.name) if flags.resume == "never" and flags.name is None else flags.name
+        )
         named_flags, start = dataclasses.replace(flags, name=new_name), time.monotonic()
 
         def driver(restarted: bool) -> int:
             if named_flags.name and not restarted:
-                resubmit_ticket.write(named_flags.name)
+                resubmit_ticket.write(named_flags.name)  # with the cluster's own keys, and so before the next line
+            if code := _exit_code(sealed.unseal, named_flags):
+                return code
             current = _restart_flags(named_flags, time.monotonic() - start) if restarted else named_flags
             if resubmit_ticket.life() > 1:
                 current = dataclasses.replace(current, retry=None)  # they were tried again before the job was lost
             if restarted or _is_retry(current):
                 preflight.wait_for_storage(current.storage or default_storage())
-            return _exit_code(lambda: _from_flags(strategy, current, values, problems), current)
+            return _exit_code(lambda: _from_flags(strategy, task_of, current, values, problems), current)
 
         code = Supervisor(driver).run()
         # A driver also fails because its cluster goes away. If the head survives, it knows of the failure, and the
@@ -80,7 +94,7 @@ def main(tune_config: Callable[[Sweep, Any], tune.TuneConfig], knobs: type = NoK
             resubmit_ticket.remove()
         sys.exit(code)
 
-    command(strategy.doc, knobs, body, f"python jobs/{name}.py")()
+    return command(strategy.doc, strategy.knobs, body, usage)
 
 
 def _is_retry(flags: Flags) -> bool:
@@ -114,9 +128,11 @@ def _exit_code(run: Callable[[], Any], flags: Flags) -> int:
     return 0
 
 
-def _from_flags(strategy: Strategy, flags: Flags, knobs: Any, problems: list[str]) -> SweepResults | None:
+def _from_flags(
+    strategy: Strategy, task_of: Callable[[Flags], Task], flags: Flags, knobs: Any, problems: list[str]
+) -> SweepResults | None:
     try:
-        task = tasks.load(flags.task)
+        task = task_of(flags)
     except BadInput as error:
         raise BadInput(*problems, *error.problems, *_without_task(strategy, flags)) from None
     points: tuple[Point, ...] = ()
@@ -230,7 +246,7 @@ def _resume_problems(sweep: Sweep, flags: Flags, knobs: Any, config: Any, existi
 def _capacity_problems(sweep: Sweep, flags: Flags, storage_usable: bool) -> list[str]:
     """Joins the cluster, if there is one; problems with requested resources that it, or this machine, does not have."""
     if not local_ray.running():
-        return local_ray.check_machine(flags)
+        return local_ray.check_machine(sweep)
     return local_ray.connect() or (preflight.check_cluster(flags, sweep) if storage_usable else [])
 
 

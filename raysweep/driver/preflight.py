@@ -30,9 +30,10 @@ from raysweep.history.sweep_state import SweepState, TrialRecord
 from raysweep.loop.assemble import SYNCHRONOUS, Assembly, objective_of
 from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.searcher import Resumable
-from raysweep.spec import function
+from raysweep.spec import function, script_command
 from raysweep.spec.flags import Flags, name_problems
 from raysweep.spec.reports import Reports, reports
+from raysweep.spec.resources import request_of
 from raysweep.spec.space import describe
 from raysweep.spec.space_checks import check_space, draw_problems
 from raysweep.spec.sweep import Sweep
@@ -40,6 +41,7 @@ from raysweep.spec.task import Task
 from raysweep.storage import FolderStorage, open_storage
 from raysweep.storage.s3 import OUTAGE_SECONDS
 from raysweep.trial.metrics import check_metric_name
+from raysweep.trial.script import Script
 from raysweep.values import AUTOMATIC_METRICS
 
 OWN_STORE_S = 90.0  # longest wait for the cluster's own store; on a busy node, network policies admit a new pod late
@@ -48,8 +50,8 @@ SHARED_SECONDS = 30.0  # a node may have to start a process before it can look f
 
 def check_static(flags: Flags, sweep: Sweep, config: Any) -> list[str]:
     """Problems with the flags, the task and the strategy's TuneConfig, which is None if it could not be created."""
-    wrong = _function_problems(sweep.task)
-    task_reports = Reports(None, None) if wrong else reports(sweep.task.train)
+    wrong = _function_problems(sweep.task) + _request_problems(flags, sweep)
+    task_reports = Reports() if wrong else reports(sweep.task.train)
     wrong = wrong or _metric_problems(sweep, config, task_reports) + _pickle_problems(sweep)
     problems = check_flags(flags, sweep) + wrong
     return problems + (_strategy_problems(flags, sweep, config, task_reports) if config is not None else [])
@@ -72,9 +74,9 @@ def _number_problems(flags: Flags, sweep: Sweep) -> list[str]:
         problems.append(
             f"`--samples {sweep.samples}`: there are {points} points to try: use --samples {points}, or fewer --points"
         )
-    if flags.cpus_per_trial == flags.gpus_per_trial == 0:
+    if sweep.cpus == sweep.gpus == 0:
         problems.append("`--cpus-per-trial 0`: a trial without CPU and GPU cannot be placed: ask for one of them")
-    for flag, share in (("--cpus-per-trial", flags.cpus_per_trial), ("--gpus-per-trial", flags.gpus_per_trial)):
+    for flag, share in (("--cpus-per-trial", sweep.cpus), ("--gpus-per-trial", sweep.gpus)):
         if share > 1 and share != int(share):
             problems.append(
                 f"`{flag} {share}`: must be a fraction of one, or a whole number: use {int(share)} or {int(share) + 1}"
@@ -83,7 +85,17 @@ def _number_problems(flags: Flags, sweep: Sweep) -> list[str]:
 
 
 def _function_problems(task: Task) -> list[str]:
-    return [f"`train` of task {task.name} {problem}" for problem in function.problems(task.train)]
+    problems = [f"`train` of task {task.name} {problem}" for problem in function.problems(task.train)]
+    if isinstance(task.train, Script):
+        problems += script_command.problems(task.train.command, task.space)
+    return problems
+
+
+def _request_problems(flags: Flags, sweep: Sweep) -> list[str]:
+    if flags.cpus_per_trial is not None or flags.gpus_per_trial is not None:
+        return []
+    problem = request_of(sweep.task.train, sweep.space).problem
+    return [f"`train` of task {sweep.task.name} {problem}"] if problem else []
 
 
 def _metric_problems(sweep: Sweep, config: Any, task_reports: Reports) -> list[str]:
@@ -99,7 +111,8 @@ def _metric_problems(sweep: Sweep, config: Any, task_reports: Reports) -> list[s
     if problems or reported is None:
         return problems
     available = (*reported, *AUTOMATIC_METRICS)
-    unknown = [flag for name, flag in optimised.items() if name not in available]
+    # What is nested in a report to Ray Tune has its path as its name.
+    unknown = [f for name, f in optimised.items() if not {name, name.partition("/")[0]} & {*available}]
     return [f"{flag}: {where} reports {', '.join(available)}: name one of them" for flag in unknown]
 
 
@@ -158,7 +171,8 @@ def _strategy_problems(flags: Flags, sweep: Sweep, config: Any, task_reports: Re
     if isinstance(scheduler, SYNCHRONOUS) and task_reports.state is False:
         problems.append(
             f"`{sweep.strategy}` pauses trials and continues them, and `train` of task {sweep.task.name} saves"
-            " nothing: pass state= to raysweep.report and load it with raysweep.resume()"
+            " nothing: pass state= to raysweep.report and load it with raysweep.resume(), or checkpoint= and use"
+            " raysweep.resume_folder()"
         )
     return problems
 
@@ -286,19 +300,25 @@ def check_cluster(flags: Flags, sweep: Sweep) -> list[str]:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     problems = []
     for flag, kind, share in (
-        ("--cpus-per-trial", "CPU", flags.cpus_per_trial),
-        ("--gpus-per-trial", "GPU", flags.gpus_per_trial),
+        ("--cpus-per-trial", "CPU", sweep.cpus),
+        ("--gpus-per-trial", "GPU", sweep.gpus),
     ):
         most = capacity.largest_node(kind)
         if share > most:
             problems.append(
                 f"`{flag} {share:g}`: the largest node of the cluster has {most:g} {kind}: ask for at most that"
             )
-    cpus, gpus = flags.cpus_per_trial, flags.gpus_per_trial
+    cpus, gpus = sweep.cpus, sweep.gpus
     if not problems and not capacity.fits_on_a_node(cpus, gpus):
         problems.append(
             f"`--cpus-per-trial {cpus:g} --gpus-per-trial {gpus:g}`: no node of the cluster has both: it has, or may"
             f" add, nodes with {capacity.describe_nodes()}: ask for what one of them has"
+        )
+    if not problems and not capacity.max_trials(cpus, gpus, sweep.workers):
+        problems.append(
+            f"`--workers-per-trial {sweep.workers}`: the cluster has, or may add, room for"
+            f" {capacity.max_trials(cpus, gpus)} workers of {capacity.describe(cpus, gpus)}: ask for at most that, or"
+            " for less of each"
         )
     return problems + _folder_problems(sweep, nodes)
 

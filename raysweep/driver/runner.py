@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,10 +18,11 @@ from typing import Any
 import click
 from ray import tune
 
+from raysweep import env
 from raysweep.driver import capacity
 from raysweep.driver.supervisor import Heart
 from raysweep.errors import StorageError, SweepFailed
-from raysweep.history import results
+from raysweep.history import results, trial_log
 from raysweep.history.export import export
 from raysweep.history.journal import Journal
 from raysweep.history.lease import Lease
@@ -29,15 +31,17 @@ from raysweep.history.sweep_state import ENDED, SweepState
 from raysweep.loop.assemble import Assembly
 from raysweep.loop.loop import Plan
 from raysweep.loop.observers import Observers
-from raysweep.loop.progress import Progress
+from raysweep.loop.progress import Progress, printed
 from raysweep.loop.ray_executor import RayExecutor
 from raysweep.loop.recorder import Recorder
+from raysweep.loop.show_output import ShowOutput
 from raysweep.loop.stopping import SweepLimits
 from raysweep.loop.tensorboard import TensorBoard
 from raysweep.spec import space
 from raysweep.spec.flags import Flags
 from raysweep.spec.function import plain
 from raysweep.spec.initial_points import described
+from raysweep.spec.reports import reports
 from raysweep.spec.sweep import Strategy, Sweep
 from raysweep.storage import Storage
 from raysweep.trial.run import TrialSpec
@@ -55,11 +59,12 @@ class Runner:
     @property
     def plan(self) -> Plan:
         """The plan for the loop; needs a connected cluster."""
-        largest = {"cpus": capacity.largest_node("CPU"), "gpus": capacity.largest_node("GPU")}
+        workers = self.sweep.workers
+        largest = {"cpus": capacity.largest_share("CPU", workers), "gpus": capacity.largest_share("GPU", workers)}
         return self.assembly.plan(self._max_trials(), largest)
 
     def _max_trials(self) -> int:
-        return max(1, capacity.max_trials(self.flags.cpus_per_trial, self.flags.gpus_per_trial))
+        return max(1, capacity.max_trials(self.sweep.cpus, self.sweep.gpus, self.sweep.workers))
 
     def executor(self) -> RayExecutor:
         """The executor of the trials. It requests workers at once, so that they start while the data are loaded."""
@@ -71,10 +76,12 @@ class Runner:
             numeric=self.assembly.metrics,
             finite=self.assembly.must_be_finite,
             timeout=self.assembly.hard_timeout,
+            own_folder=reports(task.train).of_ray and os.environ.get(env.RAY_CHDIR_TO_TRIAL_DIR) != "0",
         )
         log_name = task.name.rpartition(".")[2]
+        show = ShowOutput() if flags.show_output else None
         executor = RayExecutor(
-            spec, self.sweep.name, self.assembly.share, log_name, task.reuse_actors, flags.cleanup_timeout
+            spec, self.sweep.name, self.assembly.share, log_name, task.reuse_actors, flags.cleanup_timeout, show
         )
         executor.request_places(min(self.assembly.concurrency(self._max_trials()), self.assembly.total))
         return executor
@@ -104,6 +111,7 @@ class Runner:
                 sweep_results = SweepResults(self.place.url, spec, state, space=self.sweep.space)
                 if lease.holds():
                     export(self.place, sweep_results, self.sweep.space)
+                    self._join_logs()
         click.echo(results.summary(sweep_results))
         self._raise_if_failed(limits, state)
         return sweep_results
@@ -125,9 +133,15 @@ class Runner:
             for name in ("sweep.json", *results.FILES):
                 self.place.delete(name)
 
+    def _join_logs(self) -> None:
+        try:
+            trial_log.join(self.place)
+        except StorageError as error:  # `raysweep logs` reads them as they are
+            click.echo(f"warning: what trials printed in several runs stays in several files: {error}", err=True)
+
     def _observers(self, state: SweepState) -> Observers:
         metric, mode = self.sweep.metric, self.sweep.mode
-        progress = Progress(state, metric, mode, self.assembly.total, self.sweep.max_iterations)
+        progress = Progress(state, metric, mode, self.assembly.total, self.sweep.max_iterations, self.sweep.name)
         # Heart is closed first: the supervisor then waits while the others close, which a slow store may delay.
         return Observers([Heart(), progress, TensorBoard(self.place, metric, state)])
 
@@ -181,9 +195,10 @@ class Runner:
         failed = [trial for trial in state.trials.values() if trial.status == "failed"]
         if failed:
             rest = f"; all in the same way, so {remaining} were not started" if limits.hopeless and remaining else ""
+            first = failed[0]
             raise SweepFailed(
-                f"{len(failed)} trials failed{rest}; the first, trial {failed[0].id}:"
-                f"\n{failed[0].failures[failed[0].retried]}"
+                f"{len(failed)} trials failed{rest}; the first, trial {first.id}:\n{first.failures[first.retried]}"
+                + printed(first, first.retried, self.sweep.name)
             )
         reported = any(trial.results for trial in state.trials.values())
         if remaining and limits.out_of_time:

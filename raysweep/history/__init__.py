@@ -3,7 +3,10 @@
 journal, sweep_state    all events, and the state that they add up to
 segments, repair        the journal as it is stored: read, damage named, written anew
 checkpoint              verified checkpoints of trials
+checkpoint_folder       the files of those that are folders
+marker                  what says what a checkpoint consists of
 lease                   lets one driver at a time write
+trial_log, log_reader   what trials print: the objects, and reading them
 results, predict        the table of trials, the best trial, its predictions
 export, optuna_export   files for other tools, among them an Optuna study
 resubmit_ticket         what is needed to submit a lost job again

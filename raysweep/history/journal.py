@@ -16,6 +16,7 @@ Events, by `type`:
     exploit   a trial continues from another trial's checkpoint        trial, donor, checkpoint, before, after
     damaged   one of a trial's own checkpoints is not intact           trial, checkpoint (its key)
     failure   a trial failed; it may be restarted                      trial, error, kind: see loop.failures
+              (and printed, its last lines, if it printed anything)
     retry     a resume tries a failed trial again                      trial
     complete  a trial ended                                            trial, status: see sweep_state.ENDED
     end       the driver left the sweep                                status

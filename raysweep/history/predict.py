@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from raysweep import temporary
 from raysweep.errors import BadInput
 from raysweep.history.results import SweepResults
 from raysweep.spec import task as tasks
@@ -37,10 +38,12 @@ def predict(results: SweepResults, image: Path | None, array: Path | None) -> li
     if task.predict is None:
         raise BadInput(f"task {task.name} has no predict(config, state, inputs): define it beside train")
     inputs = _picture(task, image) if image is not None else _array(task, array)
-    best, state = replace(results, space=task.space).best, results.load()
-    assert best is not None
-    probabilities = task.predict(best["config"], state, inputs)
-    return [Prediction(int(row.argmax()), float(row.max())) for row in probabilities]
+    best = replace(results, space=task.space).best
+    with temporary.folder("predict") as own:
+        state = results.load(folder=own / "checkpoint")  # or the path of that folder, if the checkpoint is one
+        assert best is not None
+        probabilities = task.predict(best["config"], state, inputs)
+        return [Prediction(int(row.argmax()), float(row.max())) for row in probabilities]
 
 
 def _picture(task: Task, path: Path) -> np.ndarray[Any, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from raysweep import env
-from raysweep.errors import StorageError
+from raysweep.errors import BadInput, StorageError
 from raysweep.storage import Storage, code_upload, open_storage
 
 log = logging.getLogger(__name__)
@@ -74,21 +74,28 @@ def write(name: str) -> None:
     place, job_info = job
     runtime_env = {key: value for key, value in job_info["runtime_env"].items() if not key.startswith("_")}
     resume = ["--name", name, "--resume", "auto"]
-    arguments = sys.argv if sys.argv[-len(resume) :] == resume else [*sys.argv, *resume]
+    command = [*_program(), *sys.argv[1:]]
+    command += [] if command[-len(resume) :] == resume else resume
     try:
         if not str(runtime_env.get("working_dir", "")).startswith(place.url):
             runtime_env["working_dir"] = code_upload.upload(Path.cwd(), place)
         runtime_env.pop("excludes", None)
         ticket = Ticket(
             job_info["metadata"][OWN[0]],
-            shlex.join(["python", *arguments]),
+            shlex.join(["python", *command]),
             runtime_env,
             {key: value for key, value in job_info["metadata"].items() if key not in OWN},
             time.time(),
         )
         place.put(f"{ticket.id}/{FILE_NAME}", json.dumps(asdict(ticket)).encode())
-    except StorageError as error:
+    except (StorageError, BadInput) as error:
         click.echo(f"warning: this job will not be submitted again if its head node is lost: {error}", err=True)
+
+
+def _program() -> list[str]:
+    """What Python was started with: `jobs/asha.py`, or `-m raysweep.jobs.asha`, whose file is elsewhere next time."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return ["-m", spec.name] if spec else sys.argv[:1]
 
 
 def remove() -> None:

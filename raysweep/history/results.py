@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import pandas as pd
 
 from raysweep.errors import BadInput, Corrupt, NotFound, StorageError
 from raysweep.history import checkpoint as checkpoints
-from raysweep.history import segments
+from raysweep.history import segments, trial_log
 from raysweep.history.checkpoint import Checkpoint
 from raysweep.history.sweep_state import ENDED, Result, SweepState, TrialRecord
 from raysweep.spec.configuration import Codec
@@ -100,12 +101,17 @@ class SweepResults:
         shown = _as_dict(trial, result, self.objective)
         return shown if self.space is None else shown | {"config": Codec(self.space).restore(result.config)}
 
-    def load(self, key: str | None = None) -> Any:
+    def load(self, key: str | None = None, folder: Path | str | None = None) -> Any:
         """The state in a checkpoint; without a key, in that of the best trial, at or nearest to its best iteration.
+
+        Args:
+            key: of the checkpoint.
+            folder: where the files of a checkpoint that is a folder are put, and which is then returned; a new one.
 
         Raises:
             NotFound: the sweep has no best trial, or that trial saved no checkpoint.
             Corrupt: the checkpoint is not what was saved.
+            BadInput: the checkpoint is a folder, and `folder` is not given or exists already.
         """
         best = self.best or {}
         if key is None and best.get("checkpoint") and best["checkpoint_iteration"] != best["iteration"]:
@@ -118,7 +124,17 @@ class SweepResults:
             raise NotFound(
                 f"{self.url} has no checkpoint of a best trial: save one in the task with report(…, state=…)"
             )
-        return checkpoints.load(open_storage(self.url), key)
+        if folder is not None and Path(folder).exists():
+            raise BadInput(f"`folder={folder}`: must not exist yet: give another one")
+        return checkpoints.load(open_storage(self.url), key, (lambda: Path(folder)) if folder is not None else None)
+
+    def logs(self, trial: str | int) -> str:
+        """What a trial has printed in all of its runs, see `trial_log`; empty if that is nothing.
+
+        Raises:
+            StorageError: the storage refused, or is not reachable.
+        """
+        return bytes(trial_log.read(open_storage(self.url), f"{int(trial):05d}")).decode(errors="replace")
 
 
 def read(name: str, storage: str) -> SweepResults:

@@ -39,7 +39,8 @@ class TrialRecord:
     `last` is the newest result; `saved` are all results with a checkpoint, oldest first; `abandoned` are those after
     the earlier iteration from which an exploit continued. `stop_decided` means that the trial was stopped at
     its newest result; the trial's end follows in the journal, unless the driver was killed in between. `kinds` has the
-    kind of each failure, see `loop.failures`; the first `retried` ones were before the trial was tried again.
+    kind of each failure, see `loop.failures`; the first `retried` ones were before the trial was tried again. `printed`
+    has the last lines that the trial printed before each.
     `began` and `completed` are seconds since the epoch: when its first iteration began, or, without any report, when it
     was suggested; and when it ended.
     """
@@ -52,6 +53,7 @@ class TrialRecord:
     donors: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
+    printed: list[list[str]] = field(default_factory=list)
     retried: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
     stop_decided: bool = False
@@ -205,6 +207,7 @@ class SweepState:
     def _failure(self, trial: TrialRecord, event: Event) -> None:
         trial.failures.append(event["error"])
         trial.kinds.append(event["kind"])
+        trial.printed.append(event.get("printed", []))
         trial.stop_decided = False
         self._set_status(trial, "pending")
 

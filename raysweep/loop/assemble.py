@@ -67,7 +67,7 @@ class Assembly:
     @property
     def share(self) -> Share:
         """The resources of one trial."""
-        return Share(self._flags.cpus_per_trial, self._flags.gpus_per_trial)
+        return Share(self._sweep.cpus, self._sweep.gpus, self._sweep.workers)
 
     @property
     def trial_limits(self) -> TrialLimits:
@@ -98,7 +98,7 @@ class Assembly:
 
         Args:
             places: trials that can run at the same time.
-            largest: CPUs and GPUs of the largest node.
+            largest: CPUs and GPUs that a worker of a trial may have at most.
         """
         flags = self._flags
         return Plan(

@@ -16,10 +16,11 @@ from raysweep.trial.session import Report
 
 @dataclass(frozen=True)
 class Share:
-    """The resources of one trial: CPUs and GPUs, which may be fractions."""
+    """The resources of one trial: CPUs and GPUs, which may be fractions, of each of its workers."""
 
     cpus: float
     gpus: float = 0.0
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,16 @@ class Failed:
         error: what was raised, or Ray's error about the process.
         end: how the process ended, as it noted itself, such as `by SIGSEGV at train.py, line 3, in train`.
         log: where Ray's log of the process is.
+        printed: the last lines that the trial printed.
+        worker: the rank of the worker that it was, if the trial has several.
     """
 
     trial: str
     error: BaseException
     end: str = ""
     log: str = ""
+    printed: tuple[str, ...] = ()
+    worker: int | None = None
 
 
 Event = Reported | Returned | Failed

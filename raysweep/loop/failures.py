@@ -33,8 +33,9 @@ from ray.exceptions import (
 
 from raysweep.errors import StorageError, Unavailable
 from raysweep.loop.executor import Share
-from raysweep.trial.actor import NotFinite, Unreported
+from raysweep.trial.actor import NotFinite
 from raysweep.trial.last_words import BY_ITSELF, TIME_UP
+from raysweep.trial.metrics import Unreported
 
 # A process may die now and then; but a function that crashes its process every time is a failure.
 MOST_LOSSES = 3
@@ -85,6 +86,11 @@ def kind_of(error: BaseException) -> Kind:
     return _kind_of_raised(error)
 
 
+def is_alive(error: BaseException) -> bool:
+    """Whether the process that an error of Ray's comes from still answers: a function of it raised."""
+    return isinstance(error, RayTaskError | UnserializableException) or type(error) is RayError
+
+
 def kind_of_loss(end: str, hung: bool, late: bool) -> Kind:
     """The kind of a loss of a process.
 
@@ -118,7 +124,7 @@ def _kind_of_raised(error: BaseException) -> Kind:
 _ADVICE = re.compile(r" Some common causes include| To see the logs|; to see more information| Top \d+ memory users")
 
 
-def text_of(error: BaseException, kind: Kind, end: str = "", log: str = "") -> str:
+def text_of(error: BaseException, kind: Kind, end: str = "", log: str = "", worker: int | None = None) -> str:
     """A failure as it is written to the journal: the function's traceback, or how its process ended, in one paragraph.
 
     Args:
@@ -126,10 +132,16 @@ def text_of(error: BaseException, kind: Kind, end: str = "", log: str = "") -> s
         kind: its kind, which may be known better than from the error.
         end: how the process ended, if it has noted that; see `executor.Failed`.
         log: where Ray's log of the process is.
+        worker: the rank of the worker that it was, if the trial has several; it begins the last line.
     """
+    before, line, last = _text_of(error, kind, end, log).rpartition("\n")
+    return f"{before}{line}{last if worker is None else f'worker {worker}: {last}'}"
+
+
+def _text_of(error: BaseException, kind: Kind, end: str, log: str) -> str:
     if isinstance(error, RayTaskError):
         return click.unstyle(str(error)).strip()
-    if not isinstance(error, RayError) or type(error) is RayError or isinstance(error, UnserializableException):
+    if not isinstance(error, RayError) or is_alive(error):
         return f"{type(error).__name__}: {error}".strip()
     where = f"; Ray's log of it is {log}" if log else ""
     if kind is Kind.HANG:
@@ -154,7 +166,7 @@ class Tries:
 
     Args:
         share: its resources.
-        largest: CPUs and GPUs of the largest node, up to which its share may grow.
+        largest: CPUs and GPUs that each of its workers can have at most, up to which its share may grow.
         max_failures: how many counted failures it may have.
     """
 

@@ -48,7 +48,7 @@ class Plan:
         space: of Ray's domains, from which the configurations are.
         together: whether all trials are suggested at the start, since the scheduler compares all of them.
         share: the resources of a trial.
-        largest: CPUs and GPUs of the largest node, up to which a trial's share may grow.
+        largest: CPUs and GPUs that each worker of a trial can have at most, up to which its share may grow.
         max_failures: how many counted failures a trial may have.
         timeout: seconds that a trial may run.
         report_timeout: seconds without a report, after which a trial counts as hung.
@@ -100,6 +100,7 @@ class Loop:
         self._interruption = Interruption()
         self._running: dict[str, Run] = {}
         self._tries: dict[str, Tries] = {}
+        self._unstarted: set[str] = set()  # trials of this run of the loop that have not been started yet
         self._hung: set[str] = set()
         self._deadlines: dict[str, float] = {}  # when a running trial's timeout is reached
         self._finishing: set[str] = set()  # running trials that have done all their iterations
@@ -214,6 +215,7 @@ class Loop:
         self._recorder.suggested(trial_id, written, memory)
         self._controller.add(trial_id, written)
         self._tries[trial_id] = self._new_tries()
+        self._unstarted.add(trial_id)
         return True
 
     def _new_tries(self) -> Tries:
@@ -226,7 +228,9 @@ class Loop:
         is_exploit = saved is not None and owner(saved.path) != trial_id
         name = saved.name if saved is not None and is_exploit else self._state.trials[trial_id].checkpoint
         spent = saved.metrics.get(TIME_TOTAL_S, 0.0) if saved and name else 0.0
-        run = Run(trial_id, self._codec.restore(trial.config), trial.config, name, spent)
+        first = trial_id in self._unstarted
+        self._unstarted.discard(trial_id)
+        run = Run(trial_id, self._codec.restore(trial.config), trial.config, name, spent, first)
         if trial.is_finished():
             self._finishing.add(trial_id)
         else:
@@ -349,7 +353,8 @@ class Loop:
         again = tries.failed(kind) and (not complete or self._can_finish(record))
         if tries.storage_refuses:
             self.limits.refused = self.limits.refused or str(getattr(error, "cause", error))
-        self._recorder.failed(trial_id, text_of(error, kind, event.end, event.log), kind)
+        told = text_of(error, kind, event.end, event.log, event.worker)
+        self._recorder.failed(trial_id, told, kind, event.printed)
         self._observer.failed(record, again)
         if not again:
             self._controller.end(trial_id, failed=True)

@@ -1,8 +1,9 @@
-"""Places of a cluster: a share of a node that is reserved for a sweep, and a process in it that runs its trials.
+"""Places of a cluster: resources that are reserved for a sweep, and the processes in them that run its trials.
 
-A place is a placement group of one bundle (https://docs.ray.io/en/latest/ray-core/scheduling/placement-group.html) with
-the sweep's name. An autoscaled cluster grows at once for all places that are requested at once, and
-`placement_group_table` shows to every sweep of a cluster who holds places, and who waits for some.
+A place is a placement group (https://docs.ray.io/en/latest/ray-core/scheduling/placement-group.html) with the sweep's
+name, and a bundle for each worker of a trial: all of them are reserved at once, or none is. An autoscaled cluster grows
+at once for all places that are requested at once, and `placement_group_table` shows to every sweep of a cluster who
+holds places, and who waits for some.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-import ray
 from ray.util import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from raysweep.loop.crew import Crew
 from raysweep.loop.executor import Share
-from raysweep.trial.last_words import Traces
 
 OURS = "raysweep sweep "  # prefix of a placement group's name
 TABLE_S = 1.0  # largest age of the information about other sweeps' places
@@ -36,54 +36,57 @@ class Stage(Enum):
     IDLE = "idle"
     BUSY = "busy"  # a trial is running
     ENDING = "ending"  # a trial's function is cleaning up
+    LEAVING = "leaving"  # its process will be ended, when what it printed is stored
 
 
 @dataclass(eq=False)
 class Place:
-    """A reserved share of a node, and the process in it.
+    """Reserved resources, and the processes in them.
 
     Attributes:
-        share: the reserved resources.
+        share: the resources.
         group: the placement group.
-        actor: handle of the `TrialActor`.
+        crew: the processes.
         stage: its state.
         trial: the trial that is running or ending in it.
         since: when the stage began, in seconds from an arbitrary start.
-        traces: where to look for what became of the process; None before it has started.
     """
 
     share: Share
     group: Any
-    actor: Any
+    crew: Crew
     stage: Stage = Stage.STARTING
     trial: str | None = None
     since: float = field(default_factory=time.monotonic)
-    traces: Traces | None = None
 
     def enter(self, stage: Stage, trial: str | None = None) -> None:
         """Changes the stage."""
         self.stage, self.trial, self.since = stage, trial, time.monotonic()
 
     def close(self) -> None:
-        """Kills the process, and releases the share."""
+        """Kills the processes, and releases the resources."""
+        self.crew.close()
         with contextlib.suppress(Exception):  # if the cluster is gone, there is nothing to release
-            ray.kill(self.actor)
             remove_placement_group(self.group)
 
 
 def reserve(name: str, share: Share, actor: Callable[..., Any]) -> Place:
-    """Requests a place; its process starts when the cluster has room for it.
+    """Requests a place; its processes start when the cluster has room for all of them.
+
+    They are put on as few nodes as have room.
 
     Args:
         name: of the sweep.
         share: its resources.
-        actor: creates the actor, with Ray's options for actors.
+        actor: creates one of the actors, with Ray's options for actors.
     """
     bundle = {kind: amount for kind, amount in (("CPU", share.cpus), ("GPU", share.gpus)) if amount}
-    group = placement_group([bundle], name=f"{OURS}{name} {uuid.uuid4().hex}")  # names are unique on a cluster
-    strategy = PlacementGroupSchedulingStrategy(placement_group=group)
-    options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "scheduling_strategy": strategy}
-    return Place(share, group, actor(**options))
+    bundles = [dict(bundle) for _ in range(share.workers)]
+    unique = f"{OURS}{name} {uuid.uuid4().hex}"  # as names have to be on a cluster
+    group = placement_group(bundles, strategy="PACK", name=unique)
+    strategies = (PlacementGroupSchedulingStrategy(group, index) for index in range(share.workers))
+    resources = {"num_cpus": share.cpus, "num_gpus": share.gpus}
+    return Place(share, group, Crew([actor(scheduling_strategy=each, **resources) for each in strategies]))
 
 
 class Neighbours:

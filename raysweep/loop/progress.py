@@ -34,10 +34,13 @@ class Progress(Observer):
         mode: "max" or "min".
         total: trials of the whole sweep.
         max_iterations: iterations of a complete trial.
+        name: of the sweep.
     """
 
-    def __init__(self, state: SweepState, metric: str, mode: str, total: int, max_iterations: int) -> None:
-        self._state, self._metric, self._mode = state, metric, mode
+    def __init__(
+        self, state: SweepState, metric: str, mode: str, total: int, max_iterations: int, name: str = "NAME"
+    ) -> None:
+        self._state, self._metric, self._mode, self._name = state, metric, mode, name
         self._total, self._max_iterations = total, max_iterations
         self._results, self._ended_before = 0, state.count(*ENDED)
         lengths = [len(trial.results) for trial in state.trials.values() if trial.ended]
@@ -69,7 +72,7 @@ class Progress(Observer):
     def failed(self, trial: TrialRecord, again: bool) -> None:
         """Prints that the trial starts again; its end has a line of its own."""
         if again:
-            click.echo(f"{self._head()} trial {trial.id} starts again after {_failure(trial)}")
+            click.echo(f"{self._head()} trial {trial.id} starts again after {_failure(trial)}{self._printed(trial)}")
 
     def ended(self, trial: TrialRecord) -> None:
         """Prints why the trial failed, if it did."""
@@ -77,7 +80,10 @@ class Progress(Observer):
         self._ended_results += len(trial.results)
         if trial.status in ("failed", "infeasible"):
             ended = "is infeasible" if trial.status == "infeasible" else "failed"
-            click.echo(f"{self._head()} trial {trial.id} {ended}: {_failure(trial)}")
+            click.echo(f"{self._head()} trial {trial.id} {ended}: {_failure(trial)}{self._printed(trial)}")
+
+    def _printed(self, trial: TrialRecord) -> str:
+        return printed(trial, len(trial.failures) - 1, self._name)
 
     def waited(self, seconds: float, why: str) -> None:
         """Prints a line now and then, with the reason of the wait."""
@@ -128,6 +134,21 @@ def _failure(trial: TrialRecord) -> str:
     kind = f"{trial.kinds[-1].replace('_', ' ')}: " if trial.kinds else ""
     last = trial.failures[-1].splitlines()[-1:] if trial.failures else []
     return f"{kind}{shorten(' '.join(last), WIDTH, placeholder=' …') or 'no error was recorded'}"
+
+
+def printed(trial: TrialRecord, failure: int, name: str) -> str:
+    """The last lines that a trial printed before one of its failures, and the command that prints all of them.
+
+    Args:
+        trial: the trial.
+        failure: the number of the failure, from 0.
+        name: of the sweep.
+    """
+    lines = trial.printed[failure] if failure >= 0 else []
+    if not lines:
+        return ""
+    shown = "".join(f"\n  | {line}" for line in lines)
+    return f"\n  the last it printed (all: raysweep logs {name} --trial {int(trial.id)}):{shown}"
 
 
 def _configuration(config: dict[str, Any]) -> str:

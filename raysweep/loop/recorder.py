@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -125,9 +125,9 @@ class Recorder:
         donor = checkpoints.owner(restored.key)
         self._write("exploit", trial=record.id, donor=donor, checkpoint=restored.to_dict(), **changed)
 
-    def failed(self, trial_id: str, error: str, kind: str) -> None:
-        """A trial failed; it may start again."""
-        self._write("failure", trial=trial_id, error=error, kind=kind)
+    def failed(self, trial_id: str, error: str, kind: str, printed: Sequence[str] = ()) -> None:
+        """A trial failed; it may start again. `printed` are the last lines that it printed."""
+        self._write("failure", trial=trial_id, error=error, kind=kind, **({"printed": [*printed]} if printed else {}))
 
     def retried(self, trial_id: str) -> None:
         """A failed trial is tried again."""

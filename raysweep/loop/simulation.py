@@ -39,8 +39,8 @@ from raysweep.loop.recorder import Recorder
 from raysweep.spec.flags import Flags
 from raysweep.spec.sweep import Sweep
 from raysweep.storage import Storage
-from raysweep.trial.actor import NotFinite, Unreported
-from raysweep.trial.metrics import filled_in, plain_metrics
+from raysweep.trial.actor import NotFinite
+from raysweep.trial.metrics import Unreported, filled_in, plain_metrics
 from raysweep.trial.run import Run
 from raysweep.trial.session import HOST, OPTIMISED, Report
 from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION, finite

@@ -29,6 +29,7 @@ METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "FILE"}
 Limit: TypeAlias = float | str | Callable[[Any, Any], float]
 LONGEST_S = 1e9  # 31 years, which Python's timers can still hold
 MOST = 10**9  # trials or iterations, with which the schedulers can still compute
+MOST_WORKERS = 10_000  # of one trial: more than any cluster of Ray's has nodes
 MAX_NAME_BYTES = 200  # a folder's name may have 255; jobs, logs and the like have a sweep's name with more behind it
 
 T = TypeVar("T")
@@ -71,8 +72,21 @@ class Flags:
     mode: str | None = knob(None, "max or min. Default: the task's MODE.", ("max", "min"))
     points: Path | None = knob(None, "YAML or JSON file of configurations to try first.")
     seed: int = knob(0, "Seeds the search and the scheduler: the same seed gives the same trials.", ge=0, le=2**32 - 1)
-    cpus_per_trial: float = knob(1.0, "CPUs of one trial, and its number of threads.", ge=0)
-    gpus_per_trial: float = knob(0.0, "GPUs of one trial; with a fraction, trials share a GPU and its memory.", ge=0)
+    cpus_per_trial: float | None = knob(
+        None, "CPUs of one trial, and its number of threads. Default: what tune.with_resources asks for, else 1.", ge=0
+    )
+    gpus_per_trial: float | None = knob(
+        None,
+        "GPUs of one trial; with a fraction, trials share a GPU and its memory. Default: what tune.with_resources asks"
+        " for, else 0.",
+        ge=0,
+    )
+    workers_per_trial: int = knob(
+        1,
+        "Processes that run one trial together, as torchrun starts them; the CPUs and GPUs above are then of each.",
+        ge=1,
+        le=MOST_WORKERS,
+    )
     concurrency: int | None = knob(None, "Trials at the same time. Default: as many as the cluster has room for.", ge=1)
     max_failures: int = knob(0, "How often a failed trial is restarted from its last checkpoint.", ge=0)
     trial_timeout: float | None = knob(None, "Seconds that one trial may run before it is ended.", gt=0, le=LONGEST_S)
@@ -114,6 +128,9 @@ class Flags:
     repair: bool = knob(
         False,
         "Continue a sweep whose journal or sweep.json is damaged, without what is lost; its files stay as they are.",
+    )
+    show_output: bool = knob(
+        False, "Print what the trials print, too; `raysweep logs NAME --trial 3` has it without this flag."
     )
     dry_run: bool = knob(False, "Check everything, print what would run, start nothing.")
 

@@ -1,20 +1,23 @@
 """A training function, in whatever form it is given: its name, whether a trial can call it, and where its data go.
 
 It may be a plain function, a lambda, a method, a `functools.partial`, a decorated function or an object with
-`__call__`. Each trial calls it with the configuration, and with the data if it wants them.
+`__call__`; of Ray Tune's, also a generator, a `tune.Trainable`, and what `tune.with_parameters` or
+`tune.with_resources` makes of them. Each trial calls it with the configuration, and with the data if it wants them.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from inspect import Parameter
 from typing import Any
 
 BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.VAR_POSITIONAL)
 ANY_NUMBER = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-NEVER_RUN = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+NEVER_RUN = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+WRAPPERS = "ray.tune.trainable.util"  # where `tune.with_parameters` and `tune.with_resources` are
 
 
 def name_of(train: Any) -> str:
@@ -26,11 +29,36 @@ def name_of(train: Any) -> str:
 
 def plain(train: Any) -> Any:
     """The function with the source: without partials, decorators, and the object that it is called on."""
+    train = unwrapped(train)
     while isinstance(train, functools.partial):
-        train = train.func
+        train = unwrapped(train.func)
     if not (inspect.isroutine(train) or inspect.isclass(train)):
         train = getattr(type(train), "__call__", train)  # noqa: B004
     return inspect.unwrap(getattr(train, "__func__", train))
+
+
+def unwrapped(train: Any) -> Any:
+    """What `tune.with_parameters` or `tune.with_resources` was given, if this is what it made of it."""
+    while getattr(train, "__module__", None) == WRAPPERS:
+        if inspect.isclass(train):
+            train = train.__base__
+        else:
+            inside = inspect.getclosurevars(train).nonlocals
+            if "trainable" not in inside:
+                break
+            train = inside["trainable"]
+    return train
+
+
+def is_trainable(train: Any) -> bool:
+    """Whether it is a class of Ray Tune's; Ray is not imported to find out."""
+    tune = sys.modules.get("ray.tune")
+    return inspect.isclass(train) and tune is not None and issubclass(train, tune.Trainable)
+
+
+def saves(trainable: Any) -> bool:
+    """Whether a class of Ray Tune's can be saved."""
+    return trainable.save_checkpoint is not sys.modules["ray.tune"].Trainable.save_checkpoint
 
 
 def takes_data(train: Callable[..., None]) -> bool:
@@ -60,14 +88,15 @@ def _no_function(train: Any) -> str | None:
     """What was given instead of a function that runs when it is called."""
     if not callable(train):
         return f"of type {type(train).__name__}, which cannot be called"
+    if is_trainable(train):
+        return None
     if inspect.isclass(train):
         return "a class, which is made when it is called, and not run"
     if inspect.isbuiltin(train):
         return f"Python's own `{train.__name__}`, which reports nothing"
     call = train if inspect.isroutine(train) or isinstance(train, functools.partial) else type(train).__call__
     if any(never_run(call) for never_run in NEVER_RUN):
-        kind = "a generator" if inspect.isgeneratorfunction(call) else "async"
-        return f"{kind}, so that calling it runs nothing"
+        return "async, so that calling it runs nothing"
     return None
 
 

@@ -10,7 +10,6 @@ import contextlib
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from raysweep.spec.configuration import Codec, Json, parameters, readable, untag
 from raysweep.spec.flags import nearest
 from raysweep.spec.paths import KeyPath, name_of
 from raysweep.spec.space import allows, constants, quantum
+from raysweep.spec.yaml_loader import Loader
 from raysweep.values import is_number
 
 COLUMN = "config/"  # what the columns of a configuration begin with in trials.csv
@@ -42,15 +42,6 @@ class Point:
 
     config: dict[str, Any]
     value: float | None = None
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads `1e-3` as a number, as YAML 1.2 and JSON do; YAML 1.1 takes it for a text, since it has no dot."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$"), list("-+.0123456789")
-)
 
 
 def read(path: Path, space: dict[str, Any]) -> list[Point]:
@@ -79,8 +70,8 @@ def _items(text: str) -> tuple[Any, list[int]]:
         items = json.loads(text)
         text = text.replace("\t", " ")  # YAML allows fewer tabs than JSON
     except ValueError:
-        items = yaml.load(text, Loader=_Loader)
-    tree = yaml.compose(text, Loader=_Loader)
+        items = yaml.load(text, Loader=Loader)
+    tree = yaml.compose(text, Loader=Loader)
     if isinstance(items, dict) and isinstance(items.get("front"), list):  # best.json of several objectives
         return items["front"], [1] * len(items["front"])
     if isinstance(items, dict) and items.keys() >= RESULT:

@@ -16,11 +16,15 @@ import sys
 import sysconfig
 import textwrap
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from raysweep.spec.function import is_trainable, plain, saves, unwrapped
+from raysweep.values import NOT_METRICS
+
 OWN = ("raysweep", "ray")  # the packages whose `report` is one
+OF_RAY = ("ray.tune", "ray.train", "ray.air")
 LIBRARIES = (sysconfig.get_path("stdlib"), *site.getsitepackages(), site.getusersitepackages())
 UNKNOWN = object()
 
@@ -31,22 +35,26 @@ class Reports:
 
     Attributes:
         metrics: the keys of its `report({...})` literals; None when they cannot be read.
-        state: whether some `report` call passes `state=`; None when that cannot be known.
+        state: whether some `report` call passes `state=` or `checkpoint=`; None when that cannot be known.
+        of_ray: whether it is code for plain Ray Tune: it names a part of ray.tune or ray.train.
     """
 
-    metrics: tuple[str, ...] | None
-    state: bool | None
+    metrics: tuple[str, ...] | None = None
+    state: bool | None = None
+    of_ray: bool = False
 
 
-def reports(train: Callable[..., None]) -> Reports:
+def reports(train: Any) -> Reports:
     """Reads what a training function reports, without running it."""
-    reader = _Reader()
-    reader.follow(train)
-    keys = [key for call in reader.calls for key in _literal_keys(call)]
+    if is_trainable(train):
+        return Reports(None, saves(train), True)
+    reader = _Reader(of_ray=_is_of_ray(plain(train)))
+    reader.follow(unwrapped(train))
+    keys = [key for call in reader.calls for key in _literal_keys(call) if not reader.of_ray or key not in NOT_METRICS]
     known = bool(reader.calls) and not reader.open
     state = any(_passes_state(call) for call in reader.calls)
     metrics = tuple(dict.fromkeys(str(key) for key in keys)) if known and None not in keys else None
-    return Reports(metrics, state if known or state else None)
+    return Reports(metrics, state if known or state else None, reader.of_ray)
 
 
 def _literal_keys(call: ast.Call) -> list[str | None]:
@@ -58,7 +66,7 @@ def _literal_keys(call: ast.Call) -> list[str | None]:
 
 
 def _passes_state(call: ast.Call) -> bool:
-    return len(call.args) > 1 or any(keyword.arg in ("state", None) for keyword in call.keywords)
+    return len(call.args) > 1 or any(keyword.arg in ("state", "checkpoint", None) for keyword in call.keywords)
 
 
 @dataclass
@@ -68,10 +76,12 @@ class _Reader:
     Attributes:
         calls: those that were found.
         open: whether there may be others.
+        of_ray: whether something of Ray Tune or Ray Train was named.
     """
 
     calls: list[ast.Call] = field(default_factory=list)
     open: bool = False
+    of_ray: bool = False
     _seen: set[int] = field(default_factory=set)
 
     def follow(self, found: Any) -> None:
@@ -100,12 +110,14 @@ class _Reader:
         except (AttributeError, OSError, SyntaxError, ValueError):  # compiled, generated, a lambda amid a line
             self.open |= _may_report(getattr(function, "__code__", None))
             return
+        self.of_ray |= any(module.startswith(OF_RAY) for module in _imports(tree))
         called = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
         owners = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         for node in ast.walk(tree):
             if not isinstance(node, ast.Name | ast.Attribute) or not isinstance(node.ctx, ast.Load):
                 continue
             found, call = names.value(node), called.get(id(node))
+            self.of_ray |= _is_of_ray(found)
             if found is UNKNOWN:
                 self.open |= _word(node) == "report"
             elif call is not None and _is_report(found):
@@ -127,6 +139,13 @@ def _word(node: ast.Name | ast.Attribute) -> str:
 def _is_report(found: Any) -> bool:
     module = getattr(found, "__module__", None) or ""
     return inspect.isfunction(found) and found.__name__ == "report" and module.partition(".")[0] in OWN
+
+
+def _is_of_ray(found: Any) -> bool:
+    """Whether something is a part of Ray Tune or Ray Train: a module, a function or a class."""
+    module = found.__name__ if inspect.ismodule(found) else getattr(found, "__module__", None)
+    named = inspect.ismodule(found) or inspect.isroutine(found) or inspect.isclass(found)
+    return named and str(module).startswith(OF_RAY)
 
 
 def _is_users(found: Any) -> bool:
@@ -178,6 +197,14 @@ class _Names:
         found = inspect.getattr_static(base, node.attr, UNKNOWN)
         own = inspect.isclass(base) or node.attr in getattr(base, "__dict__", ())
         return _function(found) if own or not inspect.isfunction(found) else types.MethodType(found, base)
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """The modules, and what is taken from them, that a function imports itself."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            start = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            yield from (start + alias.name for alias in node.names)
 
 
 def _imported(tree: ast.AST) -> Iterator[tuple[str, Any]]:

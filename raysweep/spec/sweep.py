@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import inspect
 import math
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,12 @@ from typing import Any
 
 from ray import tune
 
-from raysweep import env
+from raysweep import env, kit
 from raysweep.errors import BadInput
+from raysweep.spec import catalogue
 from raysweep.spec.flags import Flags, checked, default_name, flag_name, nearest
 from raysweep.spec.initial_points import Point
+from raysweep.spec.resources import request_of
 from raysweep.spec.rules import check, rule
 from raysweep.spec.task import Task
 from raysweep.values import is_number
@@ -59,6 +63,9 @@ class Sweep:
         points: configurations to try first.
         seed: of the search and the scheduler.
         storage: folder or s3:// url that holds all sweeps.
+        cpus: of a trial.
+        gpus: of a trial.
+        workers: of a trial; CPUs and GPUs are those of each.
     """
 
     name: str
@@ -72,6 +79,9 @@ class Sweep:
     points: tuple[Point, ...]
     seed: int
     storage: str
+    cpus: float = 1.0
+    gpus: float = 0.0
+    workers: int = 1
 
     def refuse_points(self, why: str, values_only: bool = False) -> None:
         """Called by a strategy that cannot use `--points`, or no known values.
@@ -92,7 +102,7 @@ def default_storage() -> str:
 
 def settle(flags: Flags, strategy: str, task: Task, points: tuple[Point, ...]) -> Sweep:
     """The sweep of these flags; the task supplies what they leave out."""
-    one_pass = strategy == "grid"
+    one_pass, asked = strategy == "grid", request_of(task.train, task.space)
     return Sweep(
         name=flags.name or default_name(task.name, strategy),
         strategy=strategy,
@@ -105,17 +115,24 @@ def settle(flags: Flags, strategy: str, task: Task, points: tuple[Point, ...]) -
         points=points,
         seed=flags.seed,
         storage=flags.storage or default_storage(),
+        cpus=_first(flags.cpus_per_trial, asked.cpus, 1.0),
+        gpus=_first(flags.gpus_per_trial, asked.gpus, 0.0),
+        workers=flags.workers_per_trial,
     )
 
 
+def _first(*values: float | None) -> float:
+    """The first of them that is not None; the last one is not."""
+    return next(value for value in values if value is not None)
+
+
 def strategies() -> list[str]:
-    """The names of the strategies in jobs/."""
-    folder = Path(inspect.getfile(importlib.import_module("jobs"))).parent
-    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+    """The names of the strategies: those of this folder's jobs/, and the kit's."""
+    return list(catalogue.strategies(Path.cwd()))
 
 
 def strategy(name: str) -> Strategy:
-    """The strategy in jobs/<name>.py.
+    """The strategy in jobs/<name>.py of this folder, or else of the kit.
 
     Raises:
         BadInput: there is no such strategy; names the nearest match.
@@ -124,7 +141,19 @@ def strategy(name: str) -> Strategy:
         raise BadInput(
             f"`{name}` is not a strategy{nearest(str(name), strategies())}; choose one of: {', '.join(strategies())}"
         )
-    return strategy_of(importlib.import_module(f"jobs.{name}"), name)
+    entry = catalogue.strategies(Path.cwd())[name]
+    return strategy_of(importlib.import_module(f"{kit.PREFIX}jobs.{name}") if entry.is_kits else _own(entry.path), name)
+
+
+def _own(path: Path) -> ModuleType:
+    """The module of a project's own strategy: by its file, since any package may be called jobs."""
+    spec = importlib.util.spec_from_file_location(f"_own_jobs.{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its Knobs look for their types there
+    spec.loader.exec_module(module)
+    return module
 
 
 def strategy_of(module: ModuleType, name: str) -> Strategy:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import pkgutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,7 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from raysweep import kit
 from raysweep.errors import BadInput
+from raysweep.spec import catalogue
 from raysweep.spec.flags import MOST, nearest
 from raysweep.spec.function import takes_data
 from raysweep.spec.rules import check, rule
@@ -24,7 +25,8 @@ class Task:
     """What is tuned.
 
     Attributes:
-        name: as given to `--task`; `tasks.` is implied for a name without a dot.
+        name: as given to `--task`: that of a module, or without a dot a file of the project's tasks/, one in its
+            folder, or one of the kit's tasks.
         train: `train(config, data)`, or `train(config)` when there is no data; what may be called so, see `function`.
         space: parameter -> one of Ray's domains (`tune.loguniform(…)`, `tune.choice([…])`, …) or a constant.
         metric: the key of `raysweep.report` that is optimised.
@@ -107,13 +109,30 @@ def of_module(module: ModuleType, name: str) -> Task:
 
 
 def _module(name: str) -> ModuleType:
-    # A user's own module is in the folder where the job was started, not in that of the job's file.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    for path in [name] if "." in name else [f"tasks.{name}", name]:
+    # A user's own module is in the folder where the job was started, not in that of the job's file. First, as for the
+    # trials: Ray puts that folder first for them.
+    project = Path.cwd()
+    if str(project) not in sys.path:
+        sys.path.insert(0, str(project))
+    for path in _meanings(name, project):
         if _exists(path):
             return _import(path, name)
-    raise BadInput(f"`--task {name}`: there is no such module, in tasks/ or elsewhere{nearest(name, catalogue())}")
+    if (project / "tasks" / f"{name}.py").is_file():
+        raise BadInput(
+            f"`--task {name}`: tasks/{name}.py is hidden by another package that is called tasks: give this folder"
+            " priority by an empty file tasks/__init__.py"
+        )
+    known = list(catalogue.tasks(project))
+    raise BadInput(f"`--task {name}`: there is no such module, in tasks/ or elsewhere{nearest(name, known)}")
+
+
+def _meanings(name: str, project: Path) -> list[str]:
+    """The modules that a name may mean: the project's own go before the kit's, and those before installed ones."""
+    if "." in name:
+        return [name]
+    own = [f"tasks.{name}"] if (project / "tasks" / f"{name}.py").is_file() else []
+    beside = [name] if (project / f"{name}.py").is_file() or (project / name / "__init__.py").is_file() else []
+    return [*own, *beside, f"{kit.PREFIX}tasks.{name}", name]
 
 
 def _import(path: str, name: str) -> ModuleType:
@@ -133,9 +152,3 @@ def _exists(path: str) -> bool:
         return importlib.util.find_spec(path) is not None
     except (ModuleNotFoundError, ValueError):
         return False
-
-
-def catalogue() -> list[str]:
-    """The names of the tasks in tasks/."""
-    package = importlib.import_module("tasks")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))

@@ -3,6 +3,7 @@
 folder, s3      the two implementations
 append_log      appends to a log, although objects cannot be appended to
 code_upload     uploads a job's code
+files           files on their way: hashed, and several at a time
 dataset         uploads and downloads a sweep's data
 """
 

@@ -14,9 +14,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
-from raysweep.errors import BadInput, NotFound, StorageError, Unavailable
+from raysweep import env
+from raysweep.errors import BadInput, Corrupt, NotFound, StorageError, Unavailable
+from raysweep.storage.files import Digest, HashingReader, HashingWriter
 
 Keys = list[str]
 Outcome = list[StorageError | None]  # of a probe; the last item counts
@@ -25,6 +27,7 @@ PROBE_SECONDS = 3.0
 
 ELSEWHERE = "choose another --storage"
 CREDENTIALS = "correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or their permissions"
+NO_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 ENDPOINT = "start the store, or correct AWS_ENDPOINT_URL, the network or the proxy"
 # Names of errno values, S3 error codes and botocore's exceptions -> cause, fix.
 REASONS = {
@@ -33,22 +36,26 @@ REASONS = {
     "ENOSPC EDQUOT": ("the disk is full", f"free some space, or {ELSEWHERE}"),
     "ENOTDIR EEXIST": ("a file stands where a folder should be", f"move it away, or {ELSEWHERE}"),
     "403 AccessDenied InvalidAccessKeyId SignatureDoesNotMatch ExpiredToken": ("no permission", CREDENTIALS),
-    "NoCredentialsError PartialCredentialsError": ("no credentials", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    "NoCredentialsError PartialCredentialsError": ("no credentials", NO_CREDENTIALS),
     "NoSuchBucket": ("no such bucket", f"create it, or {ELSEWHERE}"),
     "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError": ("unreachable", ENDPOINT),
     "ResponseStreamingError IncompleteReadError RetriesExceededError": ("the response was incomplete", ENDPOINT),
     "ValueError ProxyConnectionError SSLError": ("unreachable", ENDPOINT),
+    "InvalidPart": ("the store has lost a part of what was written", "check its disk and its log"),
     "500 502 503 504 InternalError ServiceUnavailable SlowDown": (
         "the store is not available",
         "try again later",
     ),
 }
+# Where S3 keys may come from, in the order of boto3.
+KEY_SOURCES = (env.AWS_ACCESS_KEY_ID, env.AWS_PROFILE, env.AWS_SHARED_CREDENTIALS_FILE)
 # Temporary errors: the store is restarting, or overloaded.
 TRANSIENT = (
     *("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError"),
     *("ResponseStreamingError", "IncompleteReadError", "RetriesExceededError"),
     *("500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown"),
 )
+LOST = ("InvalidPart",)
 MISSING = ("ENOENT", "EISDIR", "NoSuchKey", "404")
 
 
@@ -92,6 +99,31 @@ class Storage(ABC):
     @abstractmethod
     def delete_tree(self, prefix: str) -> None:
         """Removes all objects in the folder `prefix` and below it."""
+
+    # Here by way of memory: a store that takes large objects moves them in pieces.
+
+    def put_file(self, key: str, source: IO[bytes]) -> Digest:
+        """Writes an object from a file, as atomically as `put`; returns what was read from it."""
+        reader = HashingReader(source)
+        self.put(key, reader.read())
+        return reader.digest
+
+    def get_file(self, key: str, target: IO[bytes] | None = None) -> Digest:
+        """Writes an object into a file, and returns what was read; without a file it only reads.
+
+        NotFound when there is none.
+        """
+        writer = HashingWriter(target)
+        writer.write(self.get(key))
+        return writer.digest
+
+    def copy(self, source: str, key: str) -> None:
+        """Makes an object with the content of another one, within the storage; NotFound when there is none."""
+        self.put(key, self.get(source))
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """The sizes in bytes of all objects in the folder `prefix` and below it, by their keys."""
+        return {key: self.size(key) for key in self.list(prefix)}
 
     @abstractmethod
     def _name(self, error: Exception) -> str | None:
@@ -162,5 +194,19 @@ class Storage(ABC):
                 raise NotFound(f"{where}: nothing is stored there") from error
             matches = (reason for names, reason in REASONS.items() if name in names.split())
             cause, fix = next(matches, ("refused", ELSEWHERE))
-            kind = Unavailable if name in TRANSIENT else StorageError
-            raise kind(f"{where}: {cause} ({name}): {fix}") from error
+            kind = Unavailable if name in TRANSIENT else Corrupt if name in LOST else StorageError
+            whose = _whose_keys() if fix in (CREDENTIALS, NO_CREDENTIALS) else ""
+            raise kind(f"{where}: {cause} ({name}): {fix}{whose}") from error
+
+
+def _whose_keys() -> str:
+    """Of a job, in whose environment a user's shell does not count: where its keys come from; empty outside of one."""
+    if env.RAY_JOB_CONFIG_JSON_ENV_VAR not in os.environ:
+        return ""
+    # Not from boto3, which would ask the cloud once more for a role.
+    source = next((name for name in KEY_SOURCES if os.environ.get(name)), None)
+    found = f"those of {source}" if source else f"none of {', '.join(KEY_SOURCES)}"
+    return (
+        f"; a job has the keys that its cluster or `--env` gives it, here {found}:"
+        f" give it others with `--env {env.AWS_ACCESS_KEY_ID} --env {env.AWS_SECRET_ACCESS_KEY}`"
+    )

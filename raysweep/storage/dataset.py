@@ -13,6 +13,7 @@ from raysweep import temporary
 from raysweep.errors import BadInput
 from raysweep.storage import open_storage
 from raysweep.storage.base import Keys
+from raysweep.storage.files import in_parallel
 
 
 @contextlib.contextmanager
@@ -33,10 +34,14 @@ def folder(data: str | None) -> Iterator[Path | None]:
     with temporary.folder("data") as own:
         scratch = own / "data"  # `load_data` may take every file that it finds
         scratch.mkdir()
-        for key in keys:
+
+        def fetch(key: str) -> None:
             path = scratch / key
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(place.get(key))
+            with path.open("wb") as file:
+                place.get_file(key, file)
+
+        in_parallel(fetch, keys)
         yield scratch
 
 
@@ -52,6 +57,10 @@ def upload(source: Path, destination: str) -> Keys:
         raise BadInput(f"`{source}`: must be a folder with files")
     place = open_storage(destination)
     keys = [path.relative_to(source).as_posix() for path in files]
-    for key, path in zip(keys, files, strict=True):
-        place.put(key, path.read_bytes())
+
+    def send(path: Path) -> None:
+        with path.open("rb") as file:
+            place.put_file(path.relative_to(source).as_posix(), file)
+
+    in_parallel(send, files)
     return keys

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from raysweep.errors import Unavailable
 from raysweep.storage.base import PROBE_SECONDS, Keys, Storage
+from raysweep.storage.files import CHUNK, Digest, HashingReader, HashingWriter, in_parallel
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from s3transfer.manager import TransferManager
 
 # Retries of botocore, within seconds. Its quota of retries is per process, and one long outage would use it up.
 S3_TRIES = 5
@@ -24,6 +28,15 @@ LONGEST_WAIT = 5.0  # seconds between two of our retries
 S3_SECONDS = 20.0  # timeout of connecting, and of each response
 TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")  # S3's errors if the object exists, or is being written
 LARGE = 8 * 2**20  # objects of at least so many bytes are transferred in parallel parts
+# What bounds the memory of a process that moves files: parts on their way, files that are sent at a time, each of which
+# may have one more, and parts that are received.
+PARTS_SENT, FILES_SENT, PARTS_READ = 4, 3, 3
+COPIED_PART = 2**28  # bytes: of what is copied within the store, nothing is in memory
+PIECES_READ = 16  # of 256 KiB, that have come and are not written yet
+
+# Threads that begin at the same time would each make a client of their own, of 40 MiB. A fork never copies it locked.
+_making = threading.Lock()
+os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,7 +105,7 @@ class S3Storage(Storage):
         with self._errors(key):
             bucket, name = self._split(key)
             response = self._s3.get_object(Bucket=bucket, Key=name)
-            with response["Body"] as body:
+            with contextlib.closing(response["Body"]) as body:
                 if response["ContentLength"] < LARGE:
                     return body.read()
             data = io.BytesIO()
@@ -100,20 +113,54 @@ class S3Storage(Storage):
             return data.getvalue()
 
     @_retrying
+    def put_file(self, key: str, source: IO[bytes]) -> Digest:
+        reader = HashingReader(source)
+        with self._errors(key, writing=True):
+            bucket, name = self._split(key)
+            # It cannot seek, so it is read once and in order; its parts are sent in parallel.
+            self._transfers().upload(cast(IO[bytes], reader), bucket, name, subscribers=[_sized(reader.total)]).result()
+        return reader.digest
+
+    @_retrying
+    def get_file(self, key: str, target: IO[bytes] | None = None) -> Digest:
+        writer = HashingWriter(target)
+        with self._errors(key):
+            bucket, name = self._split(key)
+            response = self._s3.get_object(Bucket=bucket, Key=name)
+            with contextlib.closing(response["Body"]) as body:
+                if response["ContentLength"] < LARGE:
+                    for piece in body.iter_chunks(CHUNK):
+                        writer.write(piece)
+                    return writer.digest
+            size = _sized(response["ContentLength"])
+            self._transfers().download(bucket, name, cast(IO[bytes], writer), subscribers=[size]).result()
+        return writer.digest
+
+    @_retrying
+    def copy(self, source: str, key: str) -> None:
+        with self._errors(source):
+            bucket, name = self._split(key)
+            _, old = self._split(source)
+            self._transfers(COPIED_PART).copy({"Bucket": bucket, "Key": old}, bucket, name).result()
+
+    @_retrying
     def size(self, key: str) -> int:
         with self._errors(key):
             bucket, name = self._split(key)
             return self._s3.head_object(Bucket=bucket, Key=name)["ContentLength"]
 
-    @_retrying
     def list(self, prefix: str = "") -> Keys:
+        return sorted(self.sizes(prefix))
+
+    @_retrying
+    def sizes(self, prefix: str = "") -> dict[str, int]:
         with self._errors(prefix):
             bucket, root = self._split("")
             _, folder = self._split(prefix.rstrip("/"))
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder and f"{folder}/")
-            names = [item["Key"] for page in pages for item in page.get("Contents", [])]
+            found = {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", [])}
             # Names that end with a slash are placeholders for folders, made by web consoles.
-            return sorted(name[len(root) :].lstrip("/") for name in names if not name.endswith("/"))
+            return {name[len(root) :].lstrip("/"): size for name, size in found.items() if not name.endswith("/")}
 
     @_retrying
     def folders(self) -> Keys:
@@ -131,8 +178,7 @@ class S3Storage(Storage):
             self._s3.delete_object(Bucket=bucket, Key=name)
 
     def delete_tree(self, prefix: str) -> None:
-        for key in self.list(prefix):
-            self.delete(key)
+        in_parallel(self.delete, self.list(prefix))
 
     def probe(self) -> None:
         impatient = replace(self, tries=1, seconds=PROBE_SECONDS / 2, patience=0.0)
@@ -144,7 +190,13 @@ class S3Storage(Storage):
     def _s3(self) -> S3Client:
         # The variables that boto3 reads are part of the cache key, so that no probe uses outdated credentials.
         settings = frozenset(item for item in os.environ.items() if item[0].startswith("AWS_"))
-        return _s3_client(os.getpid(), settings, self.tries, self.seconds)
+        with _making:
+            return _s3_client(os.getpid(), settings, self.tries, self.seconds)
+
+    def _transfers(self, part: int = LARGE) -> TransferManager:
+        client = self._s3
+        with _making:
+            return _transfer_manager(client, part)
 
     def _split(self, key: str) -> tuple[str, str]:
         bucket, _, name = self._at(key).removeprefix("s3://").partition("/")
@@ -156,7 +208,11 @@ class S3Storage(Storage):
         from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
 
         if isinstance(error, ClientError):
-            return error.response.get("Error", {}).get("Code", "ClientError")
+            code = error.response.get("Error", {}).get("Code", "ClientError")
+            # What SeaweedFS says of parts that are not those that were sent, where AWS says InvalidPart.
+            codes = ("InvalidRequest", "NoSuchUpload", "BadDigest")
+            incomplete = error.operation_name == "CompleteMultipartUpload" and code in codes
+            return "InvalidPart" if incomplete else code
         library_errors = (BotoCoreError, Boto3Error, RetriesExceededError, S3DownloadFailedError, ValueError)
         return type(error).__name__ if isinstance(error, library_errors) else None
 
@@ -176,6 +232,33 @@ def _s3_client(process: int, settings: frozenset[tuple[str, str]], tries: int, s
         connect_timeout=seconds,
         read_timeout=seconds,
         retries={"mode": "standard", "total_max_attempts": tries},
-        max_pool_connections=20,  # ten for one transfer, the journal's thread, and spare ones
+        max_pool_connections=40,  # ten for each kind of transfer, some for small files and the journal, and spare ones
     )
     return boto3.session.Session().client("s3", config=config)
+
+
+def _sized(size: int) -> Any:
+    """Tells a transfer how much there is: a file of more than 10,000 parts needs larger ones."""
+    from s3transfer.subscribers import BaseSubscriber
+
+    class Sized(BaseSubscriber):
+        def on_queued(self, future: Any, **_: Any) -> None:
+            future.meta.provide_transfer_size(size)
+
+    return Sized()
+
+
+@functools.lru_cache(maxsize=4)
+def _transfer_manager(client: S3Client, part: int) -> TransferManager:
+    """What moves the files of a client, all with the same few threads and parts of so many bytes in memory."""
+    from s3transfer.manager import TransferConfig, TransferManager
+
+    config = TransferConfig(
+        multipart_threshold=part,
+        multipart_chunksize=part,
+        max_submission_concurrency=FILES_SENT,
+        max_in_memory_upload_chunks=PARTS_SENT,
+        max_in_memory_download_chunks=PARTS_READ,
+        max_io_queue_size=PIECES_READ,
+    )
+    return TransferManager(client, config)

@@ -59,7 +59,7 @@ def access(project: Path) -> Access:
     own = lifecycle.read(project)
     dashboard = own.dashboard if own else next((os.environ[v] for v in ADDRESSES if os.environ.get(v)), None)
     if dashboard is None:
-        raise BadInput(f"no cluster is running: start one with `make cluster-up`, or set {ADDRESSES[0]} to its URL")
+        raise BadInput(f"no cluster is running: start one with `raysweep cluster up`, or set {ADDRESSES[0]} to its URL")
     if not dashboard.startswith(("http://", "https://")):
         raise BadInput(
             f"the address `{dashboard}` is not the URL of a dashboard: set {ADDRESSES[0]} to http://host:8265"
@@ -83,7 +83,7 @@ def connect(project: Path) -> JobSubmissionClient:
     if answer is Answer.BUSY:
         raise ClusterError(f"the cluster at {access_info.dashboard} is too busy to answer: try again later")
     if answer is Answer.SILENT:
-        raise ClusterError(f"no Ray cluster answers at {access_info.dashboard}: start one with `make cluster-up`")
+        raise ClusterError(f"no Ray cluster answers at {access_info.dashboard}: start one with `raysweep cluster up`")
     if answer is Answer.MISSING:
         raise BadInput(f"the cluster at {access_info.dashboard} requires a token, and none is set: {TOKEN_FIX}")
     if answer is Answer.WRONG:
@@ -130,7 +130,7 @@ def storage(project: Path, requested: str | None = None) -> str:
     If that is the S3 store of the project's cluster, AWS's variables in this process are set to its address and keys.
     """
     own = lifecycle.read(project)
-    recorded = own.storage if own else str(Path("runs").absolute())
+    recorded = own.storage if own else str((project / "runs").absolute())
     place = requested or os.environ.get(env.RAYSWEEP_STORAGE) or recorded
     if own and own.endpoint and f"{place}/".startswith(f"{own.storage}/"):
         for variable in AWS_KEYS:  # they would take precedence over the file

@@ -14,7 +14,7 @@ import re
 import secrets
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,22 +22,22 @@ from typing import TypeVar
 import click
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from raysweep import env
-from raysweep.clusters.kubernetes import manifests, raycluster, waiting
+from raysweep import env, kit
+from raysweep.clusters.kubernetes import job_secret, manifests, raycluster, waiting
 from raysweep.clusters.kubernetes.api import Kube, open_cluster
 from raysweep.clusters.kubernetes.manifests import NAMESPACE, Additions, Object, replace
 from raysweep.clusters.kubernetes.plan import folder_as_storage
 from raysweep.clusters.kubernetes.waiting import Trouble
-from raysweep.clusters.targets import Cluster
+from raysweep.clusters.targets import KUBERNETES, Cluster
 from raysweep.errors import BadInput, ClusterError, StorageError, Unreachable
 from raysweep.storage import Storage, code_upload, open_storage
+from raysweep.submit import requirements
 from raysweep.submit.log_to_storage import exit_code
 from raysweep.submit.request import JobRequest
 from raysweep.submit.submit import DETACHED
 
 T = TypeVar("T")
 
-TARGETS = ("kind", "minikube", "k8s")
 POLL_SECONDS = 1.0
 MAX_NAME_LENGTH = 47  # of a RayJob's name; KubeRay's limit
 BAD_INPUT = 2  # exit code; a retry would not help
@@ -68,19 +68,21 @@ class RayJob:
         entrypoint: the command.
         code: URL of the project's code.
         logs: the folder of its logs in the sweep's storage.
+        requirements: what Ray installs for it.
     """
 
     name: str
     entrypoint: str
     code: str
     logs: str
+    requirements: tuple[str, ...] = ()
 
 
 def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, follow: bool) -> int:
     """Submits a strategy as a RayJob, or follows it if it exists; deletes it with its cluster at its end.
 
     Args:
-        project: folder with jobs/, tasks/ and raysweep/.
+        project: its folder.
         cluster: the project's, of a Kubernetes target.
         request: with a storage that both this process and the job can reach; an existing sweep is continued.
         limits: its limits.
@@ -90,12 +92,14 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
         The driver's exit code; 0 without `follow`; DETACHED after Ctrl-C, which leaves the job running.
 
     Raises:
-        BadInput: the target has no RayJobs, or the storage is a folder.
+        BadInput: the target has no RayJobs, the storage is a folder, or the project cannot be packed.
         ClusterError: it can never run, with the reason in one line; it was deleted again.
     """
     assert request.storage is not None
-    if cluster.target not in TARGETS:
-        raise BadInput(f"the target {cluster.target} has no RayJobs, only {', '.join(TARGETS)}: use `make submit`")
+    if cluster.target not in KUBERNETES:
+        raise BadInput(
+            f"the target {cluster.target} has no RayJobs, only {', '.join(KUBERNETES)}: use `raysweep submit`"
+        )
     if problems := folder_as_storage(request.storage):
         raise BadInput(*problems)
     kube, place = open_cluster(cluster.settings), open_storage(request.storage).child(request.name)
@@ -104,8 +108,9 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
     trouble = Trouble(kube, NAMESPACE, HEAD_PATIENCE, grows=cluster.target == "k8s")
     job = job_name(request.strategy, request.name)
     if (existing := kube.get("RayJob", job)) is None:
+        requirements.announce(request.requirements, on_this_machine=False, on_kubernetes=True)
         submitted = _uploaded(job, project, request, place)
-        kube.apply([render(project, submitted, limits)])
+        _apply(kube, render(project, submitted, limits), request.variables)
         click.echo(f"submitted rayjob {job}: storage {place.url}")
         logs = submitted.logs
     else:
@@ -121,12 +126,38 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
         return DETACHED
 
 
+def _apply(kube: Kube, rayjob: Object, variables: Mapping[str, str | None]) -> None:
+    """Creates the RayJob, with its variables as a Secret that is deleted with it.
+
+    The Secret is there first, since a pod that lacks it counts as one that can never start; it is given its owner then.
+
+    Raises:
+        ClusterError: one of them was refused; neither is left.
+    """
+    if not variables:
+        kube.apply([rayjob])
+        return
+    name = rayjob["metadata"]["name"]
+    job_secret.use(rayjob, variables)
+    kube.apply([job_secret.secret(name, variables)])
+    try:
+        kube.apply([rayjob])
+        owner = kube.get("RayJob", name)
+        kube.apply([job_secret.secret(name, variables, owner)])
+    except BaseException:  # also Ctrl-C
+        with contextlib.suppress(ClusterError):  # the first error says more
+            kube.delete("RayJob", name, alone=True)
+            kube.delete("Secret", job_secret.name(name), api_version="v1")
+        raise
+
+
 def _uploaded(name: str, project: Path, request: JobRequest, place: Storage) -> RayJob:
     """The RayJob of a request, whose code has been uploaded to the sweep's storage."""
     code, logs = code_upload.upload(project, place), f"logs/{secrets.token_hex(4)}"
     wrapper = ["python", "-m", "raysweep.submit.log_to_storage", place.child(logs).url]
-    resuming = dataclasses.replace(request, arguments=("--resume", "auto", *request.arguments))
-    return RayJob(name, shlex.join([*wrapper, *resuming.command]), code, logs)
+    asked = request.from_here(project, on_this_machine=False)
+    resuming = dataclasses.replace(asked, arguments=("--resume", "auto", *asked.arguments))
+    return RayJob(name, shlex.join([*wrapper, *resuming.command(project)]), code, logs, request.requirements)
 
 
 def job_name(strategy: str, name: str) -> str:
@@ -148,13 +179,15 @@ def render(project: Path, job: RayJob, limits: Limits) -> Object:
         "sweep",
         replace("/metadata/name", job.name),
         replace("/spec/entrypoint", job.entrypoint),
-        replace("/spec/runtimeEnvYAML", json.dumps({"working_dir": job.code})),
+        replace(
+            "/spec/runtimeEnvYAML", json.dumps({"working_dir": job.code, **requirements.runtime_env(job.requirements)})
+        ),
         replace("/metadata/annotations", {LOGS: job.logs}),
         *_if_given(limits.queue, "/metadata/labels/kueue.x-k8s.io~1queue-name"),
         *_if_given(limits.deadline, "/spec/activeDeadlineSeconds"),
     )
     folder = project / FOLDER / "rayjob" / job.name  # two may be submitted at the same time
-    manifests.write(folder, project / FOLDER / "kubernetes", added, project / "k8s" / "components")
+    manifests.write(folder, project / FOLDER / "kubernetes", added, kit.HOME / "k8s" / "components")
     manifest = manifests.find(manifests.render(folder), "RayJob", job.name)
     assert manifest is not None
     _disable_tickets(manifest["spec"]["rayClusterSpec"])

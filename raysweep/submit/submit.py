@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ CLUSTER_BACK_S = 300.0  # for a head to restart
 NEXT_LIFE_S = 240.0  # for the cluster to submit a lost job again; it waits up to a minute if the job was lost often
 # Error type of a job whose own process was lost with its node; Ray's other error types would occur again.
 NODE_LOST = "JOB_SUPERVISOR_ACTOR_DIED"
+REASON_LENGTH = 400  # characters of Ray's message that are shown
 TAKEN = "already exists"  # in Ray's refusal of a submission id
 
 
@@ -47,7 +49,10 @@ class JobLost(ClusterError):
 
 @dataclass(frozen=True)
 class Job:
-    """One line of `raysweep status`. Times are Unix seconds; `exit_code` is None until the driver has ended."""
+    """One line of `raysweep status`. Times are Unix seconds; `exit_code` is None until the driver has ended.
+
+    `message` is what Ray says of the job's state; of a job that never had a driver, it is all that there is.
+    """
 
     id: str
     status: str
@@ -58,6 +63,7 @@ class Job:
     ended: float | None
     exit_code: int | None
     error_type: str | None
+    message: str | None = None
 
     @property
     def over(self) -> bool:
@@ -69,6 +75,20 @@ class Job:
         """Whether it was killed or lost with its node, instead of failing by itself."""
         killed = self.exit_code is not None and not 0 <= self.exit_code <= 128  # by a signal, through a shell or not
         return self.status == "FAILED" and (killed or self.error_type == NODE_LOST)
+
+    @property
+    def reason(self) -> str | None:
+        """Why it failed without an exit code, and so often without a log, in one line; None of any other job.
+
+        Ray's message may hold the whole traceback of one of its agents: its first and its last line say what matters.
+        """
+        if self.status != "FAILED" or self.exit_code is not None:
+            return None
+        lines = [line.strip() for line in (self.message or "").splitlines() if line.strip()]
+        told = " … ".join(dict.fromkeys([lines[0], lines[-1]])) if lines else "Ray does not say why"
+        told = textwrap.shorten(told, REASON_LENGTH, placeholder=" …")
+        whole = "; the whole message is in the dashboard, under Jobs" if len(lines) > 2 else ""
+        return f"{self.id} failed without an exit code: {told}{whole}"
 
 
 def patiently() -> Retrying:
@@ -98,6 +118,7 @@ def _job(details: Any) -> Job:
         ended=details.end_time / 1000 if details.end_time else None,
         exit_code=details.driver_exit_code,
         error_type=details.error_type,
+        message=details.message,
     )
 
 
@@ -152,7 +173,7 @@ def _next_life(project: Path, job: str, lost: JobLost) -> tuple[str, JobSubmissi
     if client is None:
         raise JobLost(
             f"{lost}, and the cluster has not submitted it again within {NEXT_LIFE_S:g} s:"
-            " see `make cluster-status`; to continue its sweep, submit it again with --resume auto"
+            " see `raysweep cluster status`; to continue its sweep, submit it again with --resume auto"
         )
     return following, client
 
@@ -170,7 +191,14 @@ def _follow_life(project: Path, client: JobSubmissionClient, job: str) -> int:
     print(f"{job}: {details.status}", flush=True)
     if details.lost:
         raise JobLost(f"{job} was killed")
+    print_reason(details)
     return exit_code(details)
+
+
+def print_reason(ended: Job) -> None:
+    """Prints why a job failed without an exit code, if it did."""
+    if ended.reason:
+        print(f"error: {ended.reason}", file=sys.stderr, flush=True)
 
 
 def exit_code(ended: Job) -> int:

@@ -6,16 +6,23 @@ import faulthandler
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import ray
 
+from raysweep import temporary
 from raysweep.history import checkpoint as checkpoints
+from raysweep.ray_private import introduced
 from raysweep.spec.function import with_data
 from raysweep.trial import exits
 from raysweep.trial.last_words import LastWords, Traces
-from raysweep.trial.run import Run, TrialSpec
+from raysweep.trial.metrics import Unreported
+from raysweep.trial.output import Output
+from raysweep.trial.run import Run, Seat, TrialSpec
 from raysweep.trial.session import Report, Session, enter
+from raysweep.trial.tune_session import TuneSession
+from raysweep.trial.workers import Worker
 from raysweep.values import finite
 
 PROMPT_END_S = 0.005  # in which most functions return after their last report
@@ -25,8 +32,17 @@ class NotFinite(ValueError):
     """The metric is nan or infinite, and `--nan fail` was asked for."""
 
 
-class Unreported(RuntimeError):
-    """The training function returned without any report, or without one of the metric that is optimised."""
+@dataclass(frozen=True)
+class Prepared:
+    """A process that is ready to run trials.
+
+    Attributes:
+        traces: where to look for what became of it, if that is known.
+        gpus: Ray's ids of its GPUs.
+    """
+
+    traces: Traces | None
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,13 @@ class Over:
     report: Report | None = None
 
 
+@dataclass(frozen=True)
+class Printed:
+    """The last lines that the newest run of a process has printed; all that it printed is stored."""
+
+    last: tuple[str, ...]
+
+
 class TrialActor:
     """A process that runs trials one after the other."""
 
@@ -49,20 +72,37 @@ class TrialActor:
         self._spec: TrialSpec
         self._train: Callable[[dict[str, Any]], None]
         self._session: Session | None = None
-        self._words = LastWords()
+        self._tune: TuneSession
+        self._words, self._worker = LastWords(), Worker()
+        self._fetched: Path | None = None  # the folder that a run goes on from, until its function takes it
+        self._output = Output(self._words.traces)
 
-    def prepare(self, spec: TrialSpec) -> Traces | None:
-        """Takes what all trials share. Unpickling it imports what the training function needs.
-
-        Returns:
-            Where to look for what became of this process.
-        """
+    def prepare(self, spec: TrialSpec) -> Prepared:
+        """Takes what all trials share. Unpickling it imports what the training function needs."""
         self._spec, self._train = spec, spec.train
-        return self._words.traces
+        self._output.open(spec.storage, spec.show)
+        gpus = ray.get_runtime_context().get_accelerator_ids()["GPU"] if ray.is_initialized() else []
+        return Prepared(self._words.traces, tuple(gpus))
 
-    def start(self, run: Run, data: list[ray.ObjectRef]) -> Report | Over:
-        """Begins a run, up to its first report; see `step`. `data` holds the reference to the task's data, if any."""
-        self._session = self._open(run)
+    def meeting_point(self) -> tuple[str, int]:
+        """Where the workers of the trial that is started next meet: an address of this node, and a port of it."""
+        return self._worker.meeting_point()
+
+    def start(
+        self, run: Run, data: list[ray.ObjectRef], seat: Seat | None = None, meets_at: tuple[str, int] | None = None
+    ) -> Report | Over:
+        """Begins a run, up to its first report; see `step`.
+
+        Args:
+            run: the trial's.
+            data: the reference to the task's data, if any.
+            seat: which of the trial's workers this is, if it has several.
+            meets_at: the `meeting_point` of the first of them.
+        """
+        self._worker.forget_group()
+        if seat is not None and meets_at is not None:
+            self._worker.take(seat, meets_at)
+        self._session = self._open(run, seat)
         self._train = self._with_data(data)
         return self.step()
 
@@ -102,13 +142,20 @@ class TrialActor:
         self._close()
         return Over(clean)
 
-    def _open(self, run: Run) -> Session:
+    def finish(self, seconds: float) -> Printed:
+        """Stores what was printed, before this process is ended; waits so many seconds for a storage that is away."""
+        return Printed(self._output.finish(seconds))
+
+    def _open(self, run: Run, seat: Seat | None) -> Session:
         spec, state = self._spec, None
+        self._output.begin(run, f"worker {seat.rank}" if seat else "")
         if run.start:
-            start, state = checkpoints.load_newest(spec.storage, run.start)
+            start, state = checkpoints.load_newest(spec.storage, run.start, self._new_folder)
             run = replace(run, start=start)
-        session = Session(spec, run, state)
+        session = Session(spec, run, state, leads=seat is None or seat.rank == 0)
+        self._tune = TuneSession(session, spec.own_folder, seat)
         enter(session)
+        introduced.enter(self._tune)
         self._words.forget()
         if spec.timeout:
             # Written in C, with a thread that needs no interpreter lock: it ends calls that hang outside of Python.
@@ -116,12 +163,16 @@ class TrialActor:
             faulthandler.dump_traceback_later(left, exit=True, file=self._words.file)
         return session
 
+    def _new_folder(self) -> Path:
+        self._fetched = self._fetched or temporary.make("resume")
+        return self._fetched / "checkpoint"
+
     def _with_data(self, data: list[ray.ObjectRef]) -> Callable[[dict[str, Any]], None]:
         """The function with its data. They are made anew for each run, so that a trial never meets what another one
         has changed; arrays of numpy are read-only views of the node's shared memory, and cost nothing.
         """
         train = with_data(self._spec.train, ray.get(data[0]) if data else None)
-        return functools.partial(_call, train, self._words)
+        return functools.partial(_call, self._tune, train, self._words)
 
     def _check_finite(self, report: Report) -> None:
         for name in self._spec.finite:
@@ -132,9 +183,15 @@ class TrialActor:
     def _close(self) -> None:
         faulthandler.cancel_dump_traceback_later()
         self._session, self._train = None, self._spec.train  # the data of the run are let go of
+        self._worker.leave()
         enter(None)
+        introduced.enter(None)
+        if self._fetched:
+            temporary.remove(self._fetched)
+            self._fetched = None
+        self._output.pause()
 
 
-def _call(train: Callable[[dict[str, Any]], None], words: LastWords, config: dict[str, Any]) -> None:
+def _call(tune: TuneSession, train: Callable[..., Any], words: LastWords, config: dict[str, Any]) -> None:
     with exits.refused(words.note):
-        train(config)
+        tune.run(train, config)

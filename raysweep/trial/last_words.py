@@ -58,6 +58,16 @@ class Traces:
         """The file with its last words, on its node."""
         return str(Path(self.log).with_suffix(".end"))
 
+    @property
+    def printed(self) -> str:
+        """The file that takes what it prints, see `output`. Ray shows files that end as its own do: `out`, `err`."""
+        return str(Path(self.log).with_suffix(".printed"))
+
+    @property
+    def runs(self) -> str:
+        """The file that notes which run printed what of it."""
+        return str(Path(self.log).with_suffix(".runs"))
+
 
 class LastWords:
     """Takes down how this process ends, if it is one of Ray's.

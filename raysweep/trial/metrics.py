@@ -9,9 +9,21 @@ from decimal import Decimal
 from numbers import Real
 from typing import Any
 
-from raysweep.values import AUTOMATIC_METRICS, OWN_PREFIX, TIME_THIS_ITER_S, TIME_TOTAL_S, TRAINING_ITERATION
+from raysweep.values import (
+    AUTOMATIC_METRICS,
+    NOT_METRICS,
+    OWN_PREFIX,
+    TIME_THIS_ITER_S,
+    TIME_TOTAL_S,
+    TRAINING_ITERATION,
+    flat,
+)
 
 Metric = bool | int | float | str
+
+
+class Unreported(RuntimeError):
+    """The training function returned without any report, or without one of the metric that is optimised."""
 
 
 def plain_metrics(metrics: Any, numeric: Container[str] = ()) -> dict[str, Metric]:
@@ -35,6 +47,35 @@ def plain_metrics(metrics: Any, numeric: Container[str] = ()) -> dict[str, Metri
         if isinstance(value, str) and name in numeric:
             raise TypeError(f"report: metric `{name}` is the text {value!r}, and it is optimised: give a number")
     return plain
+
+
+def kept(metrics: Any, numeric: Container[str] = ()) -> tuple[dict[str, Metric], list[str]]:
+    """The metrics of a report to Ray Tune, and the names of those that cannot be kept.
+
+    Ray takes anything for a metric, and what is nested by its path: code that was written for it must not fail for a
+    list or a figure among its numbers. What is filled in here anyway is left out: the iteration, times, and `done`.
+
+    Args:
+        metrics: as the training function reports them.
+        numeric: names of those that must be numbers, and cannot be left out.
+
+    Raises:
+        TypeError, ValueError: as `plain_metrics`, for the whole, or one that must be a number.
+    """
+    if not isinstance(metrics, dict):
+        return plain_metrics(metrics), []
+    plain: dict[str, Metric] = {}
+    left_out = []
+    for name, value in flat(metrics).items():
+        if name in NOT_METRICS:
+            continue
+        try:
+            plain |= plain_metrics({name: value}, numeric)
+        except (TypeError, ValueError):
+            if name in numeric:
+                raise
+            left_out.append(name)
+    return plain, left_out
 
 
 def filled_in(

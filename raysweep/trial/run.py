@@ -21,6 +21,8 @@ class TrialSpec:
         numeric: metrics that must be numbers where they are reported: what is optimised.
         finite: metrics that must be finite numbers; a trial that reports another value of one fails.
         timeout: seconds that a trial may run; the process is ended even if it hangs outside of Python.
+        own_folder: whether a trial runs in a folder of its own, as one of Ray Tune does.
+        show: a queue of Ray's for what trials print, if the driver is to show that.
     """
 
     train: Callable[..., None]
@@ -29,6 +31,29 @@ class TrialSpec:
     numeric: tuple[str, ...] = ()
     finite: tuple[str, ...] = ()
     timeout: float | None = None
+    own_folder: bool = False
+    show: Any = None
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Which of its trial's workers a process is, in the words of torchrun.
+
+    Attributes:
+        rank: its number; what worker 0 reports and saves is the trial's.
+        world_size: how many workers the trial has.
+        local_rank: its number among those of its node.
+        local_world_size: how many of them are on its node.
+        node_rank: the number of its node among the trial's.
+        gpus: Ray's ids of the GPUs of all workers on its node, in the order of their ranks.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+    node_rank: int
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +66,7 @@ class Run:
         written: the same as the journal has it, see `spec.configuration`.
         start: what it goes on from.
         spent: seconds that it has run before.
+        first: no run of this trial was begun before.
     """
 
     trial: str
@@ -48,3 +74,4 @@ class Run:
     written: dict[str, Any]
     start: Checkpoint | None = None
     spent: float = 0.0
+    first: bool = False

@@ -90,7 +90,8 @@ class Cell:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "steps").touch()
+        for name in ("steps", "others"):
+            (self.folder / name).touch()
         self.name = f"{self.fault}-{self.strategy.replace('_', '-')}-{self.folder.name}"
         self.task = f"{TASK_PREFIX}{abs(hash(self.name))}"
         settings = {"FOLDER": self.folder, "PACE": self.pace, "HABIT": self.habit}
@@ -166,12 +167,16 @@ class Cell:
         (child,) = until("a driver", lambda: psutil.Process(self.process.pid).children())
         return child
 
-    def trial_process(self) -> psutil.Process:
-        """A process that is in the middle of an iteration of a trial that has reported."""
+    def trial_process(self, noted: str = "steps") -> psutil.Process:
+        """A process that is in the middle of an iteration of a trial that has reported.
+
+        Args:
+            noted: where the task notes its steps: "steps", or "others" for a worker that is not its trial's first.
+        """
 
         def find() -> psutil.Process | None:
             state = SweepState(self.events)
-            for line in reversed(self.steps()):
+            for line in reversed(self.steps(noted)):
                 record = state.trials.get(line[0])
                 if record and not record.ended and record.results and psutil.pid_exists(line[3]):
                     return psutil.Process(line[3])
@@ -179,13 +184,13 @@ class Cell:
 
         return until("a trial that runs", find)
 
-    def steps(self) -> list[tuple[str, int, float, int]]:
+    def steps(self, noted: str = "steps") -> list[tuple[str, int, float, int]]:
         """Who began which iteration, when, in which process."""
-        lines = [line.split() for line in self._noted()]
+        lines = [line.split() for line in self._noted(noted)]
         return [(line[0], int(line[1]), float(line[2]), int(line[3])) for line in lines if len(line) == 5]
 
-    def _noted(self) -> list[str]:
-        return (self.folder / "steps").read_text().splitlines()
+    def _noted(self, noted: str) -> list[str]:
+        return (self.folder / noted).read_text().splitlines()
 
     def arm(self, fault: str) -> None:
         """Breaks the next trial that begins the task's iteration AT."""

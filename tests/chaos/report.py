@@ -17,6 +17,7 @@ from tests.chaos.cell import STRATEGIES
 
 WHAT = {
     "trial-killed": "a trial's process is killed",
+    "worker-killed": "one of a trial's two workers is killed",
     "trial-memory": "a trial runs out of memory (`MemoryError`)",
     "nan": "a metric becomes nan",
     "trial-hung": "a trial hangs in C, `--report-timeout 8`",

@@ -2,7 +2,8 @@
 
 Copied into a project's tasks/. FOLDER/<fault> arms a fault: the first trial that begins iteration AT of its own takes
 the file away and breaks. HABIT is what all trials do. FOLDER/steps, and objects under NOTES where trials run
-elsewhere, say who began which iteration, when and where: what a journal cannot know.
+elsewhere, say who began which iteration, when and where: what a journal cannot know. Of a trial that has several
+workers, FOLDER/others says it of all but the first.
 """
 
 import contextlib
@@ -103,9 +104,10 @@ def _note_last(what: str) -> None:
 def _note(iteration: int) -> None:
     step = f"{_trial()} {iteration} {time.time()} {os.getpid()} {platform.node()}"
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / "steps").open("a") as file:
+    first = os.environ.get("RANK", "0") == "0"
+    with (FOLDER / ("steps" if first else "others")).open("a") as file:
         file.write(f"{step}\n")
-    if NOTES:
+    if NOTES and first:
         open_storage(NOTES).put(step, b"")
 
 

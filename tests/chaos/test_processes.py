@@ -47,6 +47,23 @@ def test_a_trials_process_is_killed(
     judge(side_by_side([make(strategy) for strategy in strategies], fault))
 
 
+@pytest.mark.fault("worker-killed")
+def test_one_of_a_trials_workers_is_killed(make: Make, strategies: tuple[str, ...], judge: Judge) -> None:
+    """The trial is lost as a whole, and goes on from its checkpoint with two new ones."""
+
+    def fault(cell: Cell) -> Verdict:
+        cell.after(BEFORE).trial_process(noted="others").kill()
+        cell.heal()
+        verdict = cell.finish().verdict()
+        lost = [event for event in cell.events if event["type"] == "failure"]
+        if [(event["kind"], event["error"][: len("worker 1: ")]) for event in lost] != [("lost", "worker 1: ")]:
+            verdict.problems.append(f"failures: {[(event['kind'], event['error']) for event in lost]}")
+        return verdict
+
+    flags = ("--workers-per-trial", "2", "--cpus-per-trial", "0.25")
+    judge(side_by_side([make(strategy, flags=flags) for strategy in strategies], fault))
+
+
 @pytest.mark.tenth("asha")
 @pytest.mark.fault("trial-memory")
 def test_a_trial_runs_out_of_memory_once(make: Make, strategies: tuple[str, ...], judge: Judge) -> None:

@@ -74,24 +74,23 @@ def test_a_missing_tool_is_named_with_how_to_get_it(project, engine, monkeypatch
     engine["compose"] = ""
     monkeypatch.setattr(docker.shutil, "which", lambda name, **_: None if name == missing else f"/bin/{name}")
     with pytest.raises(BadInput, match=re.escape(problem)):
-        docker._check(project, Options())
+        docker._check(Options())
 
 
 def test_an_engine_that_is_not_running_is_named(project, engine):
     engine["info"] = ""
     with pytest.raises(BadInput, match="the Docker engine does not answer"):
-        docker._check(project, Options())
+        docker._check(Options())
 
 
 def test_all_problems_are_reported_at_once(tmp_path, engine):
     engine["image"] = ""
     with pytest.raises(BadInput) as refused:
-        docker._check(tmp_path, Options(workers=0, num_cpus=9))
+        docker._check(Options(workers=0, num_cpus=9))
     assert refused.value.problems == (
         "`--workers 0`: must be at least 1",
         "`--num-cpus 9`: the Docker engine has 4 CPUs: ask for at most that",
-        "docker/compose.yaml is not in this folder: run the command in the project's folder",
-        "there is no image raysweep:local and raysweep-store:local: build them with `make image`",
+        "there is no image raysweep:local and raysweep-store:local: build them with `raysweep image`",
     )
 
 
@@ -107,13 +106,13 @@ def test_an_option_that_a_target_cannot_take_is_named_before_anything_starts(tmp
 
 def test_settings_without_a_flag_come_from_the_environment_and_stay(project, monkeypatch):
     folder = project / ".raysweep"
-    assert docker._settings(project, folder, Options(), cpus=2)["RAYSWEEP_TMP"] == "2g"
+    assert docker._settings(folder, Options(), cpus=2)["RAYSWEEP_TMP"] == "2g"
     monkeypatch.setenv("RAYSWEEP_TMP", "9g")
     monkeypatch.setenv("RAYSWEEP_HEAD_MEMORY", "8g")
-    docker._write(folder / "compose.env", docker._settings(project, folder, Options(), cpus=2))
+    docker._write(folder / "compose.env", docker._settings(folder, Options(), cpus=2))
     monkeypatch.setenv("RAYSWEEP_TMP", "3g")
     monkeypatch.delenv("RAYSWEEP_HEAD_MEMORY")
-    again = docker._settings(project, folder, Options(), cpus=2)
+    again = docker._settings(folder, Options(), cpus=2)
     assert (again["RAYSWEEP_TMP"], again["RAYSWEEP_HEAD_MEMORY"]) == ("3g", "8g")
 
 
@@ -121,7 +120,7 @@ def test_compose_reads_the_settings_unchanged(tmp_path):
     """Whatever characters the project's path has."""
     folder = tmp_path / """a b#c $d ${e} 'f' "g" """.strip()
     folder.mkdir()
-    settings = docker._settings(ROOT, folder, Options(), cpus=2)
+    settings = docker._settings(folder, Options(), cpus=2)
     docker._write(folder / "compose.env", settings)
     assert docker._read(folder / "compose.env") == settings
     program = Path(sys.executable).with_name("docker-compose")
@@ -138,7 +137,7 @@ def test_drivers_can_read_the_intended_workers(project, engine, monkeypatch):
     folder = project / ".raysweep"
     up = []
     monkeypatch.setattr(docker, "_up", lambda cluster, *arguments: up.append(arguments))
-    settings = docker._settings(project, folder, Options(num_cpus=2), cpus=8)
+    settings = docker._settings(folder, Options(num_cpus=2), cpus=8)
     docker._write(folder / "compose.env", settings)
     docker._write_nodes(folder, settings)
     path = folder / "nodes" / capacity.FILE.name
@@ -154,13 +153,13 @@ def test_gpus_are_for_one_worker_and_counted(project, engine, monkeypatch):
     folder = project / ".raysweep"
     monkeypatch.setattr(docker, "_gpus", lambda: 0)
     with pytest.raises(BadInput) as refused:
-        docker._check(project, Options(gpus=True, workers=2))
+        docker._check(Options(gpus=True, workers=2))
     several, none = refused.value.problems
     assert several.startswith("`--workers 2` with `--gpus`: each worker gets all GPUs of this machine")
     assert none.startswith("`--gpus`: `nvidia-smi -L` lists no GPU")
     monkeypatch.setattr(docker, "_gpus", lambda: 4)
-    assert docker._check(project, Options(gpus=True)) == 4
-    settings = docker._settings(project, folder, Options(gpus=True), cpus=8)
+    assert docker._check(Options(gpus=True)) == 4
+    settings = docker._settings(folder, Options(gpus=True), cpus=8)
     docker._write(folder / "compose.env", settings)
     docker._write_nodes(folder, settings)
     assert json.loads((folder / "nodes" / env.RAYSWEEP_NODES).read_text()) == [{"count": 1, "CPU": 8, "GPU": 4}]
@@ -170,7 +169,7 @@ def test_gpus_are_for_one_worker_and_counted(project, engine, monkeypatch):
 
 def test_a_cluster_that_does_not_answer_is_revived_and_nothing_of_it_removed(project, monkeypatch):
     folder = project / ".raysweep"
-    docker._write(folder / "compose.env", docker._settings(project, folder, Options(), cpus=2))
+    docker._write(folder / "compose.env", docker._settings(folder, Options(), cpus=2))
     calls = []
     monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: calls.append(arguments) or "")
     monkeypatch.setattr(docker, "_create_bucket", lambda cluster: None)
@@ -184,7 +183,7 @@ def test_a_cluster_that_does_not_answer_is_revived_and_nothing_of_it_removed(pro
 
 def test_a_cluster_that_cannot_be_revived_stays_and_the_fix_is_named(project, monkeypatch):
     folder = project / ".raysweep"
-    docker._write(folder / "compose.env", docker._settings(project, folder, Options(), cpus=2))
+    docker._write(folder / "compose.env", docker._settings(folder, Options(), cpus=2))
 
     def fails(cluster, *arguments):
         raise ClusterError("`docker compose up` failed: container head is unhealthy")
@@ -194,7 +193,7 @@ def test_a_cluster_that_cannot_be_revived_stays_and_the_fix_is_named(project, mo
     monkeypatch.setattr(docker.Docker, "stop", lambda *_: pytest.fail("it was removed"))
     lifecycle._write(folder / "cluster.json", cluster_of(folder))
     with pytest.raises(
-        ClusterError, match=r"head is unhealthy\nsweeps may run on it, so it is not removed; `make cluster-down`"
+        ClusterError, match=r"head is unhealthy\nsweeps may run on it, so it is not removed; `raysweep cluster down`"
     ):
         lifecycle.up(project, "docker")
     assert lifecycle.read(project) == cluster_of(folder)
@@ -202,7 +201,7 @@ def test_a_cluster_that_cannot_be_revived_stays_and_the_fix_is_named(project, mo
 
 def test_the_parts_of_a_cluster_are_counted(project, monkeypatch):
     folder = project / ".raysweep"
-    docker._write(folder / "compose.env", docker._settings(project, folder, Options(workers=3), cpus=3))
+    docker._write(folder / "compose.env", docker._settings(folder, Options(workers=3), cpus=3))
     containers = [("head", "healthy"), ("worker", "healthy"), ("worker", "starting"), ("store", "healthy")]
     containers.append(("resubmitter", "healthy"))
     rows = "".join(json.dumps({"Service": name, "Health": health}) + "\n" for name, health in containers)
@@ -218,15 +217,15 @@ def test_the_parts_of_a_cluster_are_counted(project, monkeypatch):
 
 def test_settings_share_the_cpus_and_keep_the_volume(project):
     folder = project / ".raysweep"
-    first = docker._settings(project, folder, Options(), cpus=8)
+    first = docker._settings(folder, Options(), cpus=8)
     assert (first["RAYSWEEP_WORKERS"], first["RAYSWEEP_WORKER_CPUS"], first["RAYSWEEP_HEAD_CPUS"]) == ("2", "4", "2")
     docker._write(folder / "compose.env", first)
-    again = docker._settings(project, folder, Options(workers=3, gpus=True, memory="16g"), cpus=2)
+    again = docker._settings(folder, Options(workers=3, gpus=True, memory="16g"), cpus=2)
     assert again["COMPOSE_PROJECT_NAME"] == first["COMPOSE_PROJECT_NAME"]
     assert (again["RAYSWEEP_WORKERS"], again["RAYSWEEP_WORKER_CPUS"]) == ("3", "1")
     assert again["RAYSWEEP_WORKER_MEMORY"] == "16g"
-    assert again["COMPOSE_FILE"] == f"{project}/docker/compose.yaml:{project}/docker/compose.gpu.yaml"
-    assert docker._settings(project, folder, Options(gpus=True), cpus=8)["RAYSWEEP_WORKERS"] == "1"
+    assert again["COMPOSE_FILE"] == f"{DOCKER}/compose.yaml:{DOCKER}/compose.gpu.yaml"
+    assert docker._settings(folder, Options(gpus=True), cpus=8)["RAYSWEEP_WORKERS"] == "1"
 
 
 def test_containers_never_run_as_root(monkeypatch):
@@ -309,17 +308,14 @@ def test_compose_closes_and_limits_every_container():
 
 
 def test_the_resubmitter_reads_the_tickets_of_jobs_and_each_new_cluster_has_its_own(project):
-    settings = docker._settings(project, project / ".raysweep", Options(), cpus=2)
+    settings = docker._settings(project / ".raysweep", Options(), cpus=2)
     services = composed("compose.yaml", RAYSWEEP_JOBS=settings[env.RAYSWEEP_JOBS])["services"]
     assert (
         services["resubmitter"]["command"][-1]
         == services["head"]["environment"][env.RAYSWEEP_JOBS]
         == settings[env.RAYSWEEP_JOBS]
     )
-    assert (
-        docker._settings(project, project / ".raysweep", Options(), cpus=2)[env.RAYSWEEP_JOBS]
-        != settings[env.RAYSWEEP_JOBS]
-    )
+    assert docker._settings(project / ".raysweep", Options(), cpus=2)[env.RAYSWEEP_JOBS] != settings[env.RAYSWEEP_JOBS]
 
 
 def test_compose_gives_gpus_to_workers_only():
@@ -332,7 +328,7 @@ def test_compose_gives_gpus_to_workers_only():
 
 def test_settings_are_those_that_compose_needs():
     needed = set(re.findall(r"\$\{(\w+)", (DOCKER / "compose.yaml").read_text()))
-    given = set(docker._settings(ROOT, ROOT / "docker", Options(), cpus=2))
+    given = set(docker._settings(ROOT / "docker", Options(), cpus=2))
     assert given ^ needed == {"COMPOSE_PROJECT_NAME", "COMPOSE_FILE"}
 
 

@@ -91,7 +91,9 @@ def test_one_that_cannot_be_revived_stays(project: Path, use: Callable[[Fake], F
 
 def test_another_target_does_not_replace_it(project: Path, use: Callable[[Fake], Fake]) -> None:
     fake = use(Fake(Unreachable("no answer")))
-    with pytest.raises(BadInput, match="the kind cluster does not answer, and may hold sweeps: `make cluster-down`"):
+    with pytest.raises(
+        BadInput, match="the kind cluster does not answer, and may hold sweeps: `raysweep cluster down`"
+    ):
         lifecycle.up(project, "local")
     assert fake.calls == ["healthy"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import secrets
 import subprocess
 import sys
 import time
@@ -117,7 +118,7 @@ def test_up_again_is_harmless_and_another_target_is_refused(docker_cluster: Dock
     again = docker_cluster.up()
     assert (again.returncode, "already up" in again.stdout) == (0, True)
     more = docker_cluster.up("--workers", "3")
-    assert (more.returncode, "--workers" in more.stdout, "`make scale WORKERS=n`" in more.stdout) == (0, True, True)
+    assert (more.returncode, "--workers" in more.stdout, "`raysweep cluster scale N`" in more.stdout) == (0, True, True)
     assert [container["Id"] for container in docker_cluster.containers()] == before
     other = docker_cluster.run("cluster", "up", "--target", "local")
     assert (other.returncode, "the docker cluster is up" in other.stdout) == (2, True)
@@ -300,29 +301,35 @@ def test_more_workers_and_fewer(docker_cluster: DockerProject) -> None:
 
 def test_no_secret_shows(docker_cluster: DockerProject) -> None:
     """During a sweep, after others: logs, environments, the settings and what compose makes of them."""
-    job = docker_cluster.submit("random_search", "--samples", "16", "--name", "looked-at")
+    given = secrets.token_hex(16)
+    flags = ("--task", "slow", "--samples", "16", "--name", "looked-at", "--env", "OF_THE_JOB")
+    job = subprocess.Popen(
+        docker_cluster.command("submit", "random_search", *flags),
+        cwd=docker_cluster.folder, env=docker_cluster.env | {"OF_THE_JOB": given},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
     try:
         wait_for_results(docker_cluster.sweep("looked-at"), 4)
-        secrets = look_for_secrets(docker_cluster)
+        hidden = look_for_secrets(docker_cluster, given)
         assert job.poll() is None, "nothing ran while it was looked"
     finally:
         log = log_of(job)
-    assert (job.returncode, [secret for secret in secrets if secret in log]) == (0, []), log
+    assert (job.returncode, [secret for secret in hidden if secret in log]) == (0, []), log
 
 
-def look_for_secrets(docker_cluster: DockerProject) -> list[str]:
+def look_for_secrets(docker_cluster: DockerProject, *further: str) -> list[str]:
     folder = Path(docker_cluster.cluster.settings).parent
     keys = re.findall(r"= (\S+)", (folder / "aws-credentials").read_text())
-    secrets = [docker_cluster.token, *keys]
+    hidden = [docker_cluster.token, *keys, *further]
     command = [*target._command(docker_cluster.cluster), "config"]
     seen = [subprocess.run(command, capture_output=True, text=True, check=True).stdout]
     seen += [docker("inspect", container["Id"]) for container in docker_cluster.containers()]
     seen += [docker("logs", container["Id"]) for container in docker_cluster.containers()]
     seen += [path.read_text() for path in (folder / "compose.env", folder.parent / "cluster.json")]
-    assert not [secret for secret in secrets for text in seen if secret in text]
+    assert not [secret for secret in hidden for text in seen if secret in text]
     # In the containers: no log of Ray's, no environment and no command line of any process has one.
     for container in docker_cluster.containers("head") + docker_cluster.containers("worker"):
-        assert look(container, *secrets) == ""
+        assert look(container, *hidden) == ""
     # The look finds what is there: trials, in their environment, and the sweep's name, in logs and on command lines.
     (head, worker, *_) = docker_cluster.containers("head") + docker_cluster.containers("worker")
     limit = time.monotonic() + 20
@@ -331,7 +338,7 @@ def look_for_secrets(docker_cluster: DockerProject) -> list[str]:
     shown = look(head, "looked-at")
     assert re.search(r"^/tmp/ray/\S+\.log ", shown, re.MULTILINE), shown
     assert re.search(r"^/proc/\d+/cmdline b'python", shown, re.MULTILINE), shown
-    return secrets
+    return hidden
 
 
 def look(container: dict, *words: str) -> str:

@@ -24,6 +24,21 @@ from tests.docker.conftest import DEADLINE_S, DockerProject, docker, events_of, 
 
 SAMPLES = 8
 STORE_OUTAGE_S = 60.0
+KEY = "hush-5551-hush"
+# Neither its module nor a trial of it can do without the variable.
+KEYED_TASK = """
+import os
+
+from tasks import slow
+from tasks.slow import MAX_ITERATIONS, METRIC, MODE, SPACE
+
+assert os.environ["SPY_KEY"]
+
+
+def train(config):
+    os.environ["SPY_KEY"]
+    slow.train(config)
+"""
 
 
 def check_nothing_lost(place: Storage) -> None:
@@ -52,11 +67,14 @@ def check_continued(before: SweepState, after: list[dict[str, Any]], trial: str)
     raise AssertionError(f"trial {trial} did not go on")
 
 
+def tickets_of(project: DockerProject) -> list[resubmit_ticket.Ticket]:
+    return resubmit_ticket.read(open_storage(project.execute("resubmitter", "printenv", env.RAYSWEEP_JOBS)))
+
+
 def wait_until_no_job_is_left(project: DockerProject) -> None:
     """Returns when no ticket is there of a job that would be brought back, and all jobs ended well."""
-    notes = open_storage(project.execute("resubmitter", "printenv", env.RAYSWEEP_JOBS))
     limit = time.monotonic() + DEADLINE_S
-    while left := resubmit_ticket.read(notes):
+    while left := tickets_of(project):
         assert time.monotonic() < limit, left
         time.sleep(1)
     rows = [row.split() for row in project.run("status").stdout.splitlines()[1:]]
@@ -118,14 +136,16 @@ def test_a_store_that_is_away_for_a_minute_costs_nothing(docker_cluster: DockerP
 
 @pytest.mark.timeout(600)
 def test_a_killed_head_comes_back_and_its_sweeps_go_on_followed_or_not(docker_cluster: DockerProject) -> None:
-    """One by `raysweep submit`, which follows its next life; one by plain Ray, and nobody watches."""
+    """One by `raysweep submit`, which follows its next life, with a secret; one by plain Ray, and nobody watches."""
     place, alone = docker_cluster.sweep("head-killed"), docker_cluster.sweep("alone")
     # There is room for two trials of each, so neither has to wait for the other one's end.
     flags = ("--samples", str(SAMPLES), "--cpus-per-trial", "0.4", "--concurrency", "2", "--max-iterations", "20")
-    command = docker_cluster.command("submit", "tpe_asha", "--task", "slow", "--name", "head-killed", *flags)
+    (docker_cluster.folder / "tasks" / "keyed.py").write_text(KEYED_TASK)
+    keyed = ("--task", "keyed", "--name", "head-killed", "--env", "SPY_KEY")
     follower = subprocess.Popen(
-        command, cwd=docker_cluster.folder, env=docker_cluster.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True,
+        docker_cluster.command("submit", "tpe_asha", *keyed, *flags),
+        cwd=docker_cluster.folder, env=docker_cluster.env | {"SPY_KEY": KEY},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     left = docker_cluster.submit("random_search", "--name", "alone", *flags, detached=True)
     said = log_of(left)
@@ -135,11 +155,14 @@ def test_a_killed_head_comes_back_and_its_sweeps_go_on_followed_or_not(docker_cl
     wait_for_results(alone, 1)
     before, before_alone = events_of(place), events_of(alone)
     assert len(state_of(alone).trials) < SAMPLES, "the sweep that nobody follows was about to end by itself"
+    tickets = [ticket for ticket in tickets_of(docker_cluster) if ticket.metadata.get("name") == "head-killed"]
+    assert (len(tickets), KEY in repr(tickets)) == (1, False), tickets
     head = docker_cluster.containers("head")[0]
     os.kill(head["State"]["Pid"], signal.SIGKILL)  # not `docker kill`, after which the engine restarts nothing
     log = log_of(follower)
     assert follower.returncode == 0, log
     assert "waiting until the cluster submits it again" in log
+    assert KEY not in log
     wait_until_no_job_is_left(docker_cluster)
     lives = [row.split()[0] for row in docker_cluster.run("status").stdout.splitlines()[1:]]
     assert [job for job in lives if job.startswith("raysubmit_")] == [f"{lost}-life2"], lives

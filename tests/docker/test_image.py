@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,8 +37,9 @@ def inspected(image: str) -> dict:
 def make(target: str, folder: Path, **variables: str) -> str:
     """What `make` prints; the variables of a `make` that runs these tests are not for it."""
     env = {name: value for name, value in os.environ.items() if name not in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES")}
+    made = ["make", "--old-file=.venv/.ready", f"RAYSWEEP={sys.executable} -m raysweep", target]
     done = subprocess.run(
-        ["make", target], cwd=folder, env=env | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        made, cwd=folder, env=env | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -132,7 +134,7 @@ def with_another_hash(lock: str, file: str) -> str:
 @pytest.mark.timeout(900)
 def test_a_change_of_the_lock_rebuilds_the_image_that_it_concerns(tmp_path: Path) -> None:
     """Of the other image it only compares the versions again, and all of its packages are one layer."""
-    for name in ("Makefile", "docker", "pyproject.toml", "uv.lock"):
+    for name in ("Makefile", "docker", "raysweep", "pyproject.toml", "uv.lock"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     tags = {"RAYSWEEP_IMAGE": "raysweep:relocked", "RAYSWEEP_STORE_IMAGE": "raysweep-store:relocked"}
@@ -204,4 +206,4 @@ def test_make_names_a_certificate_file_that_does_not_exist(tmp_path: Path) -> No
     env = os.environ | {"CA_BUNDLE": f"{tmp_path}/no such file"}
     done = subprocess.run(["make", "image"], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 2
-    assert f"error: CA_BUNDLE or SSL_CERT_FILE is {tmp_path}/no such file, and there is no such file" in done.stderr
+    assert f"error: `--ca-bundle {tmp_path}/no such file`: cannot be read: name a file of certificates" in done.stderr

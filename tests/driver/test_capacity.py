@@ -57,6 +57,30 @@ def test_trials_without_gpus_get_no_nodes_with_gpus_unless_there_are_no_others(t
     assert capacity.max_trials(1, 0) == 16
 
 
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "workers", "trials"), [(1, 0, 5, 2), (4, 0, 4, 0), (4, 0, 3, 1), (1, 1, 2, 1), (1, 1, 3, 0)]
+)
+def test_the_workers_of_a_trial_may_be_on_several_nodes(
+    two_cpus: pytest.MonkeyPatch, cpus: float, gpus: float, workers: int, trials: int
+) -> None:
+    two_cpus.setenv(env.RAYSWEEP_NODES, MIXED)
+    assert capacity.max_trials(cpus, gpus, workers) == trials
+
+
+@pytest.mark.parametrize(
+    ("workers", "cpus", "gpus"), [(1, 4.0, 1.0), (2, 4.0, 1.0), (3, 4.0, 0.5), (4, 2.0, 0.5), (7, 1.0, 0.25)]
+)
+def test_a_share_grows_as_far_as_all_workers_of_a_trial_find_room(
+    two_cpus: pytest.MonkeyPatch, workers: int, cpus: float, gpus: float
+) -> None:
+    two_cpus.setenv(env.RAYSWEEP_NODES, MIXED)
+    assert (capacity.largest_share("CPU", workers), capacity.largest_share("GPU", workers)) == (cpus, gpus)
+
+
+def test_there_is_no_share_of_what_no_node_has(two_cpus: pytest.MonkeyPatch) -> None:
+    assert capacity.largest_share("GPU", 2) == 0.0
+
+
 def test_shares_that_make_one_are_all_placed(two_cpus: pytest.MonkeyPatch) -> None:
     two_cpus.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": 0.6}}])
     assert capacity.max_trials(1, 0.2) == 3

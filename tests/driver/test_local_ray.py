@@ -13,6 +13,10 @@ import psutil
 import pytest
 
 from raysweep import temporary
+from raysweep.driver import local_ray
+from raysweep.spec.flags import Flags
+from raysweep.spec.sweep import settle
+from raysweep.spec.task import Task
 from tests.ray_project import ROOT, clean_environment
 
 SOON_S = 120.0
@@ -77,3 +81,20 @@ def test_the_folder_of_a_killed_driver_is_removed_by_the_next_one(job: subproces
     log, _ = job.communicate(timeout=SOON_S)
     assert job.returncode == 0, log
     assert not second.exists()
+
+
+def test_all_workers_of_a_trial_have_to_find_room_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_ray, "cpus", lambda: 4)
+    task = Task("mine", lambda config: None, {}, "loss", "min", 1)
+
+    def check(**flags: float) -> list[str]:
+        return local_ray.check_machine(settle(Flags(**flags), "asha", task, ()))
+
+    assert check(workers_per_trial=4) == []
+    assert check(workers_per_trial=2, cpus_per_trial=2.0) == []
+    assert check(workers_per_trial=3, cpus_per_trial=2.0) == [
+        "`--workers-per-trial 3`: this machine has room for 2 workers of CPU 2: ask for at most that, or for less of"
+        " each"
+    ]
+    [problem] = check(workers_per_trial=3, cpus_per_trial=8.0)
+    assert problem.startswith("`--cpus-per-trial 8`: this machine has 4 CPU")

@@ -332,6 +332,7 @@ def test_a_resumed_sweep_keeps_its_further_metrics_and_their_directions(monkeypa
         {"max_failures": 3},
         {"cpus_per_trial": 0.5},
         {"gpus_per_trial": 1.0},
+        {"workers_per_trial": 2},
         {"concurrency": 1},
         {"samples": 40},
     ],
@@ -443,6 +444,15 @@ def test_cpus_and_gpus_have_to_be_on_one_node(monkeypatch, tmp_path):
 def test_a_share_larger_than_every_node_is_reported_with_its_flag(monkeypatch, tmp_path):
     problems = on_cluster(monkeypatch, tmp_path, cpus_per_trial=8.0, gpus_per_trial=2.0)
     assert [problem.split(":")[0] for problem in problems] == ["`--cpus-per-trial 8`", "`--gpus-per-trial 2`"]
+
+
+def test_all_workers_of_a_trial_have_to_find_room(monkeypatch, tmp_path):
+    assert on_cluster(monkeypatch, tmp_path, gpus_per_trial=1.0, workers_per_trial=9) == []
+    [problem] = on_cluster(monkeypatch, tmp_path, cpus_per_trial=2.0, gpus_per_trial=1.0, workers_per_trial=10)
+    assert problem == (
+        "`--workers-per-trial 10`: the cluster has, or may add, room for 9 workers of CPU 2, GPU 1: ask for at most"
+        " that, or for less of each"
+    )
 
 
 def test_a_folder_is_refused_if_added_nodes_would_not_see_it(monkeypatch, tmp_path):

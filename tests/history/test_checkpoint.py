@@ -1,17 +1,19 @@
 """Checkpoints: what is loaded is what was saved, whatever the storage did in between."""
 
+import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ray import cloudpickle
 from tenacity import wait_none
 
 from raysweep.errors import Corrupt, NotFound, StorageError
-from raysweep.history import checkpoint
+from raysweep.history import checkpoint, marker
 from raysweep.history.checkpoint import Checkpoint
 from raysweep.storage import FolderStorage, open_storage
 from raysweep.storage.s3 import LARGE
@@ -178,7 +180,8 @@ def test_a_folder_that_refuses_the_marker_has_no_checkpoint(tmp_path, monkeypatc
 
 @pytest.fixture
 def at_once(monkeypatch):
-    monkeypatch.setattr(checkpoint._put_verified.retry, "wait", wait_none())
+    for write in (marker.put_verified, marker.put_file_verified):
+        monkeypatch.setattr(write.retry, "wait", wait_none())
 
 
 def assert_save_fails(storage, proxy, error, state=STATE):
@@ -233,14 +236,48 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(storage, dama
     assert checkpoint.load_newest(storage, third) == (None, None)
 
 
-def test_a_store_that_truncates_a_part_is_caught(faulty, s3_proxy):
-    s3_proxy.lose("UploadPart", nth=2, keep=LARGE - 1)
-    assert_save_fails(faulty, s3_proxy, StorageError, state=os.urandom(2 * LARGE))
+@pytest.mark.parametrize("keep", [0, LARGE - 1])
+def test_a_store_that_loses_or_truncates_parts_is_caught(faulty, s3_proxy, at_once, keep):
+    s3_proxy.lose("UploadPart", nth=0, keep=keep)
+    assert_save_fails(faulty, s3_proxy, Corrupt, state=os.urandom(2 * LARGE))
 
 
-def test_a_store_that_loses_a_part_is_caught(faulty, s3_proxy):
-    s3_proxy.lose("UploadPart", nth=2)
-    assert_save_fails(faulty, s3_proxy, StorageError, state=os.urandom(2 * LARGE))
+@pytest.mark.parametrize("keep", [0, LARGE - 1])
+def test_a_part_that_a_store_lost_once_is_written_again(faulty, s3_proxy, at_once, keep):
+    s3_proxy.lose("UploadPart", nth=2, keep=keep)
+    state = os.urandom(2 * LARGE)
+    assert checkpoint.load(faulty, checkpoint.save(faulty, "t1", 1, state)) == state
+
+
+@pytest.mark.parametrize("rows", [1, 1000, 3000])  # 3000 rows are more than is pickled in memory
+def test_arrays_of_any_layout_come_back(storage, rows):
+    array = np.arange(rows * 400, dtype=np.float64).reshape(rows, 400)
+    given = {"c": array, "f": np.asfortranarray(array), "strided": array[::2, ::3], "half": array.astype(np.float32)}
+    given |= {"bytes": array.tobytes(), "mutable": bytearray(array.tobytes()), "text": "x" * rows}
+    loaded = checkpoint.load(storage, checkpoint.save(storage, "t1", 1, given))
+    assert loaded.keys() == given.keys()
+    assert all(np.array_equal(loaded[name], given[name]) for name in ("c", "f", "strided", "half"))
+    assert all(loaded[name] == given[name] for name in ("bytes", "mutable", "text"))
+    loaded["c"] += 1  # it may be trained on
+
+
+OF_BEFORE = {
+    "state.pkl": b"\x80\x05\x95\x0e\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x05epoch\x94K\x03s.",
+    "complete.json": b'{"format": 1, "iteration": 3, "size": 25, "sha256": "%s", "note": {"after": null}}',
+}
+
+
+def test_a_checkpoint_of_before_there_were_folders_is_still_read(storage):
+    state, mark = OF_BEFORE.values()
+    sha256 = hashlib.sha256(state).hexdigest()
+    key = f"checkpoints/t1/000003-{sha256[:8]}"
+    storage.put(f"{key}/state.pkl", state)
+    storage.put(f"{key}/complete.json", mark % sha256.encode())
+    saved = Checkpoint.from_dict({"key": key, "iteration": 3, "size": len(state), "sha256": sha256})
+    assert checkpoint.load_newest(storage, saved) == (saved, {"epoch": 3})
+    assert checkpoint.notes(storage, "t1") == [(saved, {"after": None})]
+    assert checkpoint.looks_whole(storage, saved)
+    assert checkpoint.save(storage, "t1", 3, {"epoch": 3}).to_dict().keys() == {"key", "iteration", "size", "sha256"}
 
 
 def on_a_gpu():
@@ -288,7 +325,7 @@ def test_torch_is_imported_only_for_a_state_that_has_tensors(tmp_path):
     saved = checkpoint.save(storage, "t", 1, {"weights": [1, 2], "function": len})
     script = f"""
 import sys
-from raysweep.history import checkpoint
+from raysweep.history import checkpoint, marker
 from raysweep.storage import FolderStorage
 assert checkpoint.load(FolderStorage({storage.url!r}), {saved.key!r}) == {{"weights": [1, 2], "function": len}}
 assert "torch" not in sys.modules

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv(env.RAYSWEEP_JOBS, str(tmp_path / "jobs"))
     monkeypatch.setenv(env.RAY_JOB_CONFIG_JSON_ENV_VAR, json.dumps(TOLD))
     monkeypatch.setattr(sys, "argv", ["jobs/asha.py", "--task", "it's"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # a file, not a module of pytest's
     return str(tmp_path / "jobs")
 
 
@@ -41,6 +43,15 @@ def test_a_note_has_all_that_a_further_life_needs(job: str) -> None:
     assert left.metadata == {"name": "first"}
     assert left.runtime_env.keys() == {"working_dir", "pip"}
     assert Path(left.runtime_env["working_dir"]).stat().st_size > 0
+
+
+def test_a_strategy_of_the_kit_is_resumed_as_a_module(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file is in a folder of Ray's, which the next head does not have."""
+    monkeypatch.setattr(sys, "argv", ["/tmp/ray/session/job/raysweep/jobs/asha.py", "--task", "train"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", ModuleSpec("raysweep.jobs.asha", None))
+    resubmit_ticket.write("first")
+    (left,) = resubmit_ticket.read(open_storage(job))
+    assert left.entrypoint == "python -m raysweep.jobs.asha --task train --name first --resume auto"
 
 
 def test_a_further_life_leaves_the_same(job: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,19 @@ def sweep(storage):
     )
 
 
+def test_a_checkpoint_that_is_a_folder_is_put_where_it_is_said(storage, tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "a").write_text("1")
+    saved = checkpoint.save_folder(storage.child("mine"), "00000", 1, tmp_path / "weights")
+    found = write(storage, SPEC, [suggest("00000", lr=0.1), result("00000", 1, saved, accuracy=0.5)])
+    with pytest.raises(BadInput, match=rf"checkpoint `{saved.key}` is a folder of files: say where to put them"):
+        found.load()
+    assert found.load(folder=str(tmp_path / "back")) == tmp_path / "back"
+    assert (tmp_path / "back" / "a").read_text() == "1"
+    with pytest.raises(BadInput, match=r"`folder=.*/back`: must not exist yet: give another one"):
+        found.load(saved.key, folder=tmp_path / "back")
+
+
 def test_the_table_has_a_row_a_trial_with_its_best_iteration(sweep):
     rows = sweep.table.set_index("trial")
     assert list(rows.index) == ["00000", "00001", "00002"]

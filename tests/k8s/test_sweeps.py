@@ -143,16 +143,37 @@ class Moments:
 
 
 SMALL_SWEEP = ["--task", "digits", "--samples", "4", "--max-iterations", "3"]
+# Neither its module nor a trial of it can do without the variable.
+KEYED_TASK = """
+import os
+
+import raysweep
+from ray import tune
+
+SPACE = {"x": tune.uniform(0.0, 1.0)}
+METRIC, MODE, MAX_ITERATIONS = "loss", "min", 3
+assert os.environ["SPY_KEY"]
+
+
+def train(config):
+    for _ in raysweep.iterations():
+        raysweep.report({"loss": config["x"] + len(os.environ["SPY_KEY"])}, state=config["x"])
+"""
 
 
 def test_a_rayjob_begins_soon_and_leaves_its_results_and_its_log(kind: KindProject) -> None:
+    """With a variable of its own, which is a Secret that goes with it."""
     name = f"rayjob-asha-{os.getpid()}"
     moments = Moments(kind, rayjob.job_name("asha", name), name)
-    with kind.start("rayjob", "asha", "--name", name, *SMALL_SWEEP) as job:
+    (kind.folder / "tasks" / "keyed.py").write_text(KEYED_TASK)
+    keyed = ("--task", "keyed", "--samples", "4", "--env", "SPY_KEY=hush-5551")
+    with kind.start("rayjob", "asha", "--name", name, *keyed) as job:
         eventually("the driver runs", moments.look, 240)
         out, _ = job.communicate(timeout=600)
     print(f"seconds since the command: {moments}")
     check_rayjob(kind, name, job.returncode, out)
+    assert "hush-5551" not in out
+    eventually("its Secret is gone", lambda: not [each for each in names_of(kind, "secrets") if each.endswith("-env")])
 
 
 def test_rayjobs_of_other_strategies_run_side_by_side_and_nothing_of_any_is_left(kind: KindProject) -> None:
@@ -166,6 +187,10 @@ def test_rayjobs_of_other_strategies_run_side_by_side_and_nothing_of_any_is_left
     for name, job in jobs.items():
         check_rayjob(kind, name, job.returncode, said[name])
     check_nothing_of_it_runs(kind)
+
+
+def names_of(kind: KindProject, what: str) -> list[str]:
+    return [each["metadata"]["name"] for each in kind.get(what)]
 
 
 def check_rayjob(kind: KindProject, name: str, code: int | None, said: str) -> None:

@@ -361,3 +361,10 @@ def test_a_storage_that_refuses_ends_the_sweep_and_no_trial(driver):
     only.run(*[failed("00000", raised(StorageError("the disk is full")))] * (MOST_REFUSALS + 1))
     assert only.loop.limits.refused == "the disk is full"
     assert only.status("00000") == "pending"
+
+
+def test_which_of_several_workers_failed_is_told_where_the_error_is():
+    error = raised(ValueError("upside down"))
+    error.traceback_str = 'Traceback (most recent call last):\n  File "train.py", line 3, in train\nValueError: upside'
+    assert text_of(error, Kind.EXCEPTION, worker=1).splitlines()[-1] == "worker 1: ValueError: upside"
+    assert text_of(KILLED, Kind.LOST, "by SIGSEGV", worker=0) == "worker 0: the trial's process was ended by SIGSEGV"

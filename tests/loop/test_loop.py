@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 from ray import tune
@@ -13,7 +14,6 @@ from raysweep.errors import SweepFailed
 from raysweep.loop.memory_storage import MemoryStorage
 from raysweep.loop.observers import Observer
 from raysweep.loop.simulation import Fault, Simulation, Step, simulate
-from raysweep.spec.flags import Flags
 from raysweep.spec.sweep import strategies
 from tests.loop.sweeps import bowl, config_of, draw, events_of, killed_after, run, sweep_of, table
 
@@ -370,8 +370,8 @@ def test_an_increased_share_is_requested_for_one_try():
             super().start(run, share)
 
     faults = {("00001", 2): Fault(error=OutOfMemoryError("no"))}
-    sweep = sweep_of("random_search", samples=2, max_iterations=3)
+    sweep = replace(sweep_of("random_search", samples=2, max_iterations=3), cpus=1.5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("raysweep.loop.simulation.Simulation", Watched)
-        simulate(config_of(sweep), sweep, bowl, flags=Flags(cpus_per_trial=1.5), faults=faults)
+        simulate(config_of(sweep), sweep, bowl, faults=faults)
     assert asked_for == [("00000", None), ("00001", None), ("00001", 3.0)]

@@ -280,3 +280,14 @@ def test_a_wait_that_goes_on_after_a_trial_has_ended_counts_once(capsys, clock):
         clock.seconds += 10
         line = sweep.result("00000", n, 0.5)
     assert "[1/4 ETA 06:10]" in line
+
+
+def test_a_failure_comes_with_the_last_lines_that_the_trial_printed(capsys):
+    sweep = Sweep(capsys)
+    sweep.event("suggest", trial="00002", config={})
+    record = sweep.event("failure", trial="00002", error="E: no", kind="exception", printed=["batch 1", "batch 2"])
+    sweep.progress.failed(record, again=True)
+    end = "E: no\n  the last it printed (all: raysweep logs NAME --trial 2):\n  | batch 1\n  | batch 2"
+    assert sweep.said().endswith(end)
+    sweep.progress.failed(sweep.event("failure", trial="00002", error="E: no", kind="exception"), again=True)
+    assert sweep.said().endswith("E: no"), "a journal of before has none"

@@ -25,6 +25,7 @@ FROZEN = [
     "--seed",
     "--cpus-per-trial",
     "--gpus-per-trial",
+    "--workers-per-trial",
     "--concurrency",
     "--max-failures",
     "--trial-timeout",
@@ -35,6 +36,7 @@ FROZEN = [
     "--resume",
     "--retry",
     "--repair",
+    "--show-output",
     "--dry-run",
 ]
 
@@ -173,6 +175,7 @@ def test_everything_wrong_is_collected_and_the_rest_is_kept():
         ("concurrency", 0, "`--concurrency 0`: must be at least 1"),
         ("max_failures", -1, "`--max-failures -1`: must be at least 0"),
         ("cpus_per_trial", -1.0, "`--cpus-per-trial -1.0`: must be at least 0"),
+        ("workers_per_trial", 0, "`--workers-per-trial 0`: must be at least 1"),
         ("gpus_per_trial", -0.5, "`--gpus-per-trial -0.5`: must be at least 0"),
         ("trial_timeout", 0.0, "`--trial-timeout 0.0`: must be more than 0"),
         ("time_budget", -5.0, "`--time-budget -5.0`: must be more than 0"),

@@ -4,10 +4,10 @@ import functools
 from types import SimpleNamespace
 
 import pytest
-from ray import cloudpickle
+from ray import cloudpickle, tune
 
 from raysweep.driver.runner import code_hash
-from raysweep.spec.function import name_of, plain, problems, takes_data, with_data
+from raysweep.spec.function import name_of, plain, problems, saves, takes_data, unwrapped, with_data
 
 GIVEN = {}
 
@@ -236,7 +236,6 @@ def test_what_no_trial_can_call_says_which_parameter(train, told):
 @pytest.mark.parametrize(
     ("train", "told"),
     [
-        (generator, "is a generator, so that calling it runs nothing"),
         (Trainer, "is a class, which is made when it is called, and not run"),
         (print, "is Python's own `print`, which reports nothing"),
         (5, "is of type int, which cannot be called"),
@@ -247,3 +246,46 @@ def test_what_no_trial_can_call_says_which_parameter(train, told):
 def test_so_does_what_is_no_function(train, told):
     [problem] = problems(train)
     assert problem.startswith(told)
+
+
+class OfTune(tune.Trainable):
+    def setup(self, config, data=None):
+        pass
+
+    def save_checkpoint(self, checkpoint_dir):
+        pass
+
+
+class Unsaved(tune.Trainable):
+    pass
+
+
+class Bound:
+    def train(self, config, data=None):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("given", "inside"),
+    [
+        (OfTune, OfTune),
+        (generator, generator),
+        (tune.with_parameters(OfTune, data=1), OfTune),
+        (tune.with_resources(OfTune, {"cpu": 2}), OfTune),
+        (tune.with_resources(tune.with_parameters(OfTune, data=1), {"cpu": 2}), OfTune),
+        (tune.with_parameters(with_option, augment=False), with_option),
+        (tune.with_parameters(tune.with_resources(with_options, {"cpu": 2}), data=1), with_options),
+        (tune.with_resources(Bound().train, {"cpu": 2}), Bound.train),
+    ],
+)
+def test_what_ray_tune_runs_is_taken_and_what_is_in_it_is_found(given, inside):
+    assert problems(given) == []
+    assert not takes_data(given)
+    assert getattr(unwrapped(given), "__func__", unwrapped(given)) is inside
+    assert plain(given) is inside
+    assert code_hash(given) == code_hash(inside)
+    assert with_data(given, None) is given
+
+
+def test_a_class_of_ray_tune_may_be_one_that_cannot_be_saved():
+    assert [saves(OfTune), saves(tune.with_resources(OfTune, {"cpu": 1})), saves(Unsaved)] == [True, True, False]

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from ray import train as ray_train
 from ray import tune
+from ray.tune.examples.tune_basic_example import easy_objective
 
 import raysweep
 import raysweep as rs
@@ -46,6 +47,14 @@ def other_names(config):
 
 def positional_state(config):
     report({"loss": 1.0}, {"epoch": 1})
+
+
+def folder(config):
+    raysweep.report({"loss": 1.0}, checkpoint="here")
+
+
+def folder_of_ray(config):
+    tune.report({"loss": 1.0}, checkpoint=tune.Checkpoint.from_directory("here"))
 
 
 def keywords(config):
@@ -220,6 +229,8 @@ OPEN = (None, None)
         (several_calls_with_state, ("loss", "accuracy"), True),
         (other_names, ("a", "b", "c", "d"), False),
         (positional_state, ("loss",), True),
+        (folder, ("loss",), True),
+        (folder_of_ray, ("loss",), True),
         (keywords, ("loss",), True),
         (keywords_the_other_way_round, ("loss",), True),
         (only_state, None, True),
@@ -258,7 +269,59 @@ OPEN = (None, None)
     ],
 )
 def test_reports_are_read_from_the_source(train, metrics, state):
-    assert reports(train) == Reports(metrics, state)
+    found = reports(train)
+    assert (found.metrics, found.state) == (metrics, state)
+
+
+def of_ray(config):
+    tune.report({"loss": config["x"], "training_iteration": 3, "done": True})
+
+
+def with_a_checkpoint(config):
+    tune.report({"loss": 1.0}, checkpoint=None)
+
+
+def with_a_callback(config):
+    from ray.tune.integration.lightgbm import TuneReportCheckpointCallback
+
+    TuneReportCheckpointCallback()
+
+
+class Callback:
+    def on_end(self):
+        ray_train.report({"loss": 1.0})
+
+
+def with_a_callback_of_its_own(config):
+    Callback()
+
+
+class Saved(tune.Trainable):
+    def save_checkpoint(self, checkpoint_dir):
+        pass
+
+
+class Unsaved(tune.Trainable):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("train", "found"),
+    [
+        (of_ray, Reports(("loss",), False, True)),
+        (with_a_checkpoint, Reports(("loss",), True, True)),
+        (with_a_callback, Reports(None, None, True)),
+        (with_a_callback_of_its_own, Reports(("loss",), False, True)),
+        (tune.with_parameters(of_ray, x=1), Reports(("loss",), False, True)),
+        (easy_objective, Reports(None, None, True)),
+        (Saved, Reports(None, True, True)),
+        (Unsaved, Reports(None, False, True)),
+        (tune.with_resources(Saved, {"cpu": 1}), Reports(None, True, True)),
+        (literal, Reports(("loss", "accuracy"), False, False)),
+    ],
+)
+def test_code_for_ray_tune_is_known_by_what_it_names(train, found):
+    assert reports(train) == found
 
 
 def test_a_method_is_read_though_it_is_indented():

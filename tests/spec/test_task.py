@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from raysweep.errors import BadInput
-from raysweep.spec.task import Task, catalogue, load, of_module
+from raysweep.spec.task import Task, load, of_module
 
 WHOLE = """
 import raysweep
@@ -30,7 +30,7 @@ def folder(tmp_path, monkeypatch):
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
-        if name.split(".")[0] == "mypkg":
+        if name.split(".")[0] in ("mypkg", "svm"):
             del sys.modules[name]
 
 
@@ -39,11 +39,6 @@ def test_a_name_without_a_dot_is_a_file_of_tasks():
     assert (task.name, task.metric, task.mode, task.max_iterations) == ("quadratic", "loss", "min", 10)
     assert task.train.__module__ == "tasks.quadratic"
     assert (task.takes_data, task.load_data, task.mutable) == (False, None, ("x", "y"))
-
-
-def test_the_catalogue_has_tasks_but_not_their_helpers():
-    assert {"digits", "quadratic"} <= set(catalogue())
-    assert not [name for name in catalogue() if name.startswith("_")]
 
 
 def test_a_dotted_name_is_a_module_of_the_working_folder(folder):
@@ -75,9 +70,25 @@ def test_a_module_that_cannot_be_imported_says_why(folder, text, told):
         load("mypkg")
 
 
-def test_a_file_of_tasks_goes_before_a_module_of_the_same_name(folder):
-    (folder / "quadratic.py").write_text(WHOLE)
+def test_a_projects_own_task_goes_before_that_of_the_kit(folder):
+    assert load("svm").train.__module__ == "tasks.svm"
+    (folder / "svm.py").write_text(WHOLE)
+    assert load("svm").train.__module__ == "svm"
+    assert load("tasks.svm").train.__module__ == "tasks.svm"
+
+
+def test_a_library_of_the_same_name_goes_after_the_kits_task(folder, monkeypatch):
+    (folder / "site").mkdir()
+    (folder / "site" / "quadratic.py").write_text(WHOLE)
+    monkeypatch.syspath_prepend(folder / "site")
     assert load("quadratic").train.__module__ == "tasks.quadratic"
+
+
+def test_a_folder_of_tasks_that_another_package_hides_is_told_with_the_fix(folder):
+    (folder / "tasks").mkdir()
+    (folder / "tasks" / "mine.py").write_text(WHOLE)
+    with pytest.raises(BadInput, match=r"`--task mine`: tasks/mine\.py is hidden by .* tasks/__init__\.py"):
+        load("mine")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Storage: one contract for a folder and a real S3 server, and every failure in words."""
 
+import io
 import os
 import pickle
 import signal
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from raysweep.errors import BadInput, NotFound, StorageError, Unavailable
+from raysweep.errors import BadInput, Corrupt, NotFound, StorageError, Unavailable
 from raysweep.storage import FolderStorage, open_storage
-from raysweep.storage.s3 import LARGE, S3Storage
+from raysweep.storage import s3 as s3_storage
+from raysweep.storage.s3 import LARGE, S3_TRIES, S3Storage
 from tests import s3
 
 PROBE_LIMIT_SECONDS = 4.0
@@ -60,6 +62,56 @@ def test_gives_back_what_was_put(storage, size):
     assert storage.size("a/b.bin") == size
 
 
+@pytest.mark.parametrize("size", [0, 1, LARGE, 2 * LARGE + 1])
+def test_a_file_comes_back_as_it_was(storage, tmp_path, size):
+    (tmp_path / "there").write_bytes(os.urandom(size))
+    (tmp_path / "back").write_bytes(b"what was there before, and is longer" * 2)
+    with (tmp_path / "there").open("rb") as there, (tmp_path / "back").open("r+b") as back:
+        sent = storage.put_file("a/b.bin", there)
+        assert storage.get_file("a/b.bin", back) == storage.get_file("a/b.bin") == sent
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "there").read_bytes() == storage.get("a/b.bin")
+    assert sent.size == storage.size("a/b.bin") == size
+
+
+def test_a_copy_does_not_need_what_it_was_made_of(storage):
+    for name in ("a", "c/b"):
+        storage.put(name, b"of before")
+    storage.put("a", b"first")
+    storage.copy("a", "c/b")
+    storage.put("a", b"second")
+    assert storage.get("c/b") == b"first"
+    storage.delete("a")
+    assert storage.get("c/b") == b"first"
+    storage.put("c/b", b"third")
+    assert storage.list() == ["c/b"]
+
+
+def test_a_copy_in_a_folder_takes_no_room(tmp_path):
+    place = open_storage(str(tmp_path))
+    place.put("a", b"1")
+    place.copy("a", "b/c")
+    assert (tmp_path / "a").samefile(tmp_path / "b/c")
+
+
+def test_where_a_folder_has_no_links_the_bytes_are_copied(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    place = open_storage(str(tmp_path))
+    place.put("a", b"1")
+    place.copy("a", "b/c")
+    assert place.get("b/c") == b"1"
+    assert not (tmp_path / "a").samefile(tmp_path / "b/c")
+
+
+def test_sizes_of_all_that_is_in_a_folder(storage):
+    for key, size in (("a/b", 3), ("a/c/d", 0), ("ab", 1)):
+        storage.put(key, b"x" * size)
+    assert storage.sizes("a") == {"a/b": 3, "a/c/d": 0}
+    assert storage.sizes("nothing") == {}
+
+
 def test_the_last_put_counts(storage):
     storage.put("a", b"first, and longer")
     storage.put("a", b"second")
@@ -85,7 +137,7 @@ def test_what_is_absent(storage):
     for key in ("nothing", "folder", "folder/nothing"):
         assert not storage.exists(key)
         storage.delete(key)
-        for read in (storage.get, storage.size):
+        for read in (storage.get, storage.size, storage.get_file, lambda key: storage.copy(key, "there")):
             with pytest.raises(NotFound, match=f"{storage.url}/{key}: "):
                 read(key)
     storage.delete_tree("nothing")
@@ -325,6 +377,25 @@ def test_no_credentials(bucket, monkeypatch):
     assert "no credentials (NoCredentialsError): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in message
 
 
+@pytest.mark.parametrize(
+    ("cluster", "found"),
+    [
+        ({}, "here those of AWS_SHARED_CREDENTIALS_FILE"),
+        ({"AWS_SHARED_CREDENTIALS_FILE": ""}, "here none of AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_SHARED"),
+        ({"AWS_ACCESS_KEY_ID": "wrong"}, "here those of AWS_ACCESS_KEY_ID"),
+    ],
+)
+def test_a_job_says_whose_credentials_count(bucket, monkeypatch, cluster, found):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name, value in cluster.items():
+        monkeypatch.setenv(name, value)
+    message = probe_failure(open_storage(bucket))
+    assert f"a job has the keys that its cluster or `--env` gives it, {found}" in message
+    assert "give it others with `--env AWS_ACCESS_KEY_ID --env AWS_SECRET_ACCESS_KEY`" in message
+
+
 def test_no_such_bucket(bucket, s3_server):
     storage = open_storage("s3://nobody-made-this/runs")
     assert "no such bucket (NoSuchBucket): create it" in probe_failure(storage, s3_server.secret_key)
@@ -356,6 +427,21 @@ def test_a_store_that_forgets(faulty, s3_proxy):
 def test_a_store_that_damages(faulty, s3_proxy):
     s3_proxy.lose("PutObject", keep=10)
     assert "does not give back what was written" in probe_failure(faulty)
+
+
+def test_threads_that_begin_at_the_same_time_share_what_moves_their_files(bucket):
+    place, together = open_storage(bucket), threading.Barrier(8)
+    s3_storage._s3_client.cache_clear()
+    s3_storage._transfer_manager.cache_clear()
+
+    def move(number):
+        together.wait(10)
+        place.put_file(f"{number}", io.BytesIO(b"1"))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(move, range(8)))
+    assert s3_storage._s3_client.cache_info().misses == 1
+    assert s3_storage._transfer_manager.cache_info().misses == 1
 
 
 def test_a_short_outage_is_waited_for(faulty, s3_proxy):
@@ -402,3 +488,42 @@ def test_a_refused_part_fails_the_put_and_leaves_the_old_object(faulty, s3_proxy
     assert s3_proxy.secret_key not in str(caught.value)
     assert faulty.get("a") == b"old"
     assert ("AbortMultipartUpload", "runs/a") in s3_proxy.requests
+
+
+def test_a_file_is_read_anew_when_the_store_is_back(faulty, s3_proxy):
+    data = os.urandom(LARGE + 1)
+    s3_proxy.unavailable(requests=S3_TRIES + 1)
+    faulty.patient().put_file("a", io.BytesIO(data))
+    assert faulty.get("a") == data
+
+
+def test_a_file_survives_a_store_that_refuses_every_7th_part(faulty, s3_proxy):
+    data = os.urandom(15 * LARGE)
+    s3_proxy.refuse("UploadPart", every=7, status=503)
+    assert faulty.put_file("a", io.BytesIO(data)) == faulty.get_file("a")
+    assert [operation for operation, _ in s3_proxy.requests].count("UploadPart") == 17
+
+
+def test_a_part_that_is_refused_for_good_fails_the_file_and_leaves_the_old_object(faulty, s3_proxy):
+    faulty.put("a", b"old")
+    s3_proxy.refuse("UploadPart", nth=2, status=403)
+    with pytest.raises(StorageError, match=rf"{faulty.url}/a: no permission \(AccessDenied\)"):
+        faulty.put_file("a", io.BytesIO(os.urandom(2 * LARGE + 1)))
+    assert faulty.get("a") == b"old"
+    assert ("AbortMultipartUpload", "runs/a") in s3_proxy.requests
+
+
+@pytest.mark.parametrize("keep", [0, LARGE - 1])
+def test_a_lost_part_is_noticed(faulty, s3_proxy, keep):
+    s3_proxy.lose("UploadPart", nth=2, keep=keep)
+    with pytest.raises(Corrupt, match=f"{faulty.url}/a: the store has lost a part of what was written"):
+        faulty.put_file("a", io.BytesIO(os.urandom(2 * LARGE)))
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(faulty, s3_proxy):
+    data = os.urandom(3 * LARGE)
+    faulty.put("a", data)
+    s3_proxy.drop_answer("GetObject", nth=3)
+    back = io.BytesIO()
+    faulty.get_file("a", back)
+    assert back.getvalue() == data

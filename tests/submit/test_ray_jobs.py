@@ -9,9 +9,11 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 from raysweep.submit import submit
+from raysweep.submit.connection import connect
 from tests.clusters.test_lifecycle import LOOPBACK, listening
 from tests.ray_project import make_project
 
@@ -131,6 +133,54 @@ def test_a_killed_job_ends_its_follower_with_a_hint_how_to_continue(local_cluste
         assert any("was killed: to continue its sweep, submit it again with --resume auto" in line for line in log)
     assert follower.returncode == 1
     assert [row.split()[1] for row in local_cluster.run("status", "killed").stdout.splitlines()[1:]] == ["FAILED"]
+
+
+def test_a_job_whose_environment_cannot_be_set_up_tells_why(local_cluster):
+    client = connect(local_cluster.folder)
+    gone = {"working_dir": "gcs://_ray_pkg_0123456789abcdef.zip"}
+    client.submit_job(entrypoint="true", submission_id="gone", metadata={"name": "gone"}, runtime_env=gone)
+    assert submit.wait(local_cluster.folder, client, "gone").status == "FAILED"
+    logs = local_cluster.run("logs", "gone", "--follow")
+    assert logs.returncode == 1
+    told = [line for line in logs.stdout.splitlines() if line.startswith("error: gone failed without an exit code: ")]
+    assert len(told) == 1
+    assert "runtime_env setup failed: Failed to set up runtime environment. … OSError: Failed to download" in told[0]
+    assert told[0].endswith("the whole message is in the dashboard, under Jobs")
+    assert "Traceback" not in logs.stdout
+    assert told[0] in local_cluster.run("status", "gone").stdout
+    assert "failed without" not in local_cluster.run("status").stdout  # of all jobs, it is a table
+
+
+def test_a_job_whose_supervisor_was_killed_tells_why(local_cluster):
+    command = local_cluster.command("submit", "probe", "--name", "unwatched", "--hold")
+    with subprocess.Popen(
+        command,
+        cwd=local_cluster.folder,
+        env=local_cluster.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as follower:
+        assert follower.stdout is not None
+        log = iter(follower.stdout.readline, "")
+        first = seen(next(line for line in log if line.startswith("seen ")))
+        above = psutil.Process(first["pid"]).parents()
+        next(each for each in above if "JobSupervisor" in " ".join(each.cmdline())).kill()
+        rest = list(log)
+    assert follower.returncode == 1
+    assert any("was killed: to continue its sweep, submit it again with --resume auto" in line for line in rest), rest
+    told = local_cluster.run("status", "unwatched").stdout
+    assert "failed without an exit code: Job supervisor actor died: The actor died unexpectedly" in told
+
+
+def test_a_wrong_flag_is_told_before_the_job_is_sent(local_cluster):
+    refused = local_cluster.run("submit", "asha", "--name", "unsent", "--sampels", "3", "--nan", "never")
+    assert refused.returncode == 2
+    assert refused.stdout.splitlines() == [
+        "error: `--sampels` is not a flag of this job (did you mean `--samples`?); see --help",
+        "error: `--nan never`: must be 'stop', 'fail' or 'worst'",
+    ]
+    assert local_cluster.run("status", "unsent").stdout == "no jobs\n"
 
 
 def test_plain_ray_job_submit(runs):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 from tenacity import wait_none
@@ -51,6 +53,8 @@ def test_it_has_the_images_and_workers_of_the_running_cluster(tmp_path: Path) ->
     assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplicas"] == 9
     assert job["spec"]["entrypoint"] == "python jobs/asha.py"
     assert yaml.safe_load(job["spec"]["runtimeEnvYAML"]) == {"working_dir": "s3://raysweep/first/code/1.zip"}
+    needing = rayjob.render(tmp_path, RayJob("asha-first", "", code, "", ("six",)), Limits())
+    assert yaml.safe_load(needing["spec"]["runtimeEnvYAML"])["pip"]["packages"] == ["six"]
 
 
 def test_in_a_queue_of_kueue_it_waits_for_all_of_its_workers(tmp_path: Path) -> None:
@@ -178,3 +182,72 @@ def test_a_deleted_rayjob_is_reported(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(kube, "get", lambda *_: None)
     with pytest.raises(ClusterError, match="was deleted by somebody else"):
         follow(kube, open_storage(str(tmp_path)), monkeypatch)
+
+
+class Api:
+    """What a Kubernetes API was asked to do; `refuses` is a kind that it does not take, the second time too."""
+
+    def __init__(self, refuses: str = "", after: int = 0) -> None:
+        self.refuses, self.after = refuses, after
+        self.applied: list[dict] = []
+        self.deleted: list[tuple[str, str]] = []
+
+    def apply(self, objects: list[dict]) -> None:
+        (each,) = objects
+        if each["kind"] == self.refuses and len([done for done in self.applied if done["kind"] == self.refuses]) >= (
+            self.after
+        ):
+            raise ClusterError(f"{each['kind']} was refused")
+        self.applied.append(each)
+
+    def get(self, kind: str, name: str) -> dict:
+        return {"apiVersion": "ray.io/v1", "kind": kind, "metadata": {"name": name, "uid": "1234"}}
+
+    def delete(self, kind: str, name: str, api_version: str = "ray.io/v1", alone: bool = False) -> None:
+        self.deleted.append((kind, name))
+
+
+VARIABLES = {"WANDB_API_KEY": "hush-5551", "EMPTY": "", "RAY_AUTH_MODE": "in place of its own"}
+
+
+def rendered(tmp_path: Path) -> dict:
+    (tmp_path / "k8s").symlink_to(ROOT / "k8s")
+    manifests.write(tmp_path / ".raysweep" / "kubernetes", ROOT / "k8s" / "overlays" / "gpu", manifests.Additions())
+    return rayjob.render(tmp_path, RayJob("asha-first", "python jobs/asha.py", "s3://x/1.zip", ""), Limits())
+
+
+def test_its_variables_are_a_secret_that_is_deleted_with_it(tmp_path: Path) -> None:
+    api = Api()
+    rayjob._apply(api, rendered(tmp_path), VARIABLES)
+    before, job, secret = api.applied
+    assert "ownerReferences" not in before["metadata"]
+    (owner,) = secret["metadata"]["ownerReferences"]
+    assert owner == {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": "asha-first", "uid": "1234"}
+    assert {name: base64.b64decode(value).decode() for name, value in secret["data"].items()} == VARIABLES
+    kubernetes_validate.validate(secret, "1.35", strict=True)
+    assert "hush-5551" not in yaml.safe_dump(job)
+    assert yaml.safe_load(job["spec"]["runtimeEnvYAML"]) == {"working_dir": "s3://x/1.zip"}
+    groups = [job["spec"]["rayClusterSpec"]["headGroupSpec"], *job["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
+    assert len(groups) > 2
+    for group in groups:
+        given = group["template"]["spec"]["containers"][0]["env"]
+        assert len({each["name"] for each in given}) == len(given), "a name twice is refused by Kubernetes"
+        assert [each for each in given if each["name"] in VARIABLES] == [
+            {"name": name, "valueFrom": {"secretKeyRef": {"name": "asha-first-env", "key": name}}} for name in VARIABLES
+        ]
+    on_disk = [path for path in tmp_path.rglob("*") if path.is_file() and b"hush-5551" in path.read_bytes()]
+    assert on_disk == []
+
+
+@pytest.mark.parametrize(("kind", "after"), [("RayJob", 0), ("Secret", 1)])
+def test_if_it_is_refused_neither_it_nor_its_secret_is_left(kind: str, after: int, tmp_path: Path) -> None:
+    api = Api(kind, after)
+    with pytest.raises(ClusterError, match=f"{kind} was refused"):
+        rayjob._apply(api, rendered(tmp_path), VARIABLES)
+    assert api.deleted == [("RayJob", "asha-first"), ("Secret", "asha-first-env")]
+
+
+def test_without_variables_it_has_no_secret(tmp_path: Path) -> None:
+    api = Api()
+    rayjob._apply(api, rendered(tmp_path), {})
+    assert [each["kind"] for each in api.applied] == ["RayJob"]

@@ -31,7 +31,7 @@ class Cluster:
         self.jobs.append(
             SimpleNamespace(
                 submission_id=job, status=SimpleNamespace(value=status), metadata={}, start_time=1, end_time=None,
-                driver_exit_code=exit_code, error_type=None,
+                driver_exit_code=exit_code, error_type=None, message=None,
             )
         )  # fmt: skip
 

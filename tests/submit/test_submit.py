@@ -22,10 +22,12 @@ class Cluster:
     Attributes:
         breaks: how many chunks each further log has before it breaks off.
         refusals: what `submit_job` raises, one after the other; with `taken` the job is there all the same.
+        message: Ray's, of a job that failed before it had a driver.
     """
 
-    def __init__(self, answers, breaks=(), refusals=(), taken=False):
+    def __init__(self, answers, breaks=(), refusals=(), taken=False, message=None):
         self.answers, self.breaks, self.refusals, self.taken = list(answers), list(breaks), list(refusals), taken
+        self.message = message
         self.commands, self.ids, self.connects = [], [], 0
         self.when_forgotten = lambda: None
 
@@ -50,7 +52,8 @@ class Cluster:
         return [
             SimpleNamespace(
                 submission_id=each, status=SimpleNamespace(value=answer), metadata={}, start_time=1, end_time=None,
-                driver_exit_code=3 if answer == "FAILED" else None, error_type=None,
+                driver_exit_code=3 if answer == "FAILED" and not self.message else None, error_type=None,
+                message=self.message,
             )
             for each in (self.ids if answer else [])
         ]  # fmt: skip
@@ -139,6 +142,28 @@ def test_a_submission_whose_answer_was_lost_is_not_made_twice(follow):
     assert len(cluster.ids) == 1
 
 
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("no room for it", "no room for it"),
+        (
+            " first\n\n  a trace\n  ValueError: last \n",
+            "first … ValueError: last; the whole message is",
+        ),
+        ("long " * submit.REASON_LENGTH, "long long "),
+        ("\n", "Ray does not say why"),
+    ],
+)
+def test_a_job_that_never_had_a_driver_tells_its_follower_why(follow, message, told, capsys):
+    cluster = Cluster(["PENDING", "FAILED"], message=message)
+    assert follow(cluster) == 1
+    out, err = capsys.readouterr()
+    assert f"{cluster.ids[0]}: FAILED" in out
+    (line,) = err.splitlines()
+    assert line.startswith(f"error: {cluster.ids[0]} failed without an exit code: {told}")
+    assert len(line) < 2 * submit.REASON_LENGTH
+
+
 def test_a_refusal_is_reported_at_once(follow):
     cluster = Cluster(["SUCCEEDED"], refusals=[RuntimeError("Request failed with status code 400: bad env")])
     with pytest.raises(ClusterError, match=r"did not take the job: .*bad env"):
@@ -159,7 +184,7 @@ def test_a_name_is_the_job_that_runs_the_sweep_else_its_newest(statuses, request
     jobs = [
         SimpleNamespace(
             submission_id=f"id-{number}", status=SimpleNamespace(value=status), metadata={"name": "first"},
-            start_time=number + 1, end_time=None, driver_exit_code=None, error_type=None,
+            start_time=number + 1, end_time=None, driver_exit_code=None, error_type=None, message=None,
         )
         for number, status in enumerate(statuses)
     ]  # fmt: skip

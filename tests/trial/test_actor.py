@@ -1,6 +1,8 @@
 """The process that runs trials one after the other, here in this one; with a real Ray where data or errors travel."""
 
+import tempfile
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,6 +70,39 @@ def test_a_run_whose_checkpoint_is_damaged_says_which_older_one_it_continues_fro
     place.put(f"{newer.key}/{STATE}", b"half of it")
     report = first.start(run(start=newer, lr=8.0), [])
     assert (report.iteration, report.restored) == (2, older)
+
+
+def train_in_a_folder(config):
+    with raysweep.resume_folder() as folder:
+        path = (folder / "path").read_text() if folder else ""
+    for epoch in raysweep.iterations():
+        path += f"{epoch} "
+        with tempfile.TemporaryDirectory() as own:
+            Path(own, "path").write_text(path)
+            raysweep.report({"path": path}, checkpoint=own)
+
+
+def test_a_run_continues_from_a_folder_and_from_an_older_one_if_that_is_damaged(actor, place):
+    first = actor(train_in_a_folder)
+    older, newer = (report.checkpoint for report in (first.start(run(), []), first.step()))
+    first.end(5)
+    report = first.start(run("00001", newer), [])
+    assert (report.metrics["path"], report.restored) == ("1 2 3 ", newer)
+    first.end(5)
+    place.put(f"{newer.key}/files/path", b"half")
+    report = first.start(run("00002", newer), [])
+    assert (report.metrics["path"], report.restored) == ("1 2 ", older)
+
+
+def test_a_folder_that_a_run_did_not_open_is_removed(actor, place, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    saved = checkpoint.save_folder(place, "00000", 1, tmp_path / "scratch")
+    each = actor(lambda config: raysweep.report({"loss": 1.0}))
+    assert each.start(run(start=saved), []).iteration == 2
+    assert len(list((tmp_path / "scratch").iterdir())) == 1
+    each.end(5)
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_a_run_whose_function_returned_is_over(actor):

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from raysweep.trial.metrics import filled_in, plain_metrics
+from raysweep.trial.metrics import filled_in, kept, plain_metrics
 
 
 class Level(IntEnum):
@@ -159,3 +159,25 @@ def test_the_metrics_of_the_function_are_left_as_they_are():
     given = {"loss": np.float32(0.5)}
     plain_metrics(given)["loss"] = 1
     assert given == {"loss": np.float32(0.5)}
+
+
+@pytest.mark.parametrize(
+    ("given", "plain", "left_out"),
+    [
+        ({"loss": 1.0, "epoch": np.int64(2)}, {"loss": 1.0, "epoch": 2}, []),
+        ({"eval": {"acc": 0.5, "by": {"class": {3: 1}}}}, {"eval/acc": 0.5, "eval/by/class/3": 1}, []),
+        ({"a": [1], "b": None, "c": object, "d": np.zeros(3), "": 1}, {}, ["a", "b", "c", "d", ""]),
+        ({"eval": {"curve": [1]}, "raysweep:x": 1}, {}, ["eval/curve", "raysweep:x"]),
+        ({"training_iteration": 7, "time_total_s": 1.0, "done": True, "should_checkpoint": True, "x": 1}, {"x": 1}, []),
+        ({3: 1.0}, {"3": 1.0}, []),
+        ({"empty": {}}, {}, []),
+    ],
+)
+def test_of_a_report_to_ray_tune_all_is_kept_that_can_be(given, plain, left_out):
+    assert kept(given) == (plain, left_out)
+
+
+@pytest.mark.parametrize(("given", "told"), [([1], "are a list"), ({"loss": "high"}, "it is optimised: give a number")])
+def test_what_is_optimised_must_be_a_number_there_too(given, told):
+    with pytest.raises(TypeError, match=told):
+        kept(given, ["loss"])

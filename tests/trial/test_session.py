@@ -3,7 +3,9 @@
 import contextlib
 import copy
 import platform
+import shutil
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -400,7 +402,191 @@ def test_a_metric_that_is_no_good_leaves_no_checkpoint_behind_and_its_iteration_
     assert checkpoint.verified(place, "00007") == [report.checkpoint]
 
 
-@pytest.mark.parametrize("call", [lambda: raysweep.report({"a": 1}), raysweep.resume, raysweep.iterations])
+@pytest.mark.parametrize(
+    "call", [lambda: raysweep.report({"a": 1}), raysweep.resume, raysweep.resume_folder, raysweep.iterations]
+)
 def test_outside_of_a_trial_the_error_says_what_to_do(call):
-    with pytest.raises(RuntimeError, match=r"^raysweep\.(report|resume|iterations)\(\) works inside a trial: run the"):
+    with pytest.raises(
+        RuntimeError, match=r"^raysweep\.(report|resume|resume_folder|iterations)\(\) works inside a trial: run the"
+    ):
         call()
+
+
+# Checkpoints that are folders.
+
+
+def grow(config):
+    """Trains in a folder: a file that changes, and one that does not."""
+    with raysweep.resume_folder() as folder:
+        seen = (folder / "epochs").read_text() if folder else ""
+    for epoch in raysweep.iterations():
+        seen += f"{epoch} "
+        work = Path(config["work"])
+        (work / "tokenizer").mkdir(parents=True)
+        (work / "tokenizer" / "words").write_text("always the same")
+        (work / "epochs").write_text(seen)
+        raysweep.report({"epoch": epoch}, checkpoint=work)
+        shutil.rmtree(work)  # nobody needs it any more
+
+
+def test_a_folder_is_a_checkpoint_and_a_run_goes_on_from_it(session, place, tmp_path):
+    run = session(config={"work": str(tmp_path / "work")})
+    saved = [run.next(grow).checkpoint for _ in range(2)]
+    assert checkpoint.verified(place, "00007") == saved
+    assert [each["epoch"] for _, note in checkpoint.notes(place, "00007") for each in note["reports"]] == [1, 2]
+
+    run = session(start=saved[1], config={"work": str(tmp_path / "again")})
+    last = run.next(grow).checkpoint
+    assert checkpoint.load(place, last, lambda: tmp_path / "last") == tmp_path / "last"
+    assert (tmp_path / "last" / "epochs").read_text() == "1 2 3 "
+
+
+def test_the_folder_that_a_run_starts_from_is_its_own_and_goes_with_the_context(session, place, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "weights").write_text("1 2 3")
+    saved = checkpoint.save_folder(place, "00007", 1, tmp_path / "mine")
+    seen = []
+
+    def train(config):
+        for _ in range(2):
+            with raysweep.resume_folder() as folder:
+                seen.append(folder)
+                assert (folder / "weights").read_text() == "1 2 3"
+                (folder / "weights").write_text("spoilt")
+            assert not folder.exists()
+
+    assert session(start=saved).next(train) is None
+    assert len(set(seen)) == 2
+    assert checkpoint.verified(place, "00007") == [saved]
+
+
+def test_a_run_from_the_beginning_has_no_folder(session):
+    seen = []
+
+    def train(config):
+        with raysweep.resume_folder() as folder:
+            seen.append(folder)
+
+    assert session().next(train) is None
+    assert seen == [None]
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A folder of the user's."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "weights").write_text("1 2 3")
+    return tmp_path / "mine"
+
+
+def test_a_report_has_a_state_or_a_folder(session, place, mine):
+    def train(config):
+        with pytest.raises(TypeError, match="`state` and `checkpoint` exclude each other"):
+            raysweep.report({"loss": 1.0}, state={}, checkpoint=mine)
+        raysweep.report({"loss": 1.0}, checkpoint=str(mine))
+
+    report = session().next(train)
+    assert (report.iteration, report.checkpoint.folder) == (1, True)
+    assert checkpoint.verified(place, "00007") == [report.checkpoint]
+
+
+@pytest.mark.parametrize("wrong", ["state", 1, b"/tmp", ["a"]])
+def test_what_is_no_folder_is_named_and_the_iteration_may_be_reported_again(session, place, mine, wrong):
+    def train(config):
+        with pytest.raises((TypeError, ValueError), match=r"`checkpoint=.*`: must be "):
+            raysweep.report({"loss": 1.0}, checkpoint=wrong)
+        raysweep.report({"loss": 1.0}, checkpoint=mine)
+
+    report = session().next(train)
+    assert report.iteration == 1
+    assert checkpoint.verified(place, "00007") == [report.checkpoint]
+
+
+def test_a_folder_is_not_taken_for_a_state_nor_a_state_for_a_folder(session, place, mine):
+    folder = checkpoint.save_folder(place, "00007", 1, mine)
+    state = checkpoint.save(place, "00007", 1, {"weights": 1})
+    with pytest.raises(RuntimeError, match=r"the checkpoint is a folder: open it with raysweep\.resume_folder\(\)"):
+        session(start=folder).resume()
+    with (
+        pytest.raises(RuntimeError, match=r"a state: raysweep\.resume\(\) returns it"),
+        session(start=state).resume_folder(),
+    ):
+        pass
+
+
+def test_what_an_earlier_process_was_killed_in_is_removed(session, place, mine):
+    saved = checkpoint.save_folder(place, "00007", 1, mine)
+    place.put("checkpoints/00007/000002-abcdabcd/files/weights", b"1 2")
+
+    def train(config):
+        for _ in raysweep.iterations():
+            raysweep.report({"loss": 1.0}, checkpoint=mine)
+
+    report = session(start=saved).next(train)
+    assert {key.split("/")[2] for key in place.list("checkpoints")} == {
+        each.key.split("/")[2] for each in (saved, report.checkpoint)
+    }
+
+
+def test_a_trial_does_not_send_what_its_checkpoint_before_or_its_donors_has(session, place, mine):
+    donor = checkpoint.save_folder(place, "00001", 4, mine)
+
+    def train(config):
+        for _ in raysweep.iterations():
+            raysweep.report({"loss": 1.0}, checkpoint=mine)
+
+    run = session(start=donor, max_iterations=9)
+    first, second = (place.local_path(f"{run.next(train).checkpoint.key}/files/weights") for _ in range(2))
+    assert first.samefile(place.local_path(f"{donor.key}/files/weights"))
+    assert second.samefile(first)
+
+
+def test_a_folder_whose_save_failed_is_reported_again_under_the_same_number(session, place, mine, monkeypatch):
+    put_file, files = FolderStorage.put_file, []
+
+    def refuse_the_second(self, key, source):
+        files.append(key)
+        if len(files) == 2:
+            raise Unavailable("503")
+        return put_file(self, key, source)
+
+    def train(config):
+        for epoch in raysweep.iterations():
+            (mine / "weights").write_text(str(epoch))
+            with contextlib.suppress(Unavailable):
+                raysweep.report({"epoch": epoch}, checkpoint=mine)
+                continue
+            raysweep.report({"epoch": epoch}, checkpoint=mine)
+
+    monkeypatch.setattr(FolderStorage, "put_file", refuse_the_second)
+    run = session(max_iterations=3)
+    reports = [run.next(train) for _ in range(3)]
+    assert [(report.iteration, report.metrics["epoch"]) for report in reports] == [(1, 1), (2, 2), (3, 3)]
+    assert checkpoint.verified(place, "00007") == [report.checkpoint for report in reports]
+    assert len(place.child("checkpoints/00007").folders()) == 3, "nothing is left of the one that failed"
+
+
+def test_for_a_store_that_is_away_a_report_waits_once(session, place, mine, monkeypatch):
+    """And not again to tidy up: the sweep would take the trial for hung."""
+    asked = []
+
+    def away(self, *_):
+        asked.append(1)
+        raise Unavailable("503")
+
+    def train(config):
+        raysweep.report({"loss": 1.0}, checkpoint=mine)
+        (mine / "weights").write_text("4 5 6")
+        with monkeypatch.context() as patch:
+            for method in ("put_file", "delete", "delete_tree", "folders", "exists"):
+                patch.setattr(FolderStorage, method, away)
+            for _ in range(2):
+                with contextlib.suppress(Unavailable):
+                    raysweep.report({"loss": 1.0}, checkpoint=mine)
+        raysweep.report({"loss": 1.0}, checkpoint=mine)
+
+    run = session()
+    first, second = (run.next(train).checkpoint for _ in range(2))
+    assert len(asked) == 2
+    assert checkpoint.verified(place, "00007") == [first, second]
+    assert len(place.child("checkpoints/00007").folders()) == 2

@@ -47,6 +47,12 @@ def test_a_wrong_file_is_refused_before_it_asks(project: Path, monkeypatch: pyte
         start(project, [])
 
 
+def test_a_project_without_the_file_is_told_which_to_copy(project: Path) -> None:
+    (project / "cluster.yaml").unlink()
+    with pytest.raises(BadInput, match=rf"there is no {project}/cluster\.yaml: copy {ROOT}/cluster\.yaml there"):
+        start(project, [])
+
+
 def test_it_is_recorded_before_ray_up_begins(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records: list = []
 

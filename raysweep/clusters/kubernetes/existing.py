@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from raysweep import kit
 from raysweep.clusters.kubernetes import manifests, raycluster
 from raysweep.clusters.kubernetes.api import Kube, open_cluster, write_settings
 from raysweep.clusters.kubernetes.manifests import NAMESPACE
@@ -24,9 +25,8 @@ class Existing(OnKubernetes):
 
     def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
         """Applies the overlay to the context, which is shown first."""
-        overlays = project / "k8s" / "overlays"
         name = options.overlay or OVERLAY
-        overlay = Path(name).absolute() if "/" in name else overlays / name
+        overlay = Path(name).absolute() if "/" in name else kit.overlay(project, name)
         plan = Plan(project, token.parent / "kubernetes", overlay, options, raycluster.GROWING_PATIENCE)
         manifests.kubectl()
         if problems := check(project, overlay, options):

@@ -50,10 +50,10 @@ class Kind(OwnKubernetes):
         manifests.kubectl()
         problems, images = check(plan.project, plan.overlay, plan.options), list(own_images().values())
         if absent := [name for name in images if not _is_here(name)]:
-            problems.append(f"there is no image {' and '.join(absent)}: build them with `make image`")
+            problems.append(f"there is no image {' and '.join(absent)}: build them with `raysweep image`")
         if problems:
             raise BadInput(*problems)
-        operator = manifests.images(manifests.render(manifests.write_operator(plan.folder / "operator", plan.project)))
+        operator = manifests.images(manifests.render(manifests.write_operator(plan.folder / "operator")))
         return images + [name for name in operator if _is_here(name)]  # otherwise the node pulls it
 
     def create(self, name: str, kubeconfig: str, plan: Plan) -> None:

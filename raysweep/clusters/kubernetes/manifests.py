@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from raysweep import env
+from raysweep import env, kit
 from raysweep.clusters.shared.images import IMAGES
 from raysweep.errors import BadInput, ClusterError
 
@@ -99,16 +99,16 @@ def _paths(patch: Object) -> list[str]:
     return [operation["path"] for operation in yaml.safe_load(patch["patch"])]
 
 
-def write_operator(folder: Path, project: Path) -> Path:
+def write_operator(folder: Path) -> Path:
     """The folder to render the KubeRay operator from: k8s/operator, or KUBERAY_MANIFESTS with the same settings."""
     source = os.environ.get(env.KUBERAY_MANIFESTS)
     if not source:
-        return project / "k8s" / "operator"
+        return kit.HOME / "k8s" / "operator"
     content = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [source if "://" in source else _relative(Path(source), folder)],
-        "components": [_relative(project / "k8s" / "operator" / "settings", folder)],
+        "components": [_relative(kit.HOME / "k8s" / "operator" / "settings", folder)],
     }
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write(folder / "kustomization.yaml", content)

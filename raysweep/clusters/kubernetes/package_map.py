@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import zipfile
-from pathlib import Path
 
+from raysweep import kit
 from raysweep.clusters.kubernetes.api import OURS
 from raysweep.clusters.kubernetes.manifests import NAMESPACE, Object
 
@@ -15,12 +15,12 @@ ARCHIVE = "raysweep.zip"  # Python imports from it; about 0.2 MB; a ConfigMap ma
 EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same code gives the same archive, whenever it was checked out
 
 
-def package_map(project: Path) -> Object:
-    """The ConfigMap with `raysweep/` of a project's folder."""
+def package_map() -> Object:
+    """The ConfigMap with the package `raysweep`, in this version."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for path in sorted((project / "raysweep").rglob("*.py")):
-            entry = zipfile.ZipInfo(path.relative_to(project).as_posix(), EPOCH)
+        for path in sorted(kit.PACKAGE.rglob("*.py")):
+            entry = zipfile.ZipInfo(path.relative_to(kit.PACKAGE.parent).as_posix(), EPOCH)
             file.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
     data = {ARCHIVE: base64.b64encode(archive.getvalue()).decode()}
     metadata = {"name": NAME, "namespace": NAMESPACE, "labels": OURS}

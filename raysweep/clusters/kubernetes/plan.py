@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from raysweep import env
+from raysweep import env, kit
 from raysweep.clusters.kubernetes import manifests
 from raysweep.clusters.kubernetes.api import Kube
 from raysweep.clusters.kubernetes.manifests import WORKERS, Additions, Object, find, replace
@@ -67,7 +67,7 @@ def check(project: Path, overlay: Path, options: Options) -> list[str]:
     problems += ports.problems(own) + folder_as_storage(os.environ.get(env.RAYSWEEP_STORAGE))
     problems += _unreachable_endpoint()
     if not (overlay / "kustomization.yaml").exists():
-        known = sorted(path.name for path in (project / "k8s" / "overlays").glob("*"))
+        known = sorted({path.name for home in (project, kit.HOME) for path in (home / "k8s" / "overlays").glob("*")})
         problems.append(
             f"`--overlay {overlay}`: it has no kustomization.yaml: give a folder, or one of {', '.join(known)}"
         )

@@ -65,7 +65,7 @@ def install(plan: Plan, cluster: Cluster, kube: Kube) -> Cluster:
     kube.echo()
     project = project_id(plan.folder)
     refuse_foreign(kube, project)
-    objects = [*plans.objects(plan, kube, {OWNER: project}, cluster.id), package_map(plan.project)]
+    objects = [*plans.objects(plan, kube, {OWNER: project}, cluster.id), package_map()]
     cluster = _with_storage(plan, cluster, objects)
     with step("KubeRay operator"):
         _operator(plan, kube)
@@ -238,7 +238,7 @@ def _with_storage(plan: Plan, cluster: Cluster, objects: list[Object]) -> Cluste
 def _operator(plan: Plan, kube: Kube) -> None:
     """Installs the KubeRay operator, unless this Kubernetes cluster has one."""
     if kube.get("CustomResourceDefinition", "rayclusters.ray.io", "apiextensions.k8s.io/v1") is None:
-        kube.apply(manifests.render(manifests.write_operator(plan.folder / "operator", plan.project)))
+        kube.apply(manifests.render(manifests.write_operator(plan.folder / "operator")))
         wait(
             "the KubeRay operator",
             lambda: not waiting.state(kube, *OPERATOR) and bool(kube.pods(OPERATOR[0])),

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import click
 
+from raysweep import kit
 from raysweep.clusters.kubernetes import raycluster
 from raysweep.clusters.kubernetes.api import Kube, write_settings
 from raysweep.clusters.kubernetes.plan import OPTIONS, Plan
@@ -76,7 +77,7 @@ class OwnKubernetes(OnKubernetes):
 
     def start(self, project: Path, token: Path, options: Options, record: Callable[[Cluster], None]) -> Cluster:
         """Creates the Kubernetes cluster, loads the images, and installs operator and Ray cluster."""
-        folder, overlay = token.parent / "kubernetes", project / "k8s" / "overlays" / self.tool
+        folder, overlay = token.parent / "kubernetes", kit.overlay(project, self.tool)
         plan = Plan(project, folder, overlay, options, FIXED_PATIENCE)
         images = self.check(plan)
         name = f"raysweep-{secrets.token_hex(3)}"

@@ -15,8 +15,8 @@ from raysweep.errors import ClusterError, Unreachable
 POLL_SECONDS = 0.5
 # Waiting reason of a container -> what to do. For any other reason, it may still start.
 HOPELESS = {
-    "ErrImagePull": "build it with `make image`, or set RAYSWEEP_IMAGE to one that the nodes can pull",
-    "ImagePullBackOff": "build it with `make image`, or set RAYSWEEP_IMAGE to one that the nodes can pull",
+    "ErrImagePull": "build it with `raysweep image`, or set RAYSWEEP_IMAGE to one that the nodes can pull",
+    "ImagePullBackOff": "build it with `raysweep image`, or set RAYSWEEP_IMAGE to one that the nodes can pull",
     "ErrImageNeverPull": "load it into the nodes, or set RAYSWEEP_IMAGE to one that they can pull",
     "InvalidImageName": "correct RAYSWEEP_IMAGE",
     "CreateContainerConfigError": "see `kubectl describe pod`",

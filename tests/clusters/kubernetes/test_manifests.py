@@ -99,9 +99,9 @@ def test_the_operator_of_another_source_has_the_same_settings(tmp_path: Path, mo
         f"spec: {{template: {{spec: {{containers: [{container}]}}}}}}\n"
     )
     monkeypatch.delenv("KUBERAY_MANIFESTS", raising=False)
-    assert manifests.write_operator(tmp_path / "x", ROOT) == ROOT / "k8s" / "operator"
+    assert manifests.write_operator(tmp_path / "x") == ROOT / "k8s" / "operator"
     monkeypatch.setenv("KUBERAY_MANIFESTS", str(source))
-    objects = manifests.render(manifests.write_operator(tmp_path / "made", ROOT))
+    objects = manifests.render(manifests.write_operator(tmp_path / "made"))
     deployment = find(objects, "Deployment")
     assert deployment
     assert deployment["metadata"]["namespace"] == "kuberay"
