@@ -14,9 +14,9 @@ from pathlib import Path
 
 from raysweep.clusters import lifecycle
 from raysweep.clusters.targets import Cluster
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
-SECONDS = 150.0  # for one command: `up` on a slow machine
 OF_RAY = ("RAY_", "RAYSWEEP_")
 PROBE_JOB = Path(__file__).with_name("probe_job.py")
 
@@ -51,11 +51,11 @@ class Project:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "raysweep", *arguments]
 
-    def run(self, *arguments: str, seconds: float = SECONDS, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, seconds: float = PATIENCE_S, **env: str) -> subprocess.CompletedProcess[str]:
         """Runs `raysweep …` in the project; stderr is part of stdout."""
         return self.python(*self.command(*arguments)[1:], seconds=seconds, **env)
 
-    def python(self, *arguments: str, seconds: float = SECONDS, **env: str) -> subprocess.CompletedProcess[str]:
+    def python(self, *arguments: str, seconds: float = PATIENCE_S, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.folder,

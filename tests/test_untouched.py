@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.ray_project import clean_environment
+from tests.waiting import PATIENCE_S
 
 # What is looked at before and after; what differs is printed, a line each.
 LOOK = """
@@ -100,7 +101,7 @@ def run(script, folder):
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script, str(folder)],
         cwd=folder, env=clean_environment(folder) | {"PYTHONPATH": str(Path(__file__).parents[1])},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE_S, check=False,
     ).stdout  # fmt: skip
 
 

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from raysweep.history import journal
 from raysweep.history.sweep_state import SweepState
 from raysweep.storage import Storage, open_storage
 from tests.ray_project import ROOT, Project, make_project
+from tests.waiting import PATIENCE_S, until
 
 IMAGE = os.environ.get("RAYSWEEP_IMAGE", "raysweep:local")
 STORE_IMAGE = os.environ.get("RAYSWEEP_STORE_IMAGE", "raysweep-store:local")
-DEADLINE_S = 240.0
 SLOW_TASK = """
 from tasks.quadratic import MAX_ITERATIONS, METRIC, MODE, MUTABLE, SPACE, train
 
@@ -124,13 +123,14 @@ def state_of(place: Storage) -> SweepState:
 
 def wait_for_results(place: Storage, count: int) -> None:
     """Returns when so many results are journalled."""
-    limit = time.monotonic() + DEADLINE_S
-    while sum(event["type"] == "result" for event in events_of(place)) < count:
-        assert time.monotonic() < limit, f"{place.url} did not get to {count} results"
-        time.sleep(0.1)
+
+    def there() -> bool:
+        return sum(event["type"] == "result" for event in events_of(place)) >= count
+
+    until(there, f"{place.url} did not get to {count} results")
 
 
-def log_of(job: subprocess.Popen[str], seconds: float = DEADLINE_S) -> str:
+def log_of(job: subprocess.Popen[str], seconds: float = PATIENCE_S) -> str:
     log, _ = job.communicate(timeout=seconds)
     return log
 

@@ -26,6 +26,7 @@ from raysweep.history.sweep_state import SweepState
 from tests.docker.conftest import IMAGE, DockerProject, docker, events_of, log_of, state_of, wait_for_results
 from tests.ray_project import free_ports
 from tests.strategy_kinds import ONE_OF_EACH
+from tests.waiting import until
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
 RAY_PORTS = (6379, 8265, 10001, 52365)
@@ -82,11 +83,12 @@ def other_network() -> Iterator[str]:
 
 def status_with_nodes(project: DockerProject, nodes: int) -> str:
     """What `ray status` says once it counts so many: it is written every 5 s, not when a node joins."""
-    limit = time.monotonic() + 30
-    while len(re.findall(r"^ 1 node_", status := project.execute("head", "ray", "status"), re.MULTILINE)) != nodes:
-        assert time.monotonic() < limit, status
-        time.sleep(0.5)
-    return status
+
+    def status() -> str:
+        text = project.execute("head", "ray", "status")
+        return text if len(re.findall(r"^ 1 node_", text, re.MULTILINE)) == nodes else ""
+
+    return until(status, f"`ray status` does not count {nodes} nodes")
 
 
 def test_a_head_without_trials_two_workers_a_store_and_a_keeper(docker_cluster: DockerProject) -> None:
@@ -332,9 +334,7 @@ def look_for_secrets(docker_cluster: DockerProject, *further: str) -> list[str]:
         assert look(container, *hidden) == ""
     # The look finds what is there: trials, in their environment, and the sweep's name, in logs and on command lines.
     (head, worker, *_) = docker_cluster.containers("head") + docker_cluster.containers("worker")
-    limit = time.monotonic() + 20
-    while not re.search(rf"/environ b'ray::{TRIAL}", shown := look(worker, "/run/secrets/ray_token")):
-        assert time.monotonic() < limit, shown
+    until(lambda: re.search(rf"/environ b'ray::{TRIAL}", look(worker, "/run/secrets/ray_token")), "no trial is seen")
     shown = look(head, "looked-at")
     assert re.search(r"^/tmp/ray/\S+\.log ", shown, re.MULTILINE), shown
     assert re.search(r"^/proc/\d+/cmdline b'python", shown, re.MULTILINE), shown

@@ -20,7 +20,8 @@ from raysweep import env
 from raysweep.history import checkpoint, resubmit_ticket
 from raysweep.history.sweep_state import SweepState
 from raysweep.storage import Storage, open_storage
-from tests.docker.conftest import DEADLINE_S, DockerProject, docker, events_of, log_of, state_of, wait_for_results
+from tests.docker.conftest import DockerProject, docker, events_of, log_of, state_of, wait_for_results
+from tests.waiting import until
 
 SAMPLES = 8
 STORE_OUTAGE_S = 60.0
@@ -73,30 +74,22 @@ def tickets_of(project: DockerProject) -> list[resubmit_ticket.Ticket]:
 
 def wait_until_no_job_is_left(project: DockerProject) -> None:
     """Returns when no ticket is there of a job that would be brought back, and all jobs ended well."""
-    limit = time.monotonic() + DEADLINE_S
-    while left := tickets_of(project):
-        assert time.monotonic() < limit, left
-        time.sleep(1)
+    until(lambda: not tickets_of(project), lambda: tickets_of(project))
     rows = [row.split() for row in project.run("status").stdout.splitlines()[1:]]
     assert {row[1] for row in rows} <= {"SUCCEEDED", "RUNNING"}, rows  # one is about to end
 
 
 def victim_of(project: DockerProject, place: Storage) -> str:
     """A worker that has a trial running now."""
-    limit = time.monotonic() + 60
-    while time.monotonic() < limit:
-        if container := project.busy_worker(place):
-            return container["Id"]
-    raise AssertionError("no trial runs on a worker")
+    container = until(lambda: project.busy_worker(place), "no trial runs on a worker")
+    assert container
+    return container["Id"]
 
 
 def restart(project: DockerProject, service: str) -> None:
     """Starts what was killed, and waits until all is healthy."""
     docker("start", *(each["Id"] for each in project.containers(service)))
-    limit = time.monotonic() + 180
-    while not project.healthy:
-        assert time.monotonic() < limit, docker("ps", "--all")
-        time.sleep(1)
+    until(lambda: project.healthy, lambda: docker("ps", "--all"))
 
 
 @pytest.mark.timeout(600)

@@ -22,6 +22,7 @@ from botocore.exceptions import ClientError
 from raysweep.clusters.shared import s3_keys
 from tests.docker.conftest import IMAGE, STORE_IMAGE, docker
 from tests.ray_project import ROOT
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -162,10 +163,8 @@ def store_container(tmp_path: Path) -> Iterator[str]:
     docker("run", "--detach", "--name", name, *CLOSED, "--tmpfs", "/data:mode=1777",
            "--volume", f"{identities}:/run/secrets/s3_identities:ro", STORE_IMAGE)  # fmt: skip
     try:
-        limit = time.monotonic() + 60
-        while docker("inspect", "--format", "{{.State.Health.Status}}", name) != "healthy":
-            assert time.monotonic() < limit, docker("logs", name)
-            time.sleep(0.5)
+        health = ("inspect", "--format", "{{.State.Health.Status}}", name)
+        until(lambda: docker(*health) == "healthy", lambda: docker("logs", name))
         yield name
     finally:
         docker("rm", "--force", "--volumes", name)

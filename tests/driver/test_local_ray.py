@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from raysweep.spec.flags import Flags
 from raysweep.spec.sweep import settle
 from raysweep.spec.task import Task
 from tests.ray_project import ROOT, clean_environment
+from tests.waiting import PATIENCE_S, until
 
-SOON_S = 120.0
 TASK = """
 import time
 from pathlib import Path
@@ -47,7 +46,7 @@ def job(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     )  # fmt: skip
     yield started
     started.terminate()
-    started.communicate(timeout=SOON_S)
+    started.communicate(timeout=PATIENCE_S)
 
 
 def folder_of(driver: psutil.Process) -> Path:
@@ -56,29 +55,22 @@ def folder_of(driver: psutil.Process) -> Path:
     return owner.parent
 
 
-def wait_for(file: Path) -> None:
-    limit = time.monotonic() + SOON_S
-    while not file.exists():
-        assert time.monotonic() < limit, f"{file} does not come"
-        time.sleep(0.05)
-
-
 def test_the_folder_of_a_killed_driver_is_removed_by_the_next_one(job: subprocess.Popen[str], tmp_path: Path) -> None:
-    wait_for(tmp_path / "started")
+    until((tmp_path / "started").exists)
     [driver] = psutil.Process(job.pid).children()
     first = folder_of(driver)
     assert first.is_dir()
     (tmp_path / "started").unlink()
     driver.send_signal(signal.SIGKILL)
 
-    wait_for(tmp_path / "started")
+    until((tmp_path / "started").exists)
     [driver] = psutil.Process(job.pid).children()
     second = folder_of(driver)
     assert not first.exists()
     assert second.is_dir()
 
     (tmp_path / "go").touch()
-    log, _ = job.communicate(timeout=SOON_S)
+    log, _ = job.communicate(timeout=PATIENCE_S)
     assert job.returncode == 0, log
     assert not second.exists()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from raysweep.history import checkpoint, journal
 from raysweep.history.sweep_state import SweepState
 from raysweep.storage import open_storage
 from tests.ray_project import Project
-
-DEADLINE_S = 240.0
+from tests.waiting import PATIENCE_S, until
 
 # Its state is the list of the iterations that led to it: none may be missing, none twice.
 PACED_TASK = """
@@ -48,7 +46,7 @@ def add_task(project: Project, name: str, text: str) -> None:
 
 def submit(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`raysweep submit …` to its end; stderr is part of stdout."""
-    return project.run("submit", *arguments, seconds=DEADLINE_S)
+    return project.run("submit", *arguments, seconds=PATIENCE_S)
 
 
 def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
@@ -65,10 +63,11 @@ def events_of(place: Path) -> list[dict[str, Any]]:
 
 def wait_for(place: Path, type: str, count: int) -> None:
     """Returns when the journal holds so many events of a type."""
-    limit = time.monotonic() + DEADLINE_S
-    while [event["type"] for event in events_of(place)].count(type) < count:
-        assert time.monotonic() < limit, f"the sweep did not get to {count} events `{type}`"
-        time.sleep(0.02)
+
+    def there() -> bool:
+        return [event["type"] for event in events_of(place)].count(type) >= count
+
+    until(there, f"the sweep did not get to {count} events `{type}`")
 
 
 def check_resume(before: list[dict[str, Any]], after: list[dict[str, Any]], samples: int) -> None:

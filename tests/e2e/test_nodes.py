@@ -15,6 +15,7 @@ import pytest
 from raysweep.clusters.shared import processes
 from raysweep.storage import open_storage
 from tests.ray_project import ROOT, clean_environment, free_ports
+from tests.waiting import PATIENCE_S
 
 HIDDEN, SHARED = "hidden", "shared"
 # A mount namespace of its own, in which another disk lies over one folder: as on another machine.
@@ -55,7 +56,7 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
 
 
 def begin(command: list[str], env: dict[str, str]) -> str:
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -63,7 +64,13 @@ def begin(command: list[str], env: dict[str, str]) -> str:
 def dry_run(env: dict[str, str], storage: str) -> subprocess.CompletedProcess[str]:
     job = [sys.executable, "jobs/asha.py", "--task", "quadratic", "--storage", storage, "--dry-run"]
     return subprocess.run(
-        job, cwd=ROOT, env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120, check=False
+        job,
+        cwd=ROOT,
+        env=env | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
 
 

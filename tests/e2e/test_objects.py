@@ -10,8 +10,9 @@ import psutil
 import pytest
 
 from raysweep.history.results import read
-from tests.e2e.sweeps import DEADLINE_S, wait_for
+from tests.e2e.sweeps import wait_for
 from tests.ray_project import Project
+from tests.waiting import PATIENCE_S
 
 TASK = """
 import time
@@ -78,7 +79,7 @@ def test_the_objects_of_a_space_outlive_a_killed_driver(strategy: str, local_clu
     wait_for(tmp_path / "killed", "result", 7)
     [driver] = [child for child in psutil.Process(job.pid).children() if child.name() == psutil.Process(job.pid).name()]
     driver.kill()
-    log, _ = job.communicate(timeout=DEADLINE_S)
+    log, _ = job.communicate(timeout=PATIENCE_S)
     assert job.returncode == 0, log
     assert "SIGKILL ended the driver: it is restarted" in log
     found = read("killed", str(tmp_path))
@@ -93,7 +94,7 @@ def check_points(command: list[str], project: Project, storage: Path) -> None:
     """The best trial of the sweep is a point of another one, which tries it first."""
     again = subprocess.run(
         [*command[:-1], "again", "--samples", "2", "--points", f"{storage}/killed/best.json"],
-        cwd=project.folder, env=project.env, capture_output=True, text=True, timeout=DEADLINE_S,
+        cwd=project.folder, env=project.env, capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert again.returncode == 0, again.stdout + again.stderr
     best = read("killed", str(storage)).best

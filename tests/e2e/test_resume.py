@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from raysweep.history.sweep_state import SweepState
-from tests.e2e.sweeps import DEADLINE_S, events_of
+from tests.e2e.sweeps import events_of
 from tests.ray_project import Project
+from tests.waiting import PATIENCE_S
 
 SLOW_TASK = """
 from tasks.quadratic import MAX_ITERATIONS, METRIC, MODE, MUTABLE, SPACE, train
@@ -40,7 +41,7 @@ def test_the_same_name_is_never_silently_mixed_and_a_finished_sweep_can_be_exten
         (("--resume", "must", "--seed", "5"), 2, "was started with seed 0, not 5"),
     ]:
         job = submit(local_cluster, "random_search", *flags, *extra)
-        log, _ = job.communicate(timeout=DEADLINE_S)
+        log, _ = job.communicate(timeout=PATIENCE_S)
         # `ray job submit` itself knows only 0 and 1.
         assert (job.returncode == 0) == (code == 0), log
         assert message in log

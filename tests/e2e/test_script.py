@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from raysweep.history.results import read
-from tests.e2e.sweeps import DEADLINE_S, events_of, wait_for
+from tests.e2e.sweeps import events_of, wait_for
 from tests.ray_project import ROOT, Project
+from tests.waiting import PATIENCE_S
 
 PROGRAM = ROOT / "tests" / "programs" / "train.py"
 SPACE = "lr: {loguniform: [1e-3, 5e-1]}\nwidth: {choice: [16, 32]}\n"
@@ -40,7 +41,7 @@ def test_an_unchanged_program_is_killed_and_resumed(strategy: str, local_cluster
     wait_for(place, "result", 7)
     [driver] = [child for child in psutil.Process(job.pid).children() if child.name() == psutil.Process(job.pid).name()]
     driver.kill()  # the supervisor starts the next one
-    log, _ = job.communicate(timeout=DEADLINE_S)
+    log, _ = job.communicate(timeout=PATIENCE_S)
     assert job.returncode == 0, log
 
     results = [event for event in events_of(place) if event["type"] == "result"]

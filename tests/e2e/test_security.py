@@ -7,7 +7,6 @@ import re
 import stat
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -20,8 +19,9 @@ import pytest
 from raysweep.clusters.shared import processes
 from raysweep.history.results import read
 from tests.clusters.test_lifecycle import LOOPBACK, RAY_INIT
-from tests.e2e.sweeps import DEADLINE_S, add_task, events_of, start, wait_for
+from tests.e2e.sweeps import add_task, events_of, start, wait_for
 from tests.ray_project import Project, free_ports
+from tests.waiting import PATIENCE_S, within
 
 # Its state is all that a trial sees of its environment; the second iteration waits until the test has looked around.
 SPY_TASK = """
@@ -98,7 +98,7 @@ def running(process: subprocess.Popen[str], storage: Path, name: str, log: list[
         wait_for(storage / name, "result", 1)
         yield
         (storage / "go").touch()
-        log.append(process.communicate(timeout=DEADLINE_S)[0])
+        log.append(process.communicate(timeout=PATIENCE_S)[0])
         assert process.returncode == 0, log
     finally:
         process.kill()
@@ -195,9 +195,8 @@ def test_a_job_outside_of_the_cluster_is_refused_at_once(
     (local_cluster.folder / "wrong").write_text("0" * 64)
     job = ("jobs/asha.py", "--task", "quadratic", "--storage", str(tmp_path / "runs"), "--samples", "0")
     address = {"RAY_ADDRESS": local_cluster.cluster.address, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    began = time.monotonic()
-    refused = local_cluster.python(*job, **address, **environment)
-    assert time.monotonic() - began < 30
+    with within(30):
+        refused = local_cluster.python(*job, **address, **environment)
     assert refused.returncode == 2, refused.stdout
     assert f"RAY_ADDRESS={local_cluster.cluster.address}`: the cluster refuses this process's token" in refused.stdout
     assert told in refused.stdout
@@ -207,7 +206,8 @@ def test_a_job_outside_of_the_cluster_is_refused_at_once(
 
 def test_an_address_where_nothing_listens_is_told_at_once(local_cluster: Project, tmp_path: Path) -> None:
     job = ("jobs/asha.py", "--task", "quadratic", "--storage", str(tmp_path / "runs"))
-    silent = local_cluster.python(*job, RAY_ADDRESS=f"127.0.0.1:{free_ports(1)[0]}", seconds=20)
+    with within(20):
+        silent = local_cluster.python(*job, RAY_ADDRESS=f"127.0.0.1:{free_ports(1)[0]}")
     assert silent.returncode == 2, silent.stdout
     assert "no Ray cluster answers there" in silent.stdout
 

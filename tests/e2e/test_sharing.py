@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from raysweep.history.sweep_state import SweepState
-from tests.e2e.sweeps import DEADLINE_S, add_paced_task, events_of, start, wait_for
+from tests.e2e.sweeps import add_paced_task, events_of, start, wait_for
 from tests.ray_project import Project
+from tests.waiting import PATIENCE_S
 
 
 def submitted(project: Project, name: str, samples: int, storage: Path) -> subprocess.Popen[str]:
@@ -23,12 +24,12 @@ def test_a_second_sweep_gets_its_share_while_the_first_runs(local_cluster: Proje
     first = submitted(local_cluster, "first", 24, tmp_path)
     wait_for(tmp_path / "first", "result", 6)
     second = submitted(local_cluster, "second", 3, tmp_path)
-    output, _ = second.communicate(timeout=DEADLINE_S)
+    output, _ = second.communicate(timeout=PATIENCE_S)
     assert second.returncode == 0, output
     then = SweepState(events_of(tmp_path / "first"))
     assert then.count("finished") < 24, "the second sweep got no place before the first had ended"
     (tmp_path / "pace").write_text("0")
-    output, _ = first.communicate(timeout=DEADLINE_S)
+    output, _ = first.communicate(timeout=PATIENCE_S)
     assert first.returncode == 0, output
     now = SweepState(events_of(tmp_path / "first"))
     assert now.count("finished") == 24
@@ -42,7 +43,7 @@ def test_a_sweep_that_waits_says_for_whom(local_cluster: Project, tmp_path: Path
     wait_for(tmp_path / "holds", "suggest", 2)
     waits = submitted(local_cluster, "waits", 1, tmp_path)
     assert waits.stdout is not None
-    said, limit = "", time.monotonic() + DEADLINE_S
+    said, limit = "", time.monotonic() + PATIENCE_S
     while "waiting for a place" not in said:
         said = waits.stdout.readline()
         assert time.monotonic() < limit
@@ -50,5 +51,5 @@ def test_a_sweep_that_waits_says_for_whom(local_cluster: Project, tmp_path: Path
     (tmp_path / "pace").write_text("0")
     assert "sweep `holds` has 2" in said
     for each in (holds, waits):
-        output, _ = each.communicate(timeout=DEADLINE_S)
+        output, _ = each.communicate(timeout=PATIENCE_S)
         assert each.returncode == 0, output

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from raysweep.history.sweep_state import SweepState
-from tests.e2e.sweeps import DEADLINE_S, add_paced_task, check_paths, check_resume, events_of, start, submit, wait_for
+from tests.e2e.sweeps import add_paced_task, check_paths, check_resume, events_of, start, submit, wait_for
 from tests.ray_project import Project
+from tests.waiting import PATIENCE_S
 
 
 def test_after_raysweep_stop_the_same_command_finishes_the_sweep(local_cluster: Project, tmp_path: Path) -> None:
@@ -20,7 +21,7 @@ def test_after_raysweep_stop_the_same_command_finishes_the_sweep(local_cluster: 
     first = start(local_cluster, "submit", *command)
     wait_for(place, "complete", 2)
     stopped = local_cluster.run("stop", "stopped")
-    log, _ = first.communicate(timeout=DEADLINE_S)
+    log, _ = first.communicate(timeout=PATIENCE_S)
     assert (stopped.returncode, stopped.stdout.split(": ")[-1]) == (0, "STOPPED\n")
     assert first.returncode == 1, log
     before = events_of(place)

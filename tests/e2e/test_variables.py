@@ -10,8 +10,8 @@ import pytest
 
 from raysweep.history.results import read
 from tests import s3
-from tests.e2e.sweeps import DEADLINE_S
 from tests.ray_project import Project, make_project
+from tests.waiting import PATIENCE_S, within
 
 SECRETS = {"SPY_KEY": "hush-5551-hush", "SPY_TEXT": "hush-5551 = 'q' $HOME"}
 
@@ -53,7 +53,7 @@ def test_they_reach_driver_and_trials_and_are_in_no_log_and_no_file(local_cluste
     (local_cluster.folder / "spytask.py").write_text(SPY_TASK)
     given = ("--env", "SPY_KEY", "--env", f"SPY_TEXT={SECRETS['SPY_TEXT']}")
     flags = ("--task", "spytask", "--storage", str(tmp_path), "--name", "spies", "--samples", "1")
-    done = local_cluster.run("submit", "random_search", *flags, *given, seconds=DEADLINE_S, SPY_KEY=SECRETS["SPY_KEY"])
+    done = local_cluster.run("submit", "random_search", *flags, *given, seconds=PATIENCE_S, SPY_KEY=SECRETS["SPY_KEY"])
     assert done.returncode == 0, done.stdout
     assert f"driver has {sorted(hashes().values())}" in done.stdout
     assert read("spies", str(tmp_path)).load() == (hashes(), hashes())
@@ -69,7 +69,8 @@ def test_they_reach_driver_and_trials_and_are_in_no_log_and_no_file(local_cluste
 @pytest.mark.parametrize("command", ["submit", "rayjob"])
 def test_what_no_job_can_be_given_is_told_before_anything_is_sent(command: str, local_cluster: Project) -> None:
     wrong = ("--env", "NOT_SET", "--env", "PATH=hush-5551")
-    refused = local_cluster.run(command, "asha", "--name", "refused", *wrong, seconds=10)
+    with within(10):
+        refused = local_cluster.run(command, "asha", "--name", "refused", *wrong)
     assert refused.returncode == 2
     told = refused.stdout.splitlines()
     assert [line.partition(":")[2].partition(":")[0] for line in told] == [" `--env NOT_SET`", " `--env PATH`"]
@@ -79,7 +80,8 @@ def test_what_no_job_can_be_given_is_told_before_anything_is_sent(command: str, 
 def test_a_cluster_without_a_token_is_given_none(local_cluster: Project, tmp_path: Path) -> None:
     other = make_project(tmp_path)
     address = {"RAY_API_SERVER_ADDRESS": local_cluster.cluster.dashboard}
-    refused = other.run("submit", "asha", "--env", "SPY_KEY=hush-5551", seconds=10, **address)
+    with within(10):
+        refused = other.run("submit", "asha", "--env", "SPY_KEY=hush-5551", **address)
     assert refused.returncode == 2
     assert "`--env`: this cluster has no token, so whoever reaches it could read the values" in refused.stdout
     assert "hush-5551" not in refused.stdout
@@ -88,7 +90,7 @@ def test_a_cluster_without_a_token_is_given_none(local_cluster: Project, tmp_pat
 def test_s3_keys_of_this_shell_reach_a_job_on_this_machine(local_cluster: Project, s3_server: s3.S3Server) -> None:
     place = s3_server.new_bucket()
     flags = ("submit", "random_search", "--task", "quadratic", "--storage", place, "--name", "keys", "--dry-run")
-    done = local_cluster.run(*flags, seconds=DEADLINE_S, **s3_server.env)
+    done = local_cluster.run(*flags, seconds=PATIENCE_S, **s3_server.env)
     assert done.returncode == 0, done.stdout
     assert "the job gets AWS_ACCESS_KEY_ID, " in done.stdout
     assert f"to {place}/keys: nothing started" in done.stdout

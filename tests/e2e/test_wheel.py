@@ -15,6 +15,7 @@ import pytest
 
 from raysweep.history.results import read
 from tests.ray_project import ROOT, Project, clean_environment, free_ports
+from tests.waiting import PATIENCE_S
 
 # In a distribution that no image has.
 TINY = {
@@ -75,7 +76,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """The wheel in a new environment, with the dependencies of this one; a folder with nothing but `raysweep init`."""
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("mine")
-    subprocess.run([sys.executable, "-m", "venv", home / "venv"], check=True, timeout=100)
+    subprocess.run([sys.executable, "-m", "venv", home / "venv"], check=True, timeout=PATIENCE_S)
     packages = home / "venv" / "lib" / Path(sysconfig.get_path("purelib")).parent.name / "site-packages"
     with zipfile.ZipFile(wheel) as file:
         file.extractall(packages)

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -29,10 +28,10 @@ from raysweep.history.sweep_state import SweepState
 from raysweep.storage import open_storage
 from tests.pair_task import MAX_ITERATIONS
 from tests.ray_project import ROOT, clean_environment, free_ports
+from tests.waiting import PATIENCE_S, until
 
 NODES = {"head": 2, "small": 1, "other": 1}  # CPUs
 SAMPLES = 4
-DEADLINE_S = 240.0
 MOST = MAX_ITERATIONS - 1  # iterations of a trial that will still run a moment later
 SWEEP = (
     f"SAMPLES = {SAMPLES}"
@@ -85,7 +84,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
             ray = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--num-cpus={cpus}"]
             done = subprocess.run(
                 [*ray, *role, "--object-store-memory=100000000"], env=env | {"RAYSWEEP_CLUSTER_ID": marks[name]},
-                capture_output=True, text=True, timeout=120, check=False,
+                capture_output=True, text=True, timeout=PATIENCE_S, check=False,
             )  # fmt: skip
             assert done.returncode == 0, done.stdout + done.stderr
             address = address or re.search(rf"[\d.]+:{port}", done.stdout)[0]
@@ -124,20 +123,23 @@ class Sweep:
                     return trial.id
             return None
 
-        return until(find, self.job)
+        return happens(find, self.job)
 
     def finish(self) -> SweepState:
-        output, _ = self.job.communicate(timeout=DEADLINE_S)
+        output, _ = self.job.communicate(timeout=PATIENCE_S)
         assert self.job.returncode == 0, output
         return SweepState(self.events)
 
 
-def until(found: Callable[[], str | None], job: subprocess.Popen[str]) -> str:
-    limit = time.monotonic() + DEADLINE_S
-    while (value := found()) is None:
-        assert time.monotonic() < limit
+def happens(find: Callable[[], str | None], job: subprocess.Popen[str]) -> str:
+    """What `find` finds while the job runs."""
+
+    def found() -> str | None:
         assert job.poll() is None, job.communicate()[0]
-        time.sleep(0.02)
+        return find()
+
+    value = until(found)
+    assert value
     return value
 
 

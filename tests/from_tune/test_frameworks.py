@@ -20,8 +20,9 @@ from raysweep.history import checkpoint
 from raysweep.history.results import read
 from raysweep.history.sweep_state import SweepState
 from raysweep.storage import open_storage
-from tests.e2e.sweeps import DEADLINE_S, events_of, wait_for
+from tests.e2e.sweeps import events_of, wait_for
 from tests.ray_project import Project
+from tests.waiting import PATIENCE_S
 
 TASKS = Path(__file__).with_name("frameworks")
 MARK = "# For raysweep, instead of the Tuner.\n"
@@ -59,7 +60,7 @@ def test_a_sweep_whose_driver_is_killed_half_way(
         driver.kill()
         wait_for(place, "start", 2)
         (folder / "hold").unlink()
-        code = job.wait(DEADLINE_S)
+        code = job.wait(PATIENCE_S)
     finally:
         job.kill()
     assert code == 0, (tmp_path / "log").read_text()

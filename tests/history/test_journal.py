@@ -15,6 +15,7 @@ from raysweep.errors import NotFound, StorageError
 from raysweep.history import journal, segments
 from raysweep.history.journal import Journal, read
 from raysweep.storage import FolderStorage, Storage, append_log
+from tests.waiting import until
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,7 @@ def storage(request):
 def flushed(log):
     """Until the lines of a journal are in its storage."""
     held = getattr(log._sink, "_lines", [])
-    wait_for(lambda: not held)
-
-
-def wait_for(condition):
-    until = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < until, "waited 5 s in vain"
-        time.sleep(0.005)
+    until(lambda: not held)
 
 
 def written(storage, count, after=0, term=1):
@@ -246,7 +240,7 @@ def test_a_suggestion_is_stored_at_once_with_all_that_came_before(store, monkeyp
     monkeypatch.setattr(journal, "FLUSH_SECONDS", 60)
     log = Journal(store, 1)
     events = [log.append("result", trial="00000"), log.append("suggest", trial="00001")]
-    wait_for(lambda: read(store) == events)
+    until(lambda: read(store) == events)
     log.append("result", trial="00001")
     assert read(store) == events
     log.close()
@@ -256,9 +250,9 @@ def test_an_object_store_gets_the_lines_while_the_sweep_runs(store, monkeypatch)
     monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.01)
     log = Journal(store, 1)
     first = log.append("result", trial="00000")
-    wait_for(lambda: read(store) == [first])
+    until(lambda: read(store) == [first])
     second = log.append("result", trial="00001")
-    wait_for(lambda: read(store) == [first, second])
+    until(lambda: read(store) == [first, second])
     log.close()
     assert list(store.objects) == ["journal/000001-000000001.jsonl"]
 
@@ -297,10 +291,10 @@ def test_lines_are_kept_while_the_store_refuses(store, monkeypatch):
     for i in range(4):
         events.append(log.append("result", trial="00000", iteration=i))
         before = len(store.refusals)
-        wait_for(lambda before=before: len(store.refusals) > before + 1)
+        until(lambda before=before: len(store.refusals) > before + 1)
     assert store.objects == {}
     store.refusing.clear()
-    wait_for(lambda: read(store) == events)
+    until(lambda: read(store) == events)
     log.close()
     assert read(store) == events
 

@@ -12,6 +12,7 @@ from raysweep.loop.crew import Answered, Broken, Crew, OutOfStep
 from raysweep.trial.actor import Over, Prepared
 from raysweep.trial.last_words import Traces
 from raysweep.trial.session import Report
+from tests.waiting import PATIENCE_S
 
 FATAL = {"dies", "hangs"}  # a process that does so is not used again
 
@@ -82,7 +83,7 @@ def call(method, *arguments):
     """The outcome of a call."""
     outcomes = queue.SimpleQueue()
     method(*arguments, outcomes.put)
-    return outcomes.get(timeout=60)
+    return outcomes.get(timeout=PATIENCE_S)
 
 
 def reports(*iterations):
@@ -179,7 +180,7 @@ def test_the_worker_that_keeps_the_others_waiting_is_killed(crew):
     while made._called.missing != {1}:
         time.sleep(0.01)
     made.kill_late()
-    broken = outcomes.get(timeout=60)
+    broken = outcomes.get(timeout=PATIENCE_S)
     assert isinstance(broken, Broken)
     assert broken.worker == 1
     assert ray.get(made._actors[0].seen.remote()) is not None

@@ -31,6 +31,7 @@ from raysweep.spec.initial_points import Point
 from raysweep.spec.sweep import Sweep, knobs_of, strategy
 from raysweep.spec.task import Task
 from raysweep.values import to_json
+from tests.waiting import PATIENCE_S
 
 SPACE = {
     "lr": tune.loguniform(1e-4, 1e-1),
@@ -658,4 +659,4 @@ def test_importing_it_does_not_change_optunas_logging():
         "import optuna; before = optuna.logging.get_verbosity();"
         "import raysweep.loop.optuna_search; assert optuna.logging.get_verbosity() == before"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, timeout=PATIENCE_S)

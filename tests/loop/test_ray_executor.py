@@ -19,16 +19,13 @@ import raysweep
 from raysweep.history import checkpoint, results
 from raysweep.loop.failures import MOST_LOSSES
 from raysweep.storage import open_storage
+from tests.waiting import PATIENCE_S, until
 
 X = {"x": tune.uniform(0.0, 1.0)}
-SOON_S = 60.0
 
 
 def wait_for(file):
-    limit = time.monotonic() + SOON_S
-    while not Path(file).exists():
-        assert time.monotonic() < limit, f"{file} does not come"
-        time.sleep(0.02)
+    until(Path(file).exists, f"{file} does not come")
 
 
 @pytest.fixture
@@ -174,7 +171,7 @@ def exits(config):
 
 def exits_in_another_thread(config):
     threading.Thread(target=exits, args=(config,), daemon=True).start()
-    time.sleep(SOON_S)
+    time.sleep(PATIENCE_S)
 
 
 def crashes(config):
@@ -183,21 +180,21 @@ def crashes(config):
 
 def kills_itself(config):
     os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(SOON_S)
+    time.sleep(PATIENCE_S)
 
 
 def is_terminated(config):
     time.sleep(0.5)  # until the main thread waits, which alone handles signals
-    (signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM), time.sleep(SOON_S))
+    (signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM), time.sleep(PATIENCE_S))
 
 
 def is_killed(config):
     subprocess.run(["kill", "-KILL", str(os.getpid())], check=True)
-    time.sleep(SOON_S)
+    time.sleep(PATIENCE_S)
 
 
 def runs_for_ever(config):
-    time.sleep(SOON_S)
+    time.sleep(PATIENCE_S)
 
 
 LOSSES = ["lost"] * (MOST_LOSSES + 1)
@@ -394,7 +391,7 @@ def test_a_sweep_runs_outside_of_the_main_thread(sweep):
     sweep_results = []
     thread = threading.Thread(target=lambda: sweep_results.append(sweep(train)))
     thread.start()
-    thread.join(SOON_S)
+    thread.join(PATIENCE_S)
     assert status(sweep_results[0]) == ["finished"] * 3
 
 

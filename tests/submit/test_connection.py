@@ -18,6 +18,7 @@ from raysweep.clusters.targets import Cluster
 from raysweep.errors import ClusterError
 from raysweep.submit import connection
 from tests.s3 import free_ports
+from tests.waiting import within
 
 TOKEN = "0123456789"
 
@@ -117,7 +118,5 @@ def test_a_lasting_cluster_that_stays_away_is_named(tmp_path: Path, port: int) -
 def test_a_cluster_that_does_not_restart_is_not_waited_for(recorded: bool, tmp_path: Path, port: int) -> None:
     if recorded:
         record(tmp_path, port, "local")
-    began = time.monotonic()
-    with pytest.raises(ClusterError, match="no Ray cluster answers"):
+    with within(2), pytest.raises(ClusterError, match="no Ray cluster answers"):
         connection.connect(tmp_path)
-    assert time.monotonic() - began < 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from raysweep.errors import StorageError
 from raysweep.storage import append_log, open_storage
 from raysweep.submit import log_to_storage
+from tests.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,13 +72,10 @@ def test_the_log_is_saved_while_the_command_runs_and_a_signal_does_not_lose_its_
     )
     command = [sys.executable, "-m", "raysweep.submit.log_to_storage", str(tmp_path), sys.executable, "-c", script]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 60
-        while "begun" not in kept(tmp_path):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: "begun" in kept(tmp_path))
         assert log_to_storage.exit_code(kept(tmp_path)) is None
         child = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
         for pid in (process.pid, int(child)):
             subprocess.run(["kill", f"-{signal.SIGINT.value}", str(pid)], check=True)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=PATIENCE_S) == 0
     assert kept(tmp_path).endswith("saved\nexit code 0\n")

@@ -19,6 +19,7 @@ from raysweep.trial import spool
 from raysweep.trial.output import Output
 from raysweep.trial.run import Run
 from tests import s3
+from tests.waiting import PATIENCE_S
 
 PROCESS = """
 import ctypes, logging, os, subprocess, sys, threading, time, warnings
@@ -48,7 +49,7 @@ class Process:
     def run(self, code: str) -> int:
         script = PROCESS + textwrap.dedent(code)
         command = [sys.executable, "-c", script, str(self.log), self.url]
-        return subprocess.run(command, timeout=120, stdin=subprocess.DEVNULL).returncode
+        return subprocess.run(command, timeout=PATIENCE_S, stdin=subprocess.DEVNULL).returncode
 
     @property
     def storage(self) -> Storage:

@@ -20,6 +20,7 @@ from raysweep.storage import FolderStorage
 from raysweep.trial.actor import Over, TrialActor, Unreported
 from raysweep.trial.run import Run, TrialSpec
 from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -267,6 +268,6 @@ print("REPORTED", (outcome.report if isinstance(outcome, Over) else outcome).met
 def test_a_trial_that_imports_ray_tune_late_reports_and_others_never_import_it(tmp_path, module):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LATE.format(module=module), str(tmp_path)],
-        capture_output=True, text=True, timeout=100, env={"PYTHONPATH": str(Path(raysweep.__file__).parents[1])},
+        capture_output=True, text=True, timeout=PATIENCE_S, env={"PYTHONPATH": str(Path(raysweep.__file__).parents[1])},
     )  # fmt: skip
     assert "REPORTED 1.0" in done.stdout, done.stderr

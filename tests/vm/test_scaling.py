@@ -25,6 +25,7 @@ from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE
 from raysweep.clusters import vm_config
 from raysweep.clusters.shared import processes
 from tests.s3 import S3Server, free_ports
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 IDLE_MINUTES = 0.1
@@ -109,7 +110,7 @@ def environment(tmp_path: Path, s3_server: S3Server) -> Iterator[dict[str, str]]
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head"]
     config = f"--autoscaling-config={tmp_path / 'config.json'}"
     try:
-        subprocess.run([*ray, *flags, config], env=env, check=True, capture_output=True, timeout=120)
+        subprocess.run([*ray, *flags, config], env=env, check=True, capture_output=True, timeout=PATIENCE_S)
         yield env | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
     finally:
         processes.end(marker)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from raysweep.clusters.shared import forward, processes
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -28,18 +28,11 @@ def kubectl(tmp_path: Path) -> list[str]:
     return [str(program), "--context=kind-x"]
 
 
-def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_it_is_begun_again_and_ended(tmp_path: Path, kubectl: list[str], cluster_id: str) -> None:
     services = {"head": (18265, 8265), "store": (18333, 8333)}
     calls = tmp_path / "calls"
     forward.start(kubectl, cluster_id, services, tmp_path / "log")
-    eventually(lambda: calls.exists() and len(calls.read_text().splitlines()) >= 6)
+    until(lambda: calls.exists() and len(calls.read_text().splitlines()) >= 6)
     head = "--context=kind-x port-forward --address=127.0.0.1 service/head 18265:8265"
     assert head in calls.read_text().splitlines()
     forward.stop(cluster_id)
@@ -51,7 +44,7 @@ def test_running_forwards_are_kept_and_an_incomplete_set_is_replaced(
 ) -> None:
     services = {"head": (18265, 8265), "store": (18333, 8333)}
     forward.start(kubectl, cluster_id, services, tmp_path / "log")
-    eventually(lambda: len(processes.daemons(cluster_id)) == 2)
+    until(lambda: len(processes.daemons(cluster_id)) == 2)
     before = processes.daemons(cluster_id)
     forward.start(kubectl, cluster_id, services, tmp_path / "log")
     assert processes.daemons(cluster_id) == before
@@ -59,6 +52,6 @@ def test_running_forwards_are_kept_and_an_incomplete_set_is_replaced(
         if process.pid == before[0]:
             process.kill()
     # Its kubectl goes on for a moment, on its own.
-    eventually(lambda: len(processes.daemons(cluster_id)) == 1)
+    until(lambda: len(processes.daemons(cluster_id)) == 1)
     forward.start(kubectl, cluster_id, services, tmp_path / "log")
-    eventually(lambda: len(processes.daemons(cluster_id)) == 2)
+    until(lambda: len(processes.daemons(cluster_id)) == 2)

@@ -1,0 +1,47 @@
+"""How tests wait, and how they hold a limit in seconds, on a machine that may be busy with other tests."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+# What takes seconds on a quiet machine may take minutes beside others. It is less than pytest's own limit of 300 s,
+# so that the test itself says what did not come.
+PATIENCE_S = 240.0
+Found = TypeVar("Found")
+
+
+def until(found: Callable[[], Found], missing: object = "it did not come", seconds: float = PATIENCE_S) -> Found:
+    """What `found` returns, as soon as it is true.
+
+    Args:
+        found: is called every 0.05 s.
+        missing: what the failure says; a function is called then.
+        seconds: the most to wait.
+    """
+    limit = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < limit, missing() if callable(missing) else missing
+        time.sleep(0.05)
+    return value
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Fails if the block takes longer, without the time in which processes waited for a processor."""
+    began, queued = time.monotonic(), queued_s()
+    yield
+    taken = time.monotonic() - began - (queued_s() - queued)
+    assert taken < seconds, f"took {taken:.1f} s of at most {seconds:g}"
+
+
+def queued_s() -> float:
+    """The seconds, since the machine began, in which a process waited for a processor; 0 if the kernel does not say.
+
+    `docs.kernel.org/accounting/psi.html`: the total of the line `some`, in microseconds.
+    """
+    pressure = Path("/proc/pressure/cpu")
+    return int(pressure.read_text().split("total=")[1].split()[0]) / 1e6 if pressure.exists() else 0.0
