@@ -19,7 +19,7 @@ def test_what_does_not_come_fails_with_its_reason(missing):
 
 
 def test_a_limit_fails_a_block_that_waits_longer():
-    with pytest.raises(AssertionError, match="took .* s of at most -100"), within(-100):
+    with pytest.raises(AssertionError, match=r"took .* s of at most -100"), within(-100):
         time.sleep(0.01)
     with within(100):
         pass
