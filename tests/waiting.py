@@ -14,17 +14,17 @@ PATIENCE_S = 240.0
 Found = TypeVar("Found")
 
 
-def until(found: Callable[[], Found], missing: object = "it did not come", seconds: float = PATIENCE_S) -> Found:
+def until(found: Callable[[], Found], what: object = "it", seconds: float = PATIENCE_S) -> Found:
     """What `found` returns, as soon as it is true.
 
     Args:
         found: is called every 0.05 s.
-        missing: what the failure says; a function is called then.
+        what: is named if it does not come; a function is called then.
         seconds: the most to wait.
     """
     limit = time.monotonic() + seconds
     while not (value := found()):
-        assert time.monotonic() < limit, missing() if callable(missing) else missing
+        assert time.monotonic() < limit, f"waited {seconds:g} s in vain: {what() if callable(what) else what}"
         time.sleep(0.05)
     return value
 

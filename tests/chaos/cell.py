@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +22,9 @@ from raysweep.history import checkpoint, journal, lease
 from raysweep.history.sweep_state import ENDED, SweepState
 from raysweep.spec.sweep import strategies
 from raysweep.storage import Storage, open_storage
+from tests.chaos import task
 from tests.ray_project import Project
+from tests.waiting import PATIENCE_S, until
 
 STRATEGIES = ("random_search", "tpe", "asha", "tpe_asha", "hyperband", "pbt")
 # They begin all their trials, and take no --concurrency.
@@ -29,19 +32,9 @@ TOGETHER = ("hyperband", "tpe_hyperband", "successive_halving", "pbt", "pb2")
 ELSEWHERE = {"grid", "multi_objective"}  # test_serial; a task of two metrics
 SAMPLES, ITERATIONS = 8, 9
 PACE_S = 0.1
-DEADLINE_S = 240.0
 RECOVERY_S = 60.0
 TASK_PREFIX = "chaos_"
 TASK = Path(__file__).with_name("task.py").read_text()
-
-
-def until(what: str, true: Callable[[], Any], seconds: float = DEADLINE_S) -> Any:
-    """Waits for it, and returns what it is."""
-    limit = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < limit, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
-    return found
 
 
 @dataclass
@@ -81,7 +74,7 @@ class Cell:
     faults: int = 1  # so many checkpoint intervals may be repeated
     pace: float = PACE_S
     gate: str = ""
-    deadline: float = DEADLINE_S  # seconds to the next thing that is waited for
+    deadline: float = PATIENCE_S  # seconds to the next thing that is waited for
     habit: str = ""  # of all trials, see task.py
     notes: str = ""  # storage in which the task notes its steps, too
     healed: float | None = None  # when the fault was over, by the wall clock
@@ -146,8 +139,8 @@ class Cell:
     def after(self, results: int) -> Cell:
         """Returns when so many results are journalled."""
         until(
-            f"{results} results of {self.name}",
             lambda: self.count("result") >= results or self._gave_up(),
+            f"{results} results of {self.name}",
             self.deadline,
         )
         return self
@@ -164,7 +157,7 @@ class Cell:
     @property
     def driver(self) -> psutil.Process:
         """The supervisor's only child."""
-        (child,) = until("a driver", lambda: psutil.Process(self.process.pid).children())
+        (child,) = until(lambda: psutil.Process(self.process.pid).children(), "a driver")
         return child
 
     def trial_process(self, noted: str = "steps") -> psutil.Process:
@@ -182,7 +175,7 @@ class Cell:
                     return psutil.Process(line[3])
             return None
 
-        return until("a trial that runs", find)
+        return until(find, "a trial that runs")
 
     def steps(self, noted: str = "steps") -> list[tuple[str, int, float, int]]:
         """Who began which iteration, when, in which process."""
@@ -262,7 +255,7 @@ class Cell:
             best = trial.best("loss", "min")
             for saved in {trial.checkpoint, best.checkpoint if best else None} - {None}:
                 try:
-                    loaded = checkpoint.load(self.place, saved)
+                    loaded = load(self.place, saved)
                 except StorageError as error:
                     problem(f"I4 {error}")
                     continue
@@ -281,6 +274,13 @@ class Cell:
         keys = self.project.env.get("AWS_SECRET_ACCESS_KEY", "")
         token = Path(self.project.cluster.token_path).read_text().strip()
         return [secret for secret in (token, keys) if secret]
+
+
+def load(place: Storage, saved: checkpoint.Checkpoint) -> Any:
+    """What the task saved, all of whose bytes are read."""
+    with tempfile.TemporaryDirectory() as name:
+        loaded = checkpoint.load(place, saved, lambda: Path(name) / "checkpoint")
+        return json.loads((loaded / task.STATE).read_text()) if saved.folder else loaded
 
 
 def rollbacks(events: list[dict[str, Any]]) -> Counter[str]:

@@ -21,8 +21,9 @@ import psutil
 import pytest
 
 from tests import s3
-from tests.chaos.cell import TASK_PREFIX, Cell, Verdict, chosen, until
+from tests.chaos.cell import TASK_PREFIX, Cell, Verdict, chosen
 from tests.ray_project import Project, make_project
+from tests.waiting import until
 
 TENTH = bool(os.environ.get("CHAOS_TENTH"))
 
@@ -102,7 +103,7 @@ def judge(leftovers: Callable[[], list[psutil.Process]]) -> Callable[[Sequence[V
     """Writes the verdicts down, and fails with what did not hold; then nothing of the cells may run any more."""
 
     def write(verdicts: Sequence[Verdict]) -> None:
-        until("all trials' processes are gone", lambda: not leftovers(), 30)
+        until(lambda: not leftovers(), "all trials' processes are gone", 30)
         if path := os.environ.get("CHAOS_LOG"):
             with Path(path).open("a") as file:
                 file.writelines(json.dumps(dataclasses.asdict(each)) + "\n" for each in verdicts)

@@ -13,8 +13,9 @@ import pytest
 
 from raysweep.history.sweep_state import SweepState
 from raysweep.storage import open_storage
-from tests.chaos.cell import Cell, Verdict, until
+from tests.chaos.cell import Cell, Verdict
 from tests.chaos.conftest import trials
+from tests.waiting import until
 
 SIDE_BY_SIDE = 3
 BEFORE = 2  # results of each sweep, whose trials then wait at a gate for the other sweeps, if there is one
@@ -74,7 +75,7 @@ def busiest(cells: Sequence[RemoteCell], nodes: Sequence[str]) -> str:
         train = Counter(node for cell in cells for node in cell.busy)
         return max((node for node in nodes if train[node]), key=train.__getitem__, default=None)
 
-    return until("a node that trains", find)
+    return until(find, "a node that trains")
 
 
 def hit(verdict: Verdict) -> Verdict:

@@ -8,8 +8,10 @@ workers, FOLDER/others says it of all but the first.
 
 import contextlib
 import ctypes
+import json
 import os
 import platform
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ FOLDER = Path("@FOLDER@")
 PACE = "@PACE@"  # seconds
 NOTES = "@NOTES@"
 HABIT = "@HABIT@"
+STATE = "state.json"  # of a checkpoint that is a folder
 CLEAN_UP_S = 6.0
 GATE = "@GATE@"  # object of the storage without which no trial begins iteration AT, so that all sweeps meet a fault
 
@@ -33,7 +36,7 @@ __all__ = ["MAX_ITERATIONS", "METRIC", "MODE", "MUTABLE", "SPACE", "train"]
 
 def train(config: dict[str, Any]) -> None:
     """One trial; its state is the height, and all iterations that led to it."""
-    state = raysweep.resume() or {"height": 1.0, "path": []}
+    state = _resumed() or {"height": 1.0, "path": []}
     try:
         _iterate(dict(config), state["height"], list(state["path"]), config)
     finally:
@@ -83,7 +86,28 @@ def _report(iteration: int, loss: float, state: dict[str, Any]) -> None:
     if iteration == AT and _armed("save-refused"):
         with contextlib.suppress(OSError):
             raysweep.report(metrics, state=_Unsaveable())
-    raysweep.report(metrics, state=state)
+    if HABIT == "folders":
+        _report_folder(metrics, state)
+    else:
+        raysweep.report(metrics, state=state)
+
+
+def _resumed() -> Any:
+    if HABIT != "folders":
+        return raysweep.resume()
+    with raysweep.resume_folder() as folder:
+        return json.loads((folder / STATE).read_text()) if folder else None
+
+
+def _report_folder(metrics: dict[str, Any], state: dict[str, Any]) -> None:
+    """As a model's folder is: what changes, large and small, and what every checkpoint has alike."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / STATE).write_text(json.dumps(state))
+        (folder / "model").mkdir()
+        (folder / "model" / "weights").write_bytes(os.urandom(2**18))
+        (folder / "vocabulary").write_bytes(bytes(range(256)) * 2**10)
+        raysweep.report(metrics, checkpoint=folder)
 
 
 class _Unsaveable:

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from raysweep.history.sweep_state import SweepState
-from tests.chaos.cell import until
 from tests.chaos.conftest import Make
+from tests.waiting import until
 
 TRIALS, STEP = 1000, 100
 GROWTH = 1.15  # of the driver's memory, from its second life to its last: the journal's records are in it
@@ -24,7 +24,7 @@ def test_a_thousand_trials_with_a_kill_every_hundred(make: Make) -> None:
     memory, warm = [], []
     for ended in range(STEP, TRIALS, STEP):
         for count, into in ((ended - STEP + WARM, warm), (ended, memory)):
-            until(f"{count} trials", lambda count=count: cell.count("complete") >= count, 600)
+            until(lambda count=count: cell.count("complete") >= count, f"{count} trials", 600)
             victim = cell.driver
             into.append(victim.memory_info().rss / 2**20)
         victim.kill()

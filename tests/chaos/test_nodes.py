@@ -13,10 +13,11 @@ import pytest
 from raysweep.clusters.shared import s3_keys
 from raysweep.history.checkpoint import MARKER, STATE
 from raysweep.history.sweep_state import SweepState
-from tests.chaos.cell import chosen, until
+from tests.chaos.cell import chosen
 from tests.chaos.remote import SIDE_BY_SIDE, RemoteCell, busiest, hit, in_groups, leftovers
 from tests.chaos.test_processes import Judge
 from tests.docker.conftest import DockerProject, docker, docker_cluster, docker_project, engine
+from tests.waiting import until
 
 __all__ = [
     "docker_cluster",
@@ -71,7 +72,7 @@ def test_a_worker_is_killed_or_taken_back(
 
     verdicts = in_groups([make(strategy) for strategy in chosen()], fault)
     judge([hit(verdict) for verdict in verdicts] if number == signal.SIGKILL else verdicts)
-    until("all containers are healthy", lambda: docker_cluster.healthy, BACK_S)
+    until(lambda: docker_cluster.healthy, "all containers are healthy", BACK_S)
 
 
 @pytest.mark.fault("node-cut")
@@ -83,12 +84,12 @@ def test_a_worker_is_cut_off(make: MakeNode, judge: Judge, docker_cluster: Docke
         (network,) = victim["NetworkSettings"]["Networks"]
         docker("network", "disconnect", network, victim["Id"])
         try:
-            until("a trial is missed", lambda: any(cell.count("failure") for cell in group))
+            until(lambda: any(cell.count("failure") for cell in group), "a trial is missed")
         finally:
             docker("network", "connect", "--alias", "worker", network, victim["Id"])
 
     judge([hit(verdict) for verdict in in_groups([make(strategy) for strategy in chosen()], fault)])
-    until("all containers are healthy", lambda: docker_cluster.healthy, BACK_S)
+    until(lambda: docker_cluster.healthy, "all containers are healthy", BACK_S)
 
 
 @pytest.mark.fault("head-killed")
@@ -107,7 +108,7 @@ def test_the_head_is_killed_twice(make: MakeNode, judge: Judge, docker_cluster: 
         if cell.count("start") != 3:
             verdict.problems.append(f"{cell.count('start')} drivers, not 3: a kill came after the end")
     judge(verdicts)
-    until("all containers are healthy", lambda: docker_cluster.healthy, BACK_S)
+    until(lambda: docker_cluster.healthy, "all containers are healthy", BACK_S)
 
 
 def kill_head(project: DockerProject, moment: Callable[[], None]) -> None:
@@ -119,7 +120,7 @@ def kill_head(project: DockerProject, moment: Callable[[], None]) -> None:
 def segment(cell: RemoteCell) -> None:
     """Returns when a new part of the journal is there."""
     before = len(cell.events)
-    until("the journal grows", lambda: len(cell.events) > before)
+    until(lambda: len(cell.events) > before, "the journal grows")
 
 
 def upload(cell: RemoteCell) -> None:
@@ -133,7 +134,7 @@ def upload(cell: RemoteCell) -> None:
         before.update(keys)
         return any(key.removesuffix(STATE) not in complete for key in new)
 
-    until("an upload", begun)
+    until(begun, "an upload")
 
 
 @pytest.mark.fault("node-memory")

@@ -15,8 +15,10 @@ import pytest
 from raysweep.history import checkpoint
 from raysweep.history.checkpoint import Checkpoint
 from raysweep.history.sweep_state import SweepState
-from tests.chaos.cell import Cell, Verdict, until
+from tests.chaos import task
+from tests.chaos.cell import Cell, Verdict
 from tests.chaos.conftest import Make
+from tests.waiting import until
 
 Judge = Callable[[Sequence[Verdict]], None]
 BEFORE = 10  # results that are journalled when a fault comes from outside
@@ -174,7 +176,7 @@ def test_the_driver_is_suspended(make: Make, strategies: tuple[str, ...], judge:
         first = cell.process
         suspended.suspend()
         cell.start("--resume", "auto")
-        until("the second driver has begun", lambda: cell.count("start") == 2)
+        until(lambda: cell.count("start") == 2, "the second driver has begun")
         suspended.resume()
         cell.heal()
         verdict = cell.finish().verdict()
@@ -189,15 +191,27 @@ def test_the_driver_is_suspended(make: Make, strategies: tuple[str, ...], judge:
 @pytest.mark.fault("state-damaged")
 def test_the_job_is_killed_and_what_it_left_is_damaged(make: Make, strategies: tuple[str, ...], judge: Judge) -> None:
     """Half a line at the end of the journal, and half a last checkpoint of every trial that runs."""
+    judge(left_damaged(make, strategies))
+
+
+@pytest.mark.tenth("asha")
+@pytest.mark.fault("folder-damaged")
+def test_a_file_of_the_last_folders_is_damaged(make: Make, strategies: tuple[str, ...], judge: Judge) -> None:
+    """The same with checkpoints that are folders: half a file of each."""
+    judge(left_damaged(make, strategies, habit="folders"))
+
+
+def left_damaged(make: Make, strategies: tuple[str, ...], habit: str = "") -> list[Verdict]:
+    """The job is killed, what it left is damaged, and the same command goes on."""
 
     def fault(cell: Cell) -> Verdict:
         cell.after(BEFORE)
         driver = cell.driver
-        until("a trial that runs has a checkpoint", lambda: saved(cell))
+        until(lambda: saved(cell), "a trial that runs has a checkpoint")
         cell.process.kill()
         cell.process.wait()
         psutil.wait_procs([driver], timeout=60)
-        until("its trials' processes are gone", lambda: not _of(cell), 60)
+        until(lambda: not _of(cell), "its trials' processes are gone", 60)
         damaged = damage(cell)
         cell.start("--resume", "auto").heal()
         verdict = cell.finish().verdict()
@@ -206,7 +220,7 @@ def test_the_job_is_killed_and_what_it_left_is_damaged(make: Make, strategies: t
         return verdict
 
     # A damaged checkpoint costs the interval before it, too.
-    judge(side_by_side([make(strategy, faults=2, pace=0.3) for strategy in strategies], fault))
+    return side_by_side([make(strategy, faults=2, pace=0.3, habit=habit) for strategy in strategies], fault)
 
 
 def _of(cell: Cell) -> list[int]:
@@ -221,8 +235,9 @@ def damage(cell: Cell) -> int:
         file.write('{"seq": 1000, "type": "res')
     damaged = saved(cell)
     for last in damaged:
-        state = root / last.key / checkpoint.STATE
-        state.write_bytes(state.read_bytes()[: last.size // 2])
+        saved_as = f"{checkpoint.FILES}/{task.STATE}" if last.folder else checkpoint.STATE
+        with (root / last.key / saved_as).open("r+b") as file:
+            file.truncate(file.seek(0, os.SEEK_END) // 2)
     return len(damaged)
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 import psutil
 import pytest
 
-from tests.chaos.cell import ITERATIONS, SAMPLES, Cell, until
+from tests.chaos.cell import ITERATIONS, SAMPLES, Cell
 from tests.chaos.conftest import Make
+from tests.waiting import until
 
 KILLS = 5
 TIMES = ["time_total_s"]
@@ -27,7 +28,7 @@ def run(cell: Cell, kills: list[int]) -> Cell:
     """From beginning to end, with a kill of the driver when the journal has so many events."""
     cell.start()
     for events in kills:
-        until(f"{events} events", lambda count=events: len(cell.events) >= count or cell.process.poll() is not None)
+        until(lambda count=events: len(cell.events) >= count or cell.process.poll() is not None, f"{events} events")
         victim = cell.driver
         victim.kill()
         psutil.wait_procs([victim])

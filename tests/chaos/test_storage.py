@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import uuid
 from collections.abc import Callable
@@ -23,11 +24,16 @@ BEFORE = 2  # results of each sweep
 
 
 def through(
-    make: Make, strategies: tuple[str, ...], proxy: s3.S3Proxy, fault: Callable[[], None], seconds: float = 0.0
+    make: Make,
+    strategies: tuple[str, ...],
+    proxy: s3.S3Proxy,
+    fault: Callable[[], None],
+    seconds: float = 0.0,
+    habit: str = "",
 ) -> list[Verdict]:
     """Sweeps to one bucket; the fault begins when each has some results, and ends after so many seconds, if any."""
     bucket, gate = proxy.new_bucket(), f"gates/{uuid.uuid4().hex}"
-    settings = {"storage": f"{bucket}/runs", "flags": LIGHT, "pace": 0.3, "gate": gate}
+    settings = {"storage": f"{bucket}/runs", "flags": LIGHT, "pace": 0.3, "gate": gate, "habit": habit}
     cells = [make(strategy, **settings).start() for strategy in strategies]
     for cell in cells:
         cell.after(BEFORE)
@@ -71,6 +77,27 @@ def test_the_store_refuses_every_seventh_object(
     make: Make, strategies: tuple[str, ...], proxy: s3.S3Proxy, judge: Judge
 ) -> None:
     judge(through(make, strategies, proxy, lambda: proxy.refuse("PutObject", nth=0, every=EVERY, status=503)))
+
+
+@pytest.mark.fault("folder-refused")
+def test_the_store_refuses_every_seventh_file_of_folders(
+    make: Make, strategies: tuple[str, ...], proxy: s3.S3Proxy, judge: Judge
+) -> None:
+    """Whether it is sent or, being the file of the checkpoint before, copied within the store."""
+
+    def refuse() -> None:
+        for operation in ("PutObject", "CopyObject"):
+            proxy.refuse(operation, nth=0, every=EVERY, status=503)
+
+    judge(through(make, strategies, proxy, refuse, habit="folders"))
+
+
+@pytest.mark.fault("folder-lost")
+def test_the_store_loses_every_seventh_file_of_folders(
+    make: Make, strategies: tuple[str, ...], proxy: s3.S3Proxy, judge: Judge
+) -> None:
+    fault = functools.partial(proxy.lose, "PutObject", key="files/", nth=0, every=EVERY)
+    judge(through(make, strategies, proxy, fault, habit="folders"))
 
 
 @pytest.mark.fault("s3-loses")

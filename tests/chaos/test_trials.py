@@ -7,9 +7,10 @@ import pytest
 
 from raysweep.history.sweep_state import SweepState
 from tests.chaos import task
-from tests.chaos.cell import TOGETHER, Cell, Verdict, until
+from tests.chaos.cell import TOGETHER, Cell, Verdict
 from tests.chaos.conftest import Make
 from tests.chaos.test_processes import BEFORE, Judge, armed, side_by_side
+from tests.waiting import until
 
 
 def unfailed(verdict: Verdict) -> Verdict:
@@ -120,7 +121,7 @@ def test_the_driver_is_killed_in_the_last_lines_of_a_trial(
 
     def fault(cell: Cell) -> Verdict:
         driver = cell.driver
-        until("a trial beyond its last iteration", lambda: list(cell.folder.glob("begun-*")))
+        until(lambda: list(cell.folder.glob("begun-*")), "a trial beyond its last iteration")
         driver.kill()
         cell.heal()
         verdict = cell.finish().verdict()

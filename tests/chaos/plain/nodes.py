@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.cell import until
 from tests.chaos.plain.run import as_job
 from tests.chaos.plain.sweep import EAT
 from tests.docker.conftest import DockerProject, docker, running_cluster, temporary_project
+from tests.waiting import until
 
 FAULTS = ("node-killed", "node-sigterm", "node-cut", "node-memory", "head-killed")
 
@@ -55,4 +55,4 @@ def _node(fault: str, project: DockerProject) -> dict[str, Any]:
 
 
 def _wait_until_healthy(project: DockerProject) -> None:
-    until("all containers are healthy", lambda: project.healthy)
+    until(lambda: project.healthy, "all containers are healthy")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from raysweep.errors import ClusterError
-from tests.chaos.cell import until
 from tests.chaos.plain.run import LONG_S, as_job
 from tests.k8s.conftest import running_kind
 from tests.k8s.kind_project import KindProject
+from tests.waiting import until
 
 FAULTS = ("pod-killed", "pod-deleted", "head-pod-deleted")
 
@@ -31,7 +31,7 @@ def _pod(fault: str, kind: KindProject) -> dict[str, Any]:
         (head,) = kind.pods("ray.io/node-type=head")
         kind.kubectl("delete", "pod", head["metadata"]["name"])
         sweep.process.communicate()
-        until("another head answers", lambda: _forgot(kind), LONG_S)
+        until(lambda: _forgot(kind), "another head answers", LONG_S)
         sweep.again()
     else:
         how = ("--grace-period=0", "--force") if fault == "pod-killed" else ("--wait=false",)
