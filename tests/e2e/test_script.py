@@ -1,10 +1,9 @@
-"""An unchanged training program under a strategy of each kind; its driver is killed half-way, and the sweep resumed."""
+"""An unchanged training program by `raysweep wrap`; the driver is killed half-way, and the sweep goes on."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from raysweep.history.results import read
 from tests.e2e.sweeps import events_of, wait_for
-from tests.ray_project import ROOT, Project
+from tests.ray_project import ROOT, Project, make_project
 from tests.waiting import PATIENCE_S
 
 PROGRAM = ROOT / "tests" / "programs" / "train.py"
@@ -21,26 +20,34 @@ SPACE = "lr: {loguniform: [1e-3, 5e-1]}\nwidth: {choice: [16, 32]}\n"
 ITERATIONS, SAMPLES = 6, 4
 
 
+def driver_of(storage: Path) -> psutil.Process:
+    """The driver of the one sweep in a storage: what its supervisor, which has the same command line, has forked."""
+    lines = {each.pid: each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])}
+    jobs = {pid for pid, words in lines.items() if "raysweep.driver.wrap" in words and str(storage) in words}
+    [driver] = [each for each in map(psutil.Process, jobs) if each.ppid() in jobs]
+    return driver
+
+
 @pytest.mark.parametrize("strategy", ["asha", "pbt"])
-def test_an_unchanged_program_is_killed_and_resumed(strategy: str, local_cluster: Project, tmp_path: Path) -> None:
+def test_an_unchanged_program_is_killed_and_resumed(
+    strategy: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """ASHA here, where there is no cluster, and PBT as a job of one."""
+    project: Project = request.getfixturevalue("local_cluster") if strategy == "pbt" else make_project(tmp_path / "here")
     trace = tmp_path / "trace"
-    shutil.copy(PROGRAM, local_cluster.folder / "train.py")
-    (local_cluster.folder / "space.yaml").write_text(SPACE)
+    shutil.copy(PROGRAM, project.folder / "train.py")
+    (project.folder / "space.yaml").write_text(SPACE)
     program = ["python", "train.py", "--lr", "{lr}", "--width", "{width}", "--epochs", "{max_iterations}"]
     program += ["--output-dir", "{checkpoint}", "--seconds", "0.3", "--trace", str(trace)]
-    command = [
-        *(sys.executable, "-m", "raysweep.driver.wrap", strategy, "--space", "space.yaml"),
-        *("--script", " ".join(program), "--metric", "loss", "--mode", "min", "--max-iterations", str(ITERATIONS)),
-        *("--samples", str(SAMPLES), "--name", "program", "--storage", str(tmp_path)),
-    ]
+    flags = ["--strategy", strategy, "--space", "space.yaml", "--name", "program", "--storage", str(tmp_path)]
+    flags += ["--metric", "loss", "--mode", "min", "--max-iterations", str(ITERATIONS), "--samples", str(SAMPLES)]
     job = subprocess.Popen(
-        command, cwd=local_cluster.folder, env=local_cluster.env,
+        project.command("wrap", *flags, "--", *program), cwd=project.folder, env=project.env,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     place = tmp_path / "program"
     wait_for(place, "result", 7)
-    [driver] = [child for child in psutil.Process(job.pid).children() if child.name() == psutil.Process(job.pid).name()]
-    driver.kill()  # the supervisor starts the next one
+    driver_of(tmp_path).kill()  # the supervisor starts the next one
     log, _ = job.communicate(timeout=PATIENCE_S)
     assert job.returncode == 0, log
 
