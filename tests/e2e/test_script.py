@@ -33,7 +33,9 @@ def test_an_unchanged_program_is_killed_and_resumed(
     strategy: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """ASHA here, where there is no cluster, and PBT as a job of one."""
-    project: Project = request.getfixturevalue("local_cluster") if strategy == "pbt" else make_project(tmp_path / "here")
+    project: Project = (
+        request.getfixturevalue("local_cluster") if strategy == "pbt" else make_project(tmp_path / "here")
+    )
     trace = tmp_path / "trace"
     shutil.copy(PROGRAM, project.folder / "train.py")
     (project.folder / "space.yaml").write_text(SPACE)

@@ -1,12 +1,11 @@
 """Training with Lightning, XGBoost, LightGBM, Keras and transformers, as for plain Ray Tune: the driver is killed
 half-way, and the sweep goes on.
 
-Each framework runs once, under ASHA or PBT; with FRAMEWORKS=all under both, and `-s` shows the table's lines.
+Each framework runs once, under ASHA or PBT; with FROM_TUNE_FULL=1 under both, and `-s` shows the table's lines.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from raysweep.history.results import read
 from raysweep.history.sweep_state import SweepState
 from raysweep.storage import open_storage
 from tests.e2e.sweeps import events_of, wait_for
+from tests.from_tune import FULL
 from tests.ray_project import Project
 from tests.waiting import PATIENCE_S
 
@@ -37,7 +37,7 @@ ALL = [(task, strategy) for task, _ in ONCE for strategy in ("asha", "pbt")]
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("task", "strategy"), ALL if os.environ.get("FRAMEWORKS") == "all" else ONCE)
+@pytest.mark.parametrize(("task", "strategy"), ALL if FULL else ONCE)
 def test_a_sweep_whose_driver_is_killed_half_way(
     local_cluster: Project, tmp_path: Path, task: str, strategy: str
 ) -> None:
