@@ -3,55 +3,62 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from raysweep import env, ray_private, sealed
-from raysweep.errors import BadInput
+from raysweep import env, sealed
+from tests.ray_project import ROOT, clean_environment
+from tests.waiting import PATIENCE_S
 
 TOKEN = "5a" * 32
 
 
-@pytest.fixture(autouse=True)
-def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process is one of the cluster's: it has the token as a file."""
-    (tmp_path / "token").write_text(f"{TOKEN}\n")
-    monkeypatch.setenv(env.RAY_AUTH_TOKEN_PATH, str(tmp_path / "token"))
-    ray_private.read_auth_again()
-    yield
-    monkeypatch.undo()
-    ray_private.read_auth_again()
+OPEN = """
+import json, os
+from raysweep import errors, sealed
 
-
-def give(monkeypatch: pytest.MonkeyPatch, token: str = TOKEN, **variables: str | None) -> dict:
-    """Sets what Ray would set in a process of a job with these variables."""
-    settings = sealed.runtime_env(variables, token)
-    for name, value in settings["env_vars"].items():
-        monkeypatch.setenv(name, value)
-    for name in variables:
-        monkeypatch.setenv(name, "of the cluster")
-    return settings
-
-
-def test_a_process_of_the_cluster_has_them_as_they_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    odd = 'it\'s $HOME; "q" =\n\udcff é'
-    settings = give(monkeypatch, SECRET="hush", ODD=odd, EMPTY="", GONE=None)
-    assert "hush" not in json.dumps(settings)
+try:
     sealed.unseal()
-    assert {name: os.environ.get(name) for name in ("SECRET", "ODD", "EMPTY", "GONE")} == {
-        "SECRET": "hush", "ODD": odd, "EMPTY": "", "GONE": None,
-    }  # fmt: skip
+except errors.BadInput as error:
+    print(error)
+print(json.dumps(dict(os.environ)))
+"""
 
 
-def test_with_another_token_they_stay_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    give(monkeypatch, token="6b" * 32, SECRET="hush")
-    with pytest.raises(BadInput, match="sealed with another token than the one of this cluster's processes") as caught:
-        sealed.unseal()
-    assert "hush" not in str(caught.value)
-    assert os.environ["SECRET"] == "of the cluster"
+def opened(tmp_path: Path, settings: dict[str, Any], *names: str) -> tuple[str, dict[str, str]]:
+    """What a process of the cluster, which has its token as a file, says and has in its environment.
+
+    It is one of its own: Ray reads the token once for all of a process.
+    """
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    given = {env.RAY_AUTH_TOKEN_PATH: str(tmp_path / "token"), **settings["env_vars"]}
+    given |= dict.fromkeys(names, "of the cluster")
+    output = subprocess.run(
+        [sys.executable, "-c", OPEN], env=clean_environment(tmp_path, PYTHONPATH=str(ROOT), **given),
+        stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE_S,
+    ).stdout  # fmt: skip
+    *told, variables = output.splitlines()
+    return "\n".join(told), json.loads(variables)
+
+
+def test_a_process_of_the_cluster_has_them_as_they_were_given(tmp_path: Path) -> None:
+    variables = {"SECRET": "hush", "ODD": 'it\'s $HOME; "q" =\n\udcff é', "EMPTY": "", "GONE": None}
+    settings = sealed.runtime_env(variables, TOKEN)
+    assert "hush" not in json.dumps(settings)
+    told, there = opened(tmp_path, settings, *variables)
+    assert {name: there.get(name) for name in variables} == variables
+    assert told == ""
+
+
+def test_with_another_token_they_stay_closed(tmp_path: Path) -> None:
+    told, there = opened(tmp_path, sealed.runtime_env({"SECRET": "hush"}, "6b" * 32), "SECRET")
+    assert "sealed with another token than the one of this cluster's processes" in told
+    assert "hush" not in told
+    assert there["SECRET"] == "of the cluster"
 
 
 def test_the_same_values_look_different_each_time() -> None:
