@@ -28,7 +28,9 @@ PACE = Path({pace!r})
 def train(config):
     path = raysweep.resume() or []
     for iteration in raysweep.iterations():
-        time.sleep(float(PACE.read_text()))
+        began = time.monotonic()
+        while (left := began + float(PACE.read_text()) - time.monotonic()) > 0:
+            time.sleep(min(left, 0.05))
         path = [*path, iteration]
         raysweep.report({{"loss": (config["x"] - 1) ** 2 + 1 / iteration}}, state=path)
 """
@@ -36,8 +38,15 @@ def train(config):
 
 def add_paced_task(project: Project, pace: Path, seconds: float) -> None:
     """The task `paced`: an iteration takes as many seconds as the file `pace` says at that moment."""
-    pace.write_text(str(seconds))
+    set_pace(pace, seconds)
     add_task(project, "paced", PACED_TASK.format(pace=str(pace)))
+
+
+def set_pace(pace: Path, seconds: float) -> None:
+    """Changes it for the iterations that run, too."""
+    new = pace.with_name("new-pace")
+    new.write_text(str(seconds))
+    new.replace(pace)
 
 
 def add_task(project: Project, name: str, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from raysweep.history.sweep_state import SweepState
-from tests.e2e.sweeps import add_paced_task, check_paths, check_resume, events_of, start, submit, wait_for
+from tests.e2e.sweeps import add_paced_task, check_paths, check_resume, events_of, set_pace, start, submit, wait_for
 from tests.ray_project import Project
 from tests.waiting import PATIENCE_S
 
@@ -20,6 +20,7 @@ def test_after_raysweep_stop_the_same_command_finishes_the_sweep(local_cluster: 
 
     first = start(local_cluster, "submit", *command)
     wait_for(place, "complete", 2)
+    set_pace(tmp_path / "pace", 5)  # it must not end before it is asked to stop
     stopped = local_cluster.run("stop", "stopped")
     log, _ = first.communicate(timeout=PATIENCE_S)
     assert (stopped.returncode, stopped.stdout.split(": ")[-1]) == (0, "STOPPED\n")
@@ -30,7 +31,7 @@ def test_after_raysweep_stop_the_same_command_finishes_the_sweep(local_cluster: 
     assert f"stopped with {left} trials to do: continue with --name stopped --resume auto" in log
     assert {"best.json", "trials.csv", "optuna.log", "tensorboard"} <= {path.name for path in place.iterdir()}
 
-    (tmp_path / "pace").write_text("0")
+    set_pace(tmp_path / "pace", 0)
     second = submit(local_cluster, *command)
     assert second.returncode == 0, second.stdout
     after = events_of(place)
@@ -53,7 +54,7 @@ def test_a_used_up_time_budget_keeps_what_is_there_and_a_resume_finishes_it(
     assert submit(local_cluster, *command, "--samples", "4").returncode == 0
     four = events_of(place)
 
-    (tmp_path / "pace").write_text("5")  # four more trials, two at a time: 10 s, however fast the machine
+    set_pace(tmp_path / "pace", 5)  # four more trials, two at a time: 10 s, however fast the machine
     ended = submit(local_cluster, *command, "--samples", "8", "--time-budget", "6")
     assert ended.returncode == 0, ended.stdout
     before = events_of(place)
@@ -64,7 +65,7 @@ def test_a_used_up_time_budget_keeps_what_is_there_and_a_resume_finishes_it(
     assert f"the time budget of 6 s is used up with {8 - done} trials to do" in ended.stdout
     assert "Traceback" not in ended.stdout
 
-    (tmp_path / "pace").write_text("0")
+    set_pace(tmp_path / "pace", 0)
     finished = submit(local_cluster, *command, "--samples", "8")
     assert finished.returncode == 0, finished.stdout
     assert "trials: 8 finished" in finished.stdout
