@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
 # What takes seconds on a quiet machine may take minutes beside others. It is less than pytest's own limit of 300 s,
 # so that the test itself says what did not come.
 PATIENCE_S = 240.0
@@ -22,10 +24,14 @@ def until(found: Callable[[], Found], what: object = "it", seconds: float = PATI
         what: is named if it does not come; a function is called then.
         seconds: the most to wait.
     """
-    limit = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < limit, f"waited {seconds:g} s in vain: {what() if callable(what) else what}"
-        time.sleep(0.05)
+    retry = Retrying(
+        retry=retry_if_result(lambda value: not value),
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(0.05),
+        retry_error_callback=lambda state: state.outcome.result(),
+    )
+    value = retry(found)
+    assert value, f"waited {seconds:g} s in vain: {what() if callable(what) else what}"
     return value
 
 

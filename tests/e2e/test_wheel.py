@@ -101,9 +101,10 @@ def test_it_has_one_package_and_nothing_else(wheel: Path) -> None:
     ).stdout.splitlines()  # fmt: skip
     more = {"cluster.yaml", "pyproject.toml", "uv.lock"}
     assert inside == {name.removeprefix("raysweep/") for name in tracked if (ROOT / name).exists()} | more
-    no_code = [name for name in inside if not name.endswith(".py")]
-    assert not [name for name in inside if "test" in name]
-    assert not [name for name in no_code if "token" in name or "secret" in name]
+    named_so = inside - {"clusters/kubernetes/job_secret.py"}  # a module about them
+    assert not [
+        name for name in named_so if "test" in name or "token" in name or "secret" in name.replace("_secrets", "")
+    ]
 
 
 def test_it_is_what_runs(installed: Installed) -> None:
