@@ -130,7 +130,7 @@ class Runner:
     def _remove_all(self, lease: Lease) -> None:
         if lease.holds():
             self.place.delete_tree("journal")
-            for name in ("sweep.json", *results.FILES):
+            for name in ("sweep.json", *results.FILES, results.REPORT):
                 self.place.delete(name)
 
     def _join_logs(self) -> None:
