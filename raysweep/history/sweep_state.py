@@ -38,9 +38,10 @@ class TrialRecord:
     `results` has one entry per iteration: a trial that went back to a checkpoint overwrites the iterations it repeats.
     `last` is the newest result; `saved` are all results with a checkpoint, oldest first; `abandoned` are those after
     the earlier iteration from which an exploit continued. `stop_decided` means that the trial was stopped at
-    its newest result; the trial's end follows in the journal, unless the driver was killed in between. `stopped_by` says
-    who decided that, if the journal does. `kinds` has the kind of each failure, see `loop.failures`; the first `retried`
-    ones were before the trial was tried again. `printed` has the last lines that the trial printed before each.
+    its newest result; the trial's end follows in the journal, unless the driver was killed in between. `stopped_by`
+    says who decided that, if the journal does. `kinds` has the kind of each failure, see `loop.failures`; the first
+    `retried` ones were before the trial was tried again. `printed` has the last lines that the trial printed before
+    each.
     `began` and `completed` are seconds since the epoch: when its first iteration began, or, without any report, when it
     was suggested; and when it ended.
     """

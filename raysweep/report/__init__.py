@@ -3,6 +3,7 @@
 page, write             the whole page of one or several sweeps; made and put into the storage
 ledger                  what the time went into: work, failures, rungs
 judgement               what speaks for and against the best trial, and what to do next
+scores                  the result of each trial that counts
 importance              of the parameters, with intervals
 chart                   one figure as plotly.js takes it
 progress_charts         best so far, learning curves, rungs, Pareto front

@@ -11,7 +11,6 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from textwrap import shorten
 from typing import Any
 
 from raysweep.values import is_number, to_json
@@ -21,7 +20,7 @@ VIOLET, TEAL, PINK, GREY = "#8b5cf6", "#0d9488", "#db2777", "#7c8494"
 COLOURS = (BLUE, ORANGE, GREEN, VIOLET, PINK, TEAL, RED, GREY)
 STATUS = {"finished": GREEN, "stopped": ORANGE, "failed": RED, "infeasible": RED, "running": BLUE, "pending": GREY}
 SCALE = [[0.0, "#93c5fd"], [0.5, "#3b82f6"], [1.0, "#1e40af"]]  # of a colour that stands for a number
-LONGEST_TEXT = 60
+LONGEST_TEXT, LONGEST_LABEL = 60, 18
 DIGITS = 6
 
 Trace = dict[str, Any]
@@ -62,9 +61,15 @@ def axis(title: str, log: bool = False, **more: Any) -> dict[str, Any]:
 
 
 def text(value: Any) -> str:
-    """A user's value as plotly shows it: what it would take for a tag is text, and a long one is shortened."""
+    """A user's value as plotly shows it: what it would take for a tag is text."""
+    return html.escape(short(value))
+
+
+def short(value: Any, longest: int = LONGEST_TEXT) -> str:
+    """A user's value in so many characters."""
     plain = value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else to_json(value)
-    return html.escape(shorten(" ".join(plain.split()), LONGEST_TEXT, placeholder=" …") or plain[:LONGEST_TEXT])
+    plain = " ".join(plain.split())
+    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
 
 
 def number(value: Any) -> float | None:
@@ -85,7 +90,7 @@ def evenly(items: Sequence[Any], most: int) -> list[Any]:
     return [items[round(n * step)] for n in range(most)]
 
 
-def logarithmic(values: Iterable[float | None]) -> bool:
-    """Whether these want a logarithmic axis: all are positive, and they span more than two orders of magnitude."""
+def logarithmic(values: Iterable[float | None], mode: str) -> bool:
+    """Whether a metric wants a logarithmic axis: it goes down to 0, over more than two orders of magnitude."""
     known = [value for value in values if value is not None]
-    return bool(known) and min(known) > 0 and math.log10(max(known) / min(known)) > 2
+    return mode == "min" and bool(known) and min(known) > 0 and math.log10(max(known) / min(known)) > 2

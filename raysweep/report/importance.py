@@ -89,9 +89,7 @@ def common_iteration(results: SweepResults) -> int | None:
     return max((n for n, count in reached.items() if 2 * count >= reporting), default=None)
 
 
-def _frozen(
-    trial: TrialRecord, results: SweepResults, axes: list[Axis], iteration: int | None
-) -> FrozenTrial | None:
+def _frozen(trial: TrialRecord, results: SweepResults, axes: list[Axis], iteration: int | None) -> FrozenTrial | None:
     metrics = results.objective.metrics
     result: Result | None = trial.last_with(metrics) if iteration is None else trial.results.get(iteration)
     if result is None or not all(is_number(result.metrics.get(metric)) for metric in metrics):

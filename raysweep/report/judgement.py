@@ -1,4 +1,4 @@
-"""The best trial, what speaks for and against trusting it, and what to do next: each from figures of the sweep alone."""
+"""What speaks for and against trusting the best trial, and what to do next: each from figures of the sweep alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from raysweep.history.optuna_export import Axis
-from raysweep.history.results import SweepResults, best_trial
+from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import Result, TrialRecord
-from raysweep.report.progress_charts import sign_of
+from raysweep.report.scores import Scored, ranked
 from raysweep.values import TIME_TOTAL_S, is_number
 
 CLOSE = 0.01  # of the spread of all trials' values: who is within it of the best is as good, for all that one run tells
@@ -37,30 +37,28 @@ class Step:
     command: str
 
 
-def findings(results: SweepResults, axes: list[Axis]) -> list[Finding]:
+def findings(results: SweepResults, axes: list[Axis], found: Scored) -> list[Finding]:
     """What is known about how far the best trial can be trusted."""
-    best = best_trial(results.state, results.objective) if results.objective.single else None
-    found = [Finding(False, f"A part of the journal cannot be read: {each}") for each in results.damage]
-    if best is not None:
-        found += [_margin(results), _when(results, *best), *_edges(axes, best[1]), *_longer(results, *best)]
-    return [*found, *_failures(results)]
+    told = [Finding(False, f"A part of the journal cannot be read: {each}") for each in results.damage]
+    if not results.objective.single and found:
+        told.append(Finding(False, "Each configuration was run once: near the front, run-to-run noise may decide."))
+    elif found:
+        best = ranked(results, found)[0]
+        told += [_margin(results, found), _when(results, *best), *_edges(axes, best[1]), *_longer(results, *best)]
+    return [*told, *_failures(results)]
 
 
-def _scores(results: SweepResults) -> list[float]:
-    """The best value of each trial, the best first."""
-    metric, mode = results.objective.metrics[0], results.objective.modes[0]
-    bests = [best for trial in results.state.trials.values() if (best := trial.best(metric, mode))]
-    return sorted((float(best.metrics[metric]) for best in bests), key=lambda value: -sign_of(results.objective) * value)
-
-
-def _margin(results: SweepResults) -> Finding:
-    scores, metric = _scores(results), results.objective.metrics[0]
+def _margin(results: SweepResults, found: Scored) -> Finding:
+    metric = results.objective.metrics[0]
+    scores = [float(result.metrics[metric]) for _, result in ranked(results, found)]
     once = "Each configuration was run once, so run-to-run noise is not known"
     if len(scores) < 2:
         return Finding(False, f"Only one trial has reported {metric}: there is nothing to compare it with.")
     spread = max(scores) - min(scores)
     close = sum(abs(value - scores[0]) <= CLOSE * spread for value in scores[1:])
-    margin = f"The best {metric} is {abs(scores[0] - scores[1]):.3g} ahead of the second best, of {len(scores)} trials"
+    stopped = results.state.count("stopped")
+    judged = f" ({stopped} of them stopped early, and judged by what they had reached)" if stopped else ""
+    margin = f"The best {metric} is {abs(scores[0] - scores[1]):.3g} ahead of the next of {len(scores)} trials{judged}"
     if close:
         near = "1 other trial is" if close == 1 else f"{close} other trials are"
         return Finding(False, f"{margin}, and {near} within 1 % of the spread. {once}: they may be as good.")
@@ -111,45 +109,61 @@ def _longer(results: SweepResults, trial: TrialRecord, result: Result) -> list[F
         return []
     if result.iteration == trial.last.iteration:
         return [Finding(False, f"The best trial was still getting better at its last iteration, {result.iteration}.")]
-    return [Finding(True, f"The best trial was best at iteration {result.iteration}, and not at its last, {trial.last.iteration}.")]
+    return [
+        Finding(
+            True,
+            f"The best trial was best at iteration {result.iteration}, and not at its last, {trial.last.iteration}.",
+        )
+    ]
 
 
 def _failures(results: SweepResults) -> list[Finding]:
     trials = list(results.state.trials.values())
     failed = sum(trial.failed for trial in trials)
     if failed:
-        return [Finding(False, f"{failed} of {len(trials)} trials failed for good: what they would have given is unknown.")]
+        return [
+            Finding(False, f"{failed} of {len(trials)} trials failed for good: what they would have given is unknown.")
+        ]
     return [Finding(True, "No trial failed for good.")] if trials else []
 
 
-def points(results: SweepResults) -> str:
+def points(results: SweepResults, best: dict[str, Any] | None) -> str:
     """The best configurations as a file for `--points`: of one metric the best, of several the front."""
-    shown = [results.best] if results.objective.single else results.front
+    shown = [best] if results.objective.single else results.front
     return json.dumps([{"config": each["config"]} for each in shown if each], indent=2)
 
 
-def next_steps(results: SweepResults, storage: str) -> list[Step]:
+def next_steps(results: SweepResults, best: dict[str, Any] | None, storage: str) -> list[Step]:
     """The commands to go on with.
 
     Args:
         results: the sweep.
+        best: its best trial, of a single metric.
         storage: that it is in, as `--storage` takes it.
     """
     name, where = str(results.spec["name"]), f"--storage {shlex.quote(storage)}"
-    samples, best = int(results.spec.get("samples") or 0), results.best if results.objective.single else None
+    samples = int(results.spec.get("samples") or 0)
     steps = []
     if results.state.status == "running":
         steps.append(Step("Write this page anew", f"raysweep report {name} {where}"))
     if best and best["checkpoint"]:
         steps.append(Step("Predict with the best checkpoint", f"raysweep predict {name} {where} --array inputs.npy"))
     if _open(results):
-        steps.append(Step("Finish the trials that are left: the command of the sweep, and", f"--name {name} --resume auto"))
+        steps.append(
+            Step("Finish the trials that are left: the command of the sweep, and", f"--name {name} --resume auto")
+        )
     elif not _synchronous(results) and samples:
         more = f"--name {name} --resume auto --samples {2 * samples}"
         steps.append(Step("Extend it with as many trials again: the command of the sweep, and", more))
-    steps.append(Step("Start another sweep from the best configuration, saved as best.json", "--points best.json"))
+    file = shlex.quote(f"{results.url}/best.json") if "://" not in results.url else "best.json"
+    steps.append(Step("Start another sweep from the best configuration: its command, and", f"--points {file}"))
     if any(trial.failed for trial in results.state.trials.values()):
-        steps.append(Step("Try the failed trials again: the command of the sweep, and", f"--name {name} --resume auto --retry failed"))
+        steps.append(
+            Step(
+                "Try the failed trials again: the command of the sweep, and",
+                f"--name {name} --resume auto --retry failed",
+            )
+        )
     steps.append(Step("All trials in the terminal", f"raysweep results {name} {where}"))
     return steps
 
@@ -172,16 +186,9 @@ def seconds(value: float) -> str:
     return f"{value / 3600:.1f} h" if value < 48 * 3600 else f"{value / 86400:.1f} d"
 
 
-def best_rows(results: SweepResults, count: int) -> list[dict[str, Any]]:
-    """The best trials for a table: id, status, value, iterations, seconds, configuration."""
-    metrics, mode = results.objective.metrics, results.objective.modes[0]
-    single = results.objective.single
-    pairs = [
-        (trial, shown)
-        for trial in results.state.trials.values()
-        if (shown := trial.best(metrics[0], mode) if single else trial.last_with(metrics))
-    ]
-    pairs.sort(key=lambda pair: -sign_of(results.objective) * float(pair[1].metrics[metrics[0]]))
+def best_rows(results: SweepResults, found: Scored, count: int) -> list[dict[str, Any]]:
+    """The best trials for a table: id, status, values, iteration, seconds, configuration."""
+    metrics = results.objective.metrics
     return [
         {
             "trial": trial.id,
@@ -191,5 +198,5 @@ def best_rows(results: SweepResults, count: int) -> list[dict[str, Any]]:
             "seconds": trial.last.metrics.get(TIME_TOTAL_S) if trial.last else None,
             "config": shown.config,
         }
-        for trial, shown in pairs[:count]
+        for trial, shown in ranked(results, found)[:count]
     ]

@@ -169,9 +169,9 @@ def rungs(state: SweepState, max_iterations: int) -> list[Rung]:
     """Where the scheduler stopped trials, and what that has saved."""
     stopped: dict[int, list[TrialRecord]] = {}
     for trial in state.trials.values():
-        if trial.last and trial.status == "stopped" and trial.stopped_by != BY_LIMIT:
-            if trial.last.iteration < max_iterations:
-                stopped.setdefault(trial.last.iteration, []).append(trial)
+        by_scheduler = trial.status == "stopped" and trial.stopped_by != BY_LIMIT
+        if trial.last and by_scheduler and trial.last.iteration < max_iterations:
+            stopped.setdefault(trial.last.iteration, []).append(trial)
     reached = [trial.last.iteration for trial in state.trials.values() if trial.last]
     return [
         Rung(
@@ -186,6 +186,6 @@ def rungs(state: SweepState, max_iterations: int) -> list[Rung]:
 
 def _pace(trial: TrialRecord) -> float:
     """Seconds of one of its iterations, on average."""
-    took = [result.metrics.get(TIME_THIS_ITER_S) for result in trial.results.values()]
+    took: list[Any] = [result.metrics.get(TIME_THIS_ITER_S) for result in trial.results.values()]
     known = [float(each) for each in took if is_number(each)]
     return sum(known) / len(known) if known else 0.0

@@ -17,7 +17,7 @@
         legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { color: text } },
         hoverlabel: { bgcolor: card, bordercolor: grid, font: { color: text } },
       },
-      data: { parcoords: [{ labelfont: { color: text }, tickfont: { color: soft }, rangefont: { color: "rgba(0,0,0,0)" } }] },
+      data: { parcoords: [{ labelfont: { color: text, size: 13 }, tickfont: { color: soft, size: 11 }, rangefont: { color: "rgba(0,0,0,0)" } }] },
     };
   }
 

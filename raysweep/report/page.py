@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import secrets
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from raysweep.report import judgement, parameter_charts, progress_charts, run_ch
 from raysweep.report.chart import COLOURS, Chart, axis, text
 from raysweep.report.importance import importances
 from raysweep.report.ledger import Ledger, rungs
+from raysweep.report.scores import scored
 from raysweep.spec import described
 from raysweep.values import flat, to_json
 
@@ -49,7 +49,7 @@ def render(sweeps: Sequence[SweepResults], now: float) -> bytes:
         now: seconds since the epoch, for the page's own date.
     """
     views = [_View(n, results).content for n, results in enumerate(sweeps)]
-    together = _together(sweeps, [view["ledger"] for view in views]) if len(sweeps) > 1 else []
+    together = _together(sweeps, [view["best_so_far"][2] for view in views]) if len(sweeps) > 1 else []
     charts = [*together, *(chart for view in views for section in view["sections"] for chart in section.charts)]
     page = _template().render(
         sweeps=views,
@@ -73,10 +73,9 @@ def _dumps(value: Any, **_: Any) -> str:
 @functools.cache
 def _plotly() -> str:
     """The source of plotly.js, as the package has it; it has nothing that would end its element."""
-    import plotly
+    from plotly.offline import get_plotlyjs
 
-    source = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
-    return source.replace("</script", "<\\/script")
+    return str(get_plotlyjs()).replace("</script", "<\\/script")
 
 
 @functools.cache
@@ -106,6 +105,7 @@ class _View:
         self._ledger = Ledger.of(results.state.events or [])
         self._share = share_of(results, self._ledger)
         self._rungs = rungs(results.state, int(results.spec.get("max_iterations") or 1))
+        self._scored = scored(results)
         self._axes = axes_of(results, described.domains(results.spec.get("space", {})))
 
     @property
@@ -114,6 +114,7 @@ class _View:
         results, spec = self._results, self._results.spec
         storage = results.url.removesuffix(f"/{spec['name']}")
         shown = results.best if results.objective.single else None
+        rows = judgement.best_rows(results, self._scored, ROWS)
         return {
             "id": self._prefix.rstrip("-"),
             "name": spec["name"],
@@ -125,22 +126,22 @@ class _View:
             "modes": results.objective.modes,
             "best": shown and {**shown, "value": shown["metrics"][results.objective.metrics[0]]},
             "front": results.front if not results.objective.single else [],
-            "points": judgement.points(results),
+            "points": judgement.points(results, shown),
             "tiles": self._tiles(),
-            "findings": judgement.findings(results, self._axes),
-            "steps": judgement.next_steps(results, storage),
+            "findings": judgement.findings(results, self._axes, self._scored),
+            "steps": judgement.next_steps(results, shown, storage),
             "sections": [section for section in self._sections() if section.charts],
             "rungs": self._rungs,
             "failures": failures(results),
-            "rows": judgement.best_rows(results, ROWS),
-            "columns": sorted({key for row in judgement.best_rows(results, ROWS) for key in flat(row["config"])}),
+            "rows": rows,
+            "columns": list(dict.fromkeys(key for row in rows for key in flat(row["config"]))),
             "flat": flat,
             "starts": self._starts(),
-            "ledger": self._ledger,
+            "best_so_far": progress_charts.best_so_far(results, self._ledger, self._share, self._scored),
         }
 
     def _status(self) -> str:
-        """running is what the journal says; a driver that was killed has not written anything else."""
+        """Running is what the journal says; a driver that was killed has not written anything else."""
         status = self._results.state.status or "not started"
         events = self._results.state.events or []
         last = f", last event {_date(float(events[-1].get('time', 0.0)))}" if events and status == "running" else ""
@@ -164,7 +165,8 @@ class _View:
             ("Trials", str(len(state.trials)), " · ".join(f"{n} {status}" for status, n in counts.items() if n)),
             ("Wall time", judgement.seconds(ledger.wall), f"in {lives} runs" if lives > 1 else "from start to end"),
             ("Work", _cost(ledger.work * per_second, unit), self._shares()),
-            ("Saved by early stopping", f"{saved:.0%}", f"{_cost(spared * per_second, unit)} that stopped trials did not use"),
+            ("Saved by early stopping", f"{saved:.0%}" if self._rungs else "nothing",
+             f"{_cost(spared * per_second, unit)} of stopped trials" if self._rungs else "no trial was stopped"),
             ("Cost of failures", _cost(lost * per_second, unit), f"{failed} failures" if failed else "none"),
         ]  # fmt: skip
 
@@ -175,21 +177,24 @@ class _View:
 
     def _sections(self) -> list[Section]:
         results, ledger, axes = self._results, self._ledger, self._axes
-        curves = [progress_charts.learning_curves(results), progress_charts.rungs_chart(results, self._rungs)]
+        curves = [
+            progress_charts.learning_curves(results, self._scored),
+            progress_charts.rungs_chart(results, self._rungs),
+        ]
         parameters = [
             parameter_charts.importance_chart(importances(results, axes)),
-            parameter_charts.parallel_coordinates(results, axes),
-            *parameter_charts.slices(results, axes),
+            parameter_charts.parallel_coordinates(results, axes, self._scored),
+            *parameter_charts.slices(results, axes, self._scored),
         ]
         groups: list[tuple[str, str, Sequence[Chart | None]]] = [
-            ("progress", "Progress", progress_charts.best_so_far(results, ledger, self._share)),
-            ("pareto", "Pareto front", progress_charts.pareto(results)),
+            ("progress", "Progress", progress_charts.best_so_far(results, ledger, self._share, self._scored)),
+            ("pareto", "Pareto front", progress_charts.pareto(results, self._scored)),
             ("training", "Training", curves),
             ("population", "Population", run_charts.population(results, ledger, axes)),
             ("parameters", "Parameters", parameters),
             ("timeline", "Timeline", [run_charts.timeline(results, ledger)]),
         ]
-        return [Section(self._prefix + id, title, self._named(charts)) for id, title, charts in groups]
+        return [Section(f"{self._prefix}part-{id}", title, self._named(charts)) for id, title, charts in groups]
 
     def _named(self, charts: Sequence[Chart | None]) -> list[Chart]:
         return [replace(chart, id=self._prefix + chart.id) for chart in charts if chart]
@@ -209,8 +214,9 @@ def share_of(results: SweepResults, ledger: Ledger) -> dict[str, float]:
 
 
 def _cost(amount: float, unit: str) -> str:
-    """`432 CPU-seconds`, and hours of more than two."""
-    return f"{amount:.4g} {unit}" if amount < 7200 else f"{amount / 3600:.4g} {unit.replace('seconds', 'hours')}"
+    """`432 CPU-s`, and hours of more than two."""
+    name = unit.removesuffix("-seconds")
+    return f"{amount:.4g} {name}-s" if amount < 7200 else f"{amount / 3600:.4g} {name}-h"
 
 
 def failures(results: SweepResults) -> list[dict[str, Any]]:
@@ -240,18 +246,17 @@ def first_line(error: str) -> str:
     return (lines[code + 1] if code + 1 < len(lines) else lines[-1]).strip() if lines else "no error was recorded"
 
 
-def _together(sweeps: Sequence[SweepResults], ledgers: Sequence[Ledger]) -> list[Chart]:
-    """The sweeps of the page in one chart, if they optimise the same metric."""
-    objectives = {results.objective for results in sweeps}
-    if len(objectives) != 1:
+def _together(sweeps: Sequence[SweepResults], charts: Sequence[Chart]) -> list[Chart]:
+    """The sweeps of the page in one chart, by the time of CPUs or GPUs, if they optimise the same metric."""
+    if len({results.objective for results in sweeps}) != 1:
         return []
-    traces = []
-    for n, (results, ledger) in enumerate(zip(sweeps, ledgers, strict=True)):
-        chart = progress_charts.best_so_far(results, ledger, share_of(results, ledger))[2]
-        line = {"shape": "hv", "color": COLOURS[n % len(COLOURS)], "width": 2.5}
-        traces.append({**chart.data[0], "name": text(results.spec["name"]), "line": line})
+    traces = [
+        {**chart.data[0], "name": text(results.spec["name"]),
+         "line": {"shape": "hv", "color": COLOURS[n % len(COLOURS)], "width": 2.5}}
+        for n, (results, chart) in enumerate(zip(sweeps, charts, strict=True))
+    ]  # fmt: skip
     metric = sweeps[0].objective.metrics[0]
-    units = {progress_charts.cost_unit(share_of(r, ledger))[0] for r, ledger in zip(sweeps, ledgers, strict=True)}
+    units = sorted({chart.layout["xaxis"]["title"]["text"] for chart in charts})
     caption = f"The best {metric} so far of each sweep. One sweep each: a difference may be noise."
-    layout = {"xaxis": axis(" or ".join(sorted(units)), rangemode="tozero"), "yaxis": axis(metric)}
+    layout = {"xaxis": axis(" or ".join(units), rangemode="tozero"), "yaxis": axis(metric)}
     return [Chart("together", "Best so far of all sweeps", caption, traces, layout, 380)]

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import html
+import itertools
 import math
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from ray.tune.search.sample import Domain, Normal
+from ray.tune.search.sample import Domain, LogUniform, Normal
 
 from raysweep.history.optuna_export import Axis
 from raysweep.history.results import SweepResults
-from raysweep.history.sweep_state import Result, TrialRecord
-from raysweep.report.chart import BLUE, GREY, ORANGE, SCALE, Chart, axis, evenly, logarithmic, number, numbers, text
+from raysweep.report.chart import (
+    BLUE,
+    GREY,
+    LONGEST_LABEL,
+    ORANGE,
+    SCALE,
+    Chart,
+    axis,
+    evenly,
+    logarithmic,
+    number,
+    numbers,
+    short,
+    text,
+)
 from raysweep.report.importance import Importances
-from raysweep.report.progress_charts import sign_of
+from raysweep.report.scores import Scored, sign_of
 from raysweep.spec.space import scale_of
 from raysweep.values import is_number
 
@@ -24,17 +39,6 @@ MOST_DOTS = 2000  # of a slice
 MOST_LINES = 1000  # of the parallel coordinates
 MOST_PARAMETERS = 24  # with charts of their own
 MOST_LABELS = 12  # of the values of a choice along an axis
-
-
-def scored(results: SweepResults) -> list[tuple[TrialRecord, Result]]:
-    """The trials that reported the metric, each with the result that counts: its best, or its last of several metrics."""
-    objective = results.objective
-    found = []
-    for trial in results.state.trials.values():
-        shown = trial.best(objective.metrics[0], objective.modes[0]) if objective.single else trial.last_with(objective.metrics)
-        if shown:
-            found.append((trial, shown))
-    return found
 
 
 def importance_chart(found: Importances | None) -> Chart | None:
@@ -49,7 +53,8 @@ def importance_chart(found: Importances | None) -> Chart | None:
         "line": {"color": GREY, "width": 3}, "name": "90 % interval", "hoverinfo": "skip",
     }  # fmt: skip
     dots = {
-        "type": "scatter", "mode": "markers", "x": numbers(each.share for each in rows), "y": names, "name": "importance",
+        "type": "scatter", "mode": "markers", "x": numbers(each.share for each in rows), "y": names,
+        "name": "importance",
         "marker": {"color": BLUE, "size": 12}, "hovertemplate": "%{y}: %{x:.0%}<extra></extra>",
     }  # fmt: skip
     first, second = found.parameters[0], found.parameters[1]
@@ -60,69 +65,91 @@ def importance_chart(found: Importances | None) -> Chart | None:
         else "The intervals overlap: which parameter matters most is not known."
     )
     caption = (
-        f"What decides whether a trial is among the best, by PED-ANOVA, and 90 % bootstrap intervals. Trials are compared"
-        f" {where} {found.trials} trials have reached. {sure}"
+        "What decides whether a trial is among the best, by PED-ANOVA, and 90 % bootstrap intervals. Trials are"
+        f" compared {where} {found.trials} trials have reached. {sure}"
     )
     layout = {"xaxis": axis("share", tickformat=".0%", range=[-0.02, 1.02]), "yaxis": axis("", type="category")}
     return Chart("importance", "Importance of the parameters", caption, [lines, dots], layout, 150 + 40 * len(rows))
 
 
-def parallel_coordinates(results: SweepResults, axes: list[Axis]) -> Chart | None:
+def parallel_coordinates(results: SweepResults, axes: list[Axis], found: Scored) -> Chart | None:
     """All parameters and metrics of each trial as a line."""
-    points = evenly(scored(results), MOST_LINES)
+    points = evenly(found, MOST_LINES)
     shown = [axis for axis in axes if axis.distribution is not None][:MOST_PARAMETERS]
     if len(points) < 2 or not shown:
         return None
     metrics = results.objective.metrics
     dimensions = [_dimension(each, points) for each in shown]
-    dimensions += [{"label": text(metric), "values": numbers(r.metrics[metric] for _, r in points)} for metric in metrics]
+    dimensions += [
+        {"label": short(metric), "values": numbers(r.metrics[metric] for _, r in points)} for metric in metrics
+    ]
     # Plotly colours low values with the beginning of a scale; the best lines are to be dark.
     line = {
-        "color": dimensions[-len(metrics)]["values"], "colorscale": SCALE, "reversescale": sign_of(results.objective) < 0,
+        "color": dimensions[-len(metrics)]["values"], "colorscale": SCALE,
+        "reversescale": sign_of(results.objective) < 0,
     }  # fmt: skip
     trace = {"type": "parcoords", "dimensions": dimensions, "line": line, "labelangle": -20, "labelside": "top"}
     caption = f"{len(points)} trials: each is a line through its values; the darker, the better its {metrics[0]}."
-    layout = {"margin": {"t": 90, "l": 70, "r": 70, "b": 30}}
-    return Chart("parallel", "Parallel coordinates", caption + " Drag along an axis to pick trials.", [trace], layout, 420)
+    layout = {"margin": {"t": 90, "l": 90, "r": 70, "b": 30}}
+    return Chart(
+        "parallel", "Parallel coordinates", caption + " Drag along an axis to pick trials.", [trace], layout, 420
+    )
 
 
-def _dimension(each: Axis, points: list[tuple[TrialRecord, Result]]) -> dict[str, Any]:
+def _dimension(each: Axis, points: Scored) -> dict[str, Any]:
     values = [each.value_in(result.config) if each.is_in(result.config) else None for _, result in points]
-    label = {"label": text(each.name)}
+    # Plotly takes these labels as plain text, unlike all others.
+    label = {"label": short(each.name)}
     if isinstance(each.distribution, CategoricalDistribution):
-        labels = [text(choice) for choice in each.distribution.choices]
-        places = [labels.index(text(each.shown(v))) if v is not None and each.takes(v) else None for v in values]
-        return label | {"values": places, "tickvals": evenly(range(len(labels)), MOST_LABELS),
-                        "ticktext": evenly(labels, MOST_LABELS)}  # fmt: skip
-    if _is_log(each):
+        return label | {"values": _places(each, values), **_labels(each)}
+    if isinstance(each.distribution, FloatDistribution | IntDistribution) and each.distribution.log:
+        low, high = math.log10(each.distribution.low), math.log10(each.distribution.high)
+        ticks = [low, *range(math.floor(low) + 1, math.ceil(high)), high]
         logs = [math.log10(value) if is_number(value) and value > 0 else None for value in values]
-        known = [value for value in logs if value is not None] or [0.0]
-        ticks = list(range(math.floor(min(known)), math.ceil(max(known)) + 1))
-        return label | {"values": numbers(logs), "tickvals": ticks, "ticktext": [f"{10.0**tick:g}" for tick in ticks]}
+        texts = [f"{10.0**tick:.3g}" for tick in ticks]
+        return label | {"values": numbers(logs), "range": [low, high], "tickvals": ticks, "ticktext": texts}
     return label | {"values": numbers(values)}
+
+
+def _places(each: Axis, values: list[Any]) -> list[int | None]:
+    """The number of each value among the choices; None for one that is not among them, or missing."""
+    assert isinstance(each.distribution, CategoricalDistribution)
+    internal = each.distribution.to_internal_repr
+    return [int(internal(each.shown(value))) if each.takes(value) else None for value in values]
+
+
+def _labels(each: Axis) -> dict[str, Any]:
+    """The ticks of an axis on which a choice is its number: two labels that were shortened alike stay two."""
+    assert isinstance(each.distribution, CategoricalDistribution)
+    numbered = evenly(list(enumerate(each.distribution.choices)), MOST_LABELS)
+    return {"tickvals": [n for n, _ in numbered], "ticktext": [short(choice, LONGEST_LABEL) for _, choice in numbered]}
 
 
 def _is_log(each: Axis) -> bool:
     return isinstance(each.distribution, FloatDistribution | IntDistribution) and bool(each.distribution.log)
 
 
-def slices(results: SweepResults, axes: list[Axis]) -> list[Chart]:
+def slices(results: SweepResults, axes: list[Axis], found: Scored) -> list[Chart]:
     """Of each parameter: what was sampled beside what its prior would give, and below the metric of each value."""
     return [
-        _slice(n, each, results) for n, each in enumerate(axes[:MOST_PARAMETERS]) if each.distribution is not None
+        _slice(n, each, results, found)
+        for n, each in enumerate(axes[:MOST_PARAMETERS])
+        if each.distribution is not None
     ]
 
 
-def _slice(n: int, each: Axis, results: SweepResults) -> Chart:
+def _slice(n: int, each: Axis, results: SweepResults, found: Scored) -> Chart:
     metric = results.objective.metrics[0]
     sampled = [trial.config for trial in results.state.trials.values() if each.is_in(trial.config)]
     values = [each.value_in(config) for config in sampled]
-    density = _choices(each, values) if isinstance(each.distribution, CategoricalDistribution) else _density(each, values)
-    points = evenly([pair for pair in scored(results) if each.is_in(pair[1].config)], MOST_DOTS)
+    density = (
+        _choices(each, values) if isinstance(each.distribution, CategoricalDistribution) else _density(each, values)
+    )
+    points = evenly([pair for pair in found if each.is_in(pair[1].config)], MOST_DOTS)
     xs = [each.value_in(result.config) for _, result in points]
     dots = {
         "type": "scatter", "mode": "markers", "yaxis": "y", "text": [trial.id for trial, _ in points],
-        "x": [text(each.shown(x)) if each.takes(x) else None for x in xs] if _is_choice(each) else numbers(xs),
+        "x": _places(each, xs) if _is_choice(each) else numbers(xs),
         "y": numbers(result.metrics[metric] for _, result in points), "name": "a trial",
         "marker": {
             "color": [trial.last.iteration if trial.last else 0 for trial, _ in points], "colorscale": SCALE, "size": 7,
@@ -133,8 +160,8 @@ def _slice(n: int, each: Axis, results: SweepResults) -> Chart:
     ys = dots["y"]
     assert isinstance(ys, list)
     layout = {
-        "xaxis": axis(each.name, _is_log(each), anchor="y", **({"type": "category"} if _is_choice(each) else {})),
-        "yaxis": axis(metric, logarithmic(ys), domain=[0, 0.6]),
+        "xaxis": axis(each.name, _is_log(each), anchor="y", **_choice_axis(each)),
+        "yaxis": axis(metric, logarithmic(ys, results.objective.modes[0]), domain=[0, 0.6]),
         "yaxis2": axis("trials", domain=[0.68, 1], rangemode="tozero", nticks=4), "showlegend": False, "bargap": 0.05,
     }  # fmt: skip
     caption = (
@@ -144,19 +171,28 @@ def _slice(n: int, each: Axis, results: SweepResults) -> Chart:
     return Chart(f"slice-{n}", each.name, caption, [*density, dots], layout, 420, wide=False)
 
 
+def _choice_axis(each: Axis) -> dict[str, Any]:
+    if not isinstance(each.distribution, CategoricalDistribution):
+        return {}
+    ticks = _labels(each)
+    texts = [html.escape(label) for label in ticks["ticktext"]]
+    return {**ticks, "ticktext": texts, "range": [-0.5, len(each.distribution.choices) - 0.5]}
+
+
 def _is_choice(each: Axis) -> bool:
     return isinstance(each.distribution, CategoricalDistribution)
 
 
 def _choices(each: Axis, values: list[Any]) -> list[dict[str, Any]]:
     assert isinstance(each.distribution, CategoricalDistribution)
-    labels = [text(choice) for choice in each.distribution.choices]
-    taken = [text(each.shown(value)) for value in values if each.takes(value)]
-    counts = [taken.count(label) for label in labels]
-    prior = [number(len(taken) / len(labels))] * len(labels)
+    taken = [place for place in _places(each, values) if place is not None]
+    places = list(range(len(each.distribution.choices)))
+    counts = [taken.count(place) for place in places]
+    prior = [number(len(taken) / len(places))] * len(places)
     return [
-        {"type": "bar", "x": labels, "y": counts, "yaxis": "y2", "marker": {"color": BLUE}, "opacity": 0.6, "name": "sampled"},
-        {"type": "scatter", "mode": "lines+markers", "x": labels, "y": prior, "yaxis": "y2", "name": "prior",
+        {"type": "bar", "x": places, "y": counts, "yaxis": "y2", "marker": {"color": BLUE}, "opacity": 0.6,
+         "name": "sampled"},
+        {"type": "scatter", "mode": "lines+markers", "x": places, "y": prior, "yaxis": "y2", "name": "prior",
          "line": {"color": ORANGE, "dash": "dash"}, "marker": {"size": 5}},
     ]  # fmt: skip
 
@@ -200,11 +236,11 @@ def _prior(domain: Domain, edges: np.ndarray[Any, Any], count: int) -> list[floa
     scale = scale_of(domain)
     if isinstance(scale, Normal):
         curve = NormalDist(scale.mean, scale.sd)
-        return [count * (curve.cdf(b) - curve.cdf(a)) for a, b in zip(edges, edges[1:], strict=False)]
+        return [count * (curve.cdf(b) - curve.cdf(a)) for a, b in itertools.pairwise(edges)]
     low, high = getattr(domain, "lower", None), getattr(domain, "upper", None)
     if low is None or high is None:
         return None
-    log = type(scale).__name__ == "LogUniform"
+    log = isinstance(scale, LogUniform)
     place = np.log(np.clip(edges, low, high)) if log else np.clip(edges, low, high)
     whole = math.log(high / low) if log else high - low
     return [float(count * part / whole) for part in np.diff(place)]

@@ -10,7 +10,6 @@ from raysweep.history.results import SweepResults, best_trial
 from raysweep.history.sweep_state import TrialRecord
 from raysweep.report.chart import BLUE, GREY, RED, STATUS, VIOLET, Chart, axis, evenly, number, text
 from raysweep.report.ledger import Ledger, Spell, lanes
-from raysweep.report.progress_charts import sign_of
 
 MOST_SPELLS = 4000
 MOST_LANES = 64
@@ -47,8 +46,8 @@ def timeline(results: SweepResults, ledger: Ledger) -> Chart | None:
     idle = "; ".join(f"{text(node)} {1 - busy_share(placed, ledger.wall):.0%}" for node, placed in nodes.items())
     left_out = "" if len(drawn) == len(rows) else f" {len(drawn)} of {len(rows)} spells are drawn."
     caption = (
-        f"A row is a place of a node, a bar a trial at work, coloured by how the trial ended. Idle: {idle} of the time of"
-        f" as many places as were ever in use at once.{left_out}"
+        f"A row is a place of a node, a bar a trial at work, coloured by how the trial ended. Idle: {idle} of the time"
+        f" of as many places as were ever in use at once.{left_out}"
     )
     layout = {
         "barmode": "overlay", "xaxis": axis("seconds of the sweep", range=[0, number(ledger.wall)]),
@@ -66,7 +65,8 @@ def _state(results: SweepResults, spell: Spell) -> str:
 def _bars(name: str, colour: str, rows: list[tuple[Spell, str]]) -> dict[str, Any]:
     return {
         "type": "bar", "orientation": "h", "name": name, "y": [row for _, row in rows],
-        "x": [number(spell.ended - spell.began) for spell, _ in rows], "base": [number(spell.began) for spell, _ in rows],
+        "x": [number(spell.ended - spell.began) for spell, _ in rows],
+        "base": [number(spell.began) for spell, _ in rows],
         "text": [spell.trial for spell, _ in rows], "textposition": "none",
         "marker": {"color": colour, "opacity": 0.8, "line": {"width": 1, "color": "rgba(255,255,255,.7)"}},
         "hovertemplate": "trial %{text}<br>%{base:.4g} s for %{x:.3g} s<extra>" + name + "</extra>",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
+from typing import Any
 
 from raysweep.errors import NotFound
 from raysweep.history import results
@@ -31,18 +33,31 @@ def write(place: Storage) -> None:
     place.put(NAME, page_of([found]))
 
 
-def write_if_possible(place: Storage) -> None:
-    """The same; whatever fails is a warning, since the page is only a view of the journal."""
+def write_if_possible(place: Storage) -> float:
+    """The same; whatever fails is a warning, since the page is only a view of the journal.
+
+    Returns:
+        Seconds of this thread's processor time; what is imported for the first page is left out.
+    """
+    began = time.thread_time()
     try:
+        import raysweep.report.page  # noqa: F401 (with Optuna, scikit-learn and Jinja)
+
+        began = time.thread_time()
         write(place)
     except Exception as error:
-        log.warning(
-            "%s could not be written, the journal has everything: %s: %s", NAME, type(error).__name__, error
-        )
+        cause = f"{type(error).__name__}: {error}"
+        log.warning("%s could not be written, the journal has everything: %s", NAME, cause)
+    return time.thread_time() - began
 
 
 def page_of(sweeps: list[SweepResults]) -> bytes:
     """The page of these sweeps, as they are now."""
-    from raysweep.report.page import render  # with Optuna and Jinja, which nothing else needs before a sweep ends
+    from raysweep.report.page import render  # a second of imports, which nothing else needs while a sweep starts
 
-    return render(sweeps, time.time())
+    return render([replace(each, spec=_whole(each)) for each in sweeps], time.time())
+
+
+def _whole(sweep: SweepResults) -> dict[str, Any]:
+    """A spec with all that a page shows: a damaged one may lack some."""
+    return {"name": sweep.url.rpartition("/")[2], "strategy": "unknown", "task": "unknown", **sweep.spec}

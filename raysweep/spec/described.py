@@ -55,7 +55,7 @@ def _numbers(
         domain = domain.normal(_number(mean), _number(sd))
     else:
         domain = domain.loguniform() if scale == "LogUniform" else domain.uniform()
-    return domain.quantized(_number(step)) if step else domain  # type: ignore[no-any-return]
+    return domain.quantized(_number(step)) if step else domain
 
 
 def _number(text: str | None) -> float:

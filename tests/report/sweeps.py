@@ -8,18 +8,21 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from ray import tune
 
 from raysweep.history import results
+from raysweep.history.journal import Journal
 from raysweep.history.results import SweepResults
 from raysweep.loop.assemble import objective_of
-from raysweep.loop.memory_storage import MemoryStorage
+from raysweep.loop.memory_storage import MemoryJournal, MemoryStorage
 from raysweep.loop.simulation import Fault, Step, simulate
 from raysweep.spec.flags import Flags
 from raysweep.spec.space import describe
 from raysweep.spec.sweep import Sweep, knobs_of, strategy
 from raysweep.spec.task import Task
 from raysweep.storage import Storage
+from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S
 from tests.loop.sweeps import draw
 
 SPACE = {
@@ -62,13 +65,49 @@ def simulated(
     config = chosen.tune_config(sweep, own)
     simulate(config, sweep, outcome, places=places, storage=place, faults=faults, flags=Flags(**flags))
     objective = objective_of(config.search_alg, sweep)
-    spec = {
-        "name": sweep_name, "task": "digits", "strategy": name, "metrics": objective.metrics, "modes": objective.modes,
-        "seed": seed, "flags": dataclasses.asdict(Flags(**flags)), "knobs": dataclasses.asdict(own), "samples": samples,
-        "max_iterations": max_iterations, "space": describe(SPACE), "code": "0123456789abcdef",
-        "versions": {"ray": "2.60.0", "optuna": "5.0.0"}, "python": "3.11.7",
-    }  # fmt: skip
+    spec = spec_of(
+        name, name=sweep_name, metrics=objective.metrics, modes=objective.modes, seed=seed, samples=samples,
+        max_iterations=max_iterations, knobs=dataclasses.asdict(own), flags=dataclasses.asdict(Flags(**flags)),
+    )  # fmt: skip
     place.put("sweep.json", json.dumps(spec).encode())
+    found = results.find(place)
+    assert found is not None
+    return found
+
+
+def spec_of(strategy_name: str, **more: Any) -> dict[str, Any]:
+    """A sweep.json."""
+    return {
+        "name": "digits-run", "task": "digits", "strategy": strategy_name, "metrics": ["accuracy"], "modes": ["max"],
+        "seed": 0, "flags": dataclasses.asdict(Flags()), "knobs": {}, "samples": 20, "max_iterations": 27,
+        "space": describe(SPACE), "code": "0123456789abcdef", "versions": {"ray": "2.60.0", "optuna": "5.0.0"},
+        "python": "3.11.7", **more,
+    }  # fmt: skip
+
+
+def large(place: Storage, trials: int, iterations: int, parallel: int = 32) -> SweepResults:
+    """A sweep of so many trials that all ran to their end, written as a driver does; to simulate it takes minutes."""
+    random = np.random.default_rng(0)
+    clock = [0.0]
+    journal = MemoryJournal(place, 1, 0, lambda: clock[0]) if isinstance(place, MemoryStorage) else Journal(place, 1, 0)
+    journal.append("start", term=1, resumed=False)
+    for n in range(trials):
+        clock[0] = float(n // parallel * iterations)
+        config = {
+            "lr": float(10 ** random.uniform(-4, 0)), "momentum": float(random.uniform(0.5, 0.99)),
+            "width": int(random.integers(8, 129)), "activation": ("relu", "gelu")[int(random.integers(2))],
+        }  # fmt: skip
+        journal.append("suggest", trial=f"{n:05d}", config=config)
+        for iteration in range(1, iterations + 1):
+            clock[0] += 1.0
+            step = curve(f"{n:05d}", config, iteration, float(iteration - 1))
+            times = {TIME_THIS_ITER_S: 1.0, TIME_TOTAL_S: float(iteration)}
+            told = {"iteration": iteration, "metrics": step.metrics | times, "node": f"node-{n % 4}"}
+            journal.append("result", trial=f"{n:05d}", checkpoint=None, **told)
+        journal.append("complete", trial=f"{n:05d}", status="finished")
+    journal.append("end", status="ended")
+    journal.close()
+    place.put("sweep.json", json.dumps(spec_of("random_search", samples=trials, max_iterations=iterations)).encode())
     found = results.find(place)
     assert found is not None
     return found

@@ -31,7 +31,9 @@ def test_a_grid_is_a_choice_of_its_values() -> None:
     assert found["width",].categories == [1, 2]
 
 
-@pytest.mark.parametrize("domain", [tune.sample_from(lambda _: 1), tune.choice([len, print])], ids=["function", "class"])
+@pytest.mark.parametrize(
+    "domain", [tune.sample_from(lambda _: 1), tune.choice([len, print])], ids=["function", "class"]
+)
 def test_what_a_description_does_not_tell_is_unknown(domain: object) -> None:
     assert isinstance(domains(describe({"p": domain}))["p",], Function)
 
