@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import warnings
 from collections import Counter
 from collections.abc import Container, Iterable
@@ -20,8 +21,8 @@ from raysweep.optuna_quiet import silent
 from raysweep.values import is_number
 
 FEWEST = 10  # trials, below which nothing is said
-RESAMPLES = 100
-MOST = 300  # trials of a resample: of more, so many are drawn at random
+MOST = 1000  # trials, of which more are only sampled
+RESAMPLES, FEWEST_RESAMPLES, DRAWS = 100, 30, 30_000  # fewer of large sweeps, so that the page is made in seconds
 INTERVAL = (5.0, 95.0)  # percentiles
 BEST_SHARE, BEST_TRIALS = 0.1, 5  # the evaluator asks what makes a trial one of the best tenth, or of the best five
 
@@ -70,6 +71,8 @@ def importances(results: SweepResults, axes: list[Axis], seed: int = 0) -> Impor
     trials = [frozen for record in records if (frozen := _frozen(record, results, axes, iteration))]
     if len(axes) < 2 or len(trials) < FEWEST:
         return None
+    if len(trials) > MOST:
+        trials = random.Random(seed).sample(trials, MOST)
     with silent(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna says of each small resample that it is small; so do the intervals
         found = _bootstrapped(trials, results, axes, np.random.default_rng(seed))
@@ -115,13 +118,13 @@ class _Resampled(InMemoryStorage):
 
 
 def _bootstrapped(
-    trials: list[FrozenTrial], results: SweepResults, axes: list[Axis], random: np.random.Generator
+    trials: list[FrozenTrial], results: SweepResults, axes: list[Axis], generator: np.random.Generator
 ) -> list[Importance]:
     storage = _Resampled()
     study = optuna.create_study(storage=storage, directions=directions(results))
     study.add_trials(trials)
     known = study.get_trials(deepcopy=False)
-    size = min(len(known), MOST)
+    size = len(known)
     names = [axis.name for axis in axes if all(axis.name in trial.params for trial in known)]
     if len(names) < 2:
         return []
@@ -135,7 +138,8 @@ def _bootstrapped(
         return [found[name] / total if total else 1 / len(names) for name in names]
 
     point = evaluate(known)
-    resampled = [evaluate(known[i] for i in random.integers(len(known), size=size)) for _ in range(RESAMPLES)]
+    times = min(RESAMPLES, max(FEWEST_RESAMPLES, DRAWS // size))
+    resampled = [evaluate(known[i] for i in generator.integers(size, size=size)) for _ in range(times)]
     lows, highs = np.percentile(resampled, INTERVAL, axis=0)
     rows = zip(names, point, lows, highs, strict=True)
     return [Importance(name, here, float(low), float(high)) for name, here, low, high in rows]
