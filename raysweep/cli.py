@@ -240,7 +240,7 @@ def report(names: tuple[str, ...], storage: str | None, output: Path | None) -> 
     NAME is a sweep of the storage, or has its own: s3://bucket/prefix/NAME. The page is report.html beside the
     sweep's results; of several sweeps it is report.html in this folder.
     """
-    from raysweep.report.write import NAME, page_of
+    from raysweep.reporting.write import NAME, page_of
     from raysweep.storage import open_storage
 
     if output and not output.absolute().parent.is_dir():

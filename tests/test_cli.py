@@ -17,7 +17,7 @@ from raysweep.cli import cli
 from raysweep.history.journal import Journal
 from raysweep.storage import open_storage
 from tests.ray_project import free_ports
-from tests.report.sweeps import simulated
+from tests.reporting.sweeps import simulated
 
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAYSWEEP_STORAGE")
 

@@ -7,7 +7,7 @@ import time
 
 from raysweep.history.sweep_state import Result, TrialRecord
 from raysweep.loop.observers import Observer
-from raysweep.report.write import write_if_possible
+from raysweep.reporting.write import write_if_possible
 from raysweep.storage import Storage
 
 FIRST_S = 5.0  # after the start; a shorter sweep has its page at its end, and only then imports what that needs

@@ -38,7 +38,7 @@ from raysweep.loop.recorder import Recorder
 from raysweep.loop.show_output import ShowOutput
 from raysweep.loop.stopping import SweepLimits
 from raysweep.loop.tensorboard import TensorBoard
-from raysweep.report.write import write_if_possible
+from raysweep.reporting.write import write_if_possible
 from raysweep.spec import space
 from raysweep.spec.flags import Flags
 from raysweep.spec.function import plain

@@ -3,7 +3,7 @@
 trials.csv    one row per trial                                     pandas, a spreadsheet
 best.json     the best trial: configuration, metric, checkpoint     `raysweep predict`, your own code
 optuna.log    the sweep as an Optuna study                          optuna-dashboard optuna.log
-report.html   the page of the sweep, see `raysweep.report`          a browser
+report.html   the page of the sweep, see `raysweep.reporting`       a browser
 tensorboard/  scalars of each trial, written while it runs          tensorboard --logdir
 """
 

@@ -14,7 +14,7 @@ from raysweep.history.sweep_state import SweepState
 from raysweep.loop.simulation import Step, simulate
 from raysweep.storage import FolderStorage
 from tests.loop.sweeps import config_of, sweep_of
-from tests.report.sweeps import simulated
+from tests.reporting.sweeps import simulated
 from tests.waiting import until
 
 

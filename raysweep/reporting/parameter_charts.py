@@ -12,7 +12,7 @@ from ray.tune.search.sample import Domain, Float, Integer
 
 from raysweep.history.optuna_export import Axis
 from raysweep.history.results import SweepResults
-from raysweep.report.chart import (
+from raysweep.reporting.chart import (
     BLUE,
     GREY,
     LONGEST_LABEL,
@@ -27,8 +27,8 @@ from raysweep.report.chart import (
     short,
     text,
 )
-from raysweep.report.importance import Importances
-from raysweep.report.scores import Scored, sign_of
+from raysweep.reporting.importance import Importances
+from raysweep.reporting.scores import Scored, sign_of
 from raysweep.values import is_number
 
 BINS, DRAWS = 12, 100_000  # of a histogram; draws of a prior
@@ -94,7 +94,7 @@ def parallel_coordinates(results: SweepResults, axes: list[Axis], found: Scored)
 
 
 def _dimension(each: Axis, points: Scored) -> dict[str, Any]:
-    values = [each.value_in(result.config) if each.is_in(result.config) else None for _, result in points]
+    values: list[Any] = [each.value_in(r.config) if each.is_in(r.config) else None for _, r in points]
     # Plotly takes these labels as plain text, unlike all others.
     label = {"label": short(each.name)}
     if isinstance(each.distribution, CategoricalDistribution):
@@ -102,7 +102,7 @@ def _dimension(each: Axis, points: Scored) -> dict[str, Any]:
     if isinstance(each.distribution, FloatDistribution | IntDistribution) and each.distribution.log:
         low, high = math.log10(each.distribution.low), math.log10(each.distribution.high)
         ticks = [low, *range(math.floor(low) + 1, math.ceil(high)), high]
-        positive: list[Any] = [value if is_number(value) and value > 0 else None for value in values]
+        positive = [value if is_number(value) and value > 0 else None for value in values]
         logs = [None if value is None else math.log10(value) for value in positive]
         texts = [f"{10.0**tick:.3g}" for tick in ticks]
         return label | {"values": numbers(logs), "range": [low, high], "tickvals": ticks, "ticktext": texts}

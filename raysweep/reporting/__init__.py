@@ -1,5 +1,7 @@
 """The page of a sweep, report.html: everything is read from its journal and sweep.json, and drawn by plotly.js.
 
+It is not called report: `raysweep.report` is what a training function calls.
+
 page, write             the whole page of one or several sweeps; made and put into the storage
 ledger                  what the time went into: work, failures, rungs
 judgement               what speaks for and against the best trial, and what to do next

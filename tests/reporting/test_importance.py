@@ -8,9 +8,9 @@ import pytest
 from raysweep.history.optuna_export import axes_of
 from raysweep.history.results import SweepResults
 from raysweep.loop.simulation import Step
-from raysweep.report.importance import Importances, common_iteration, importances
+from raysweep.reporting.importance import Importances, common_iteration, importances
 from raysweep.spec import described
-from tests.report.sweeps import simulated
+from tests.reporting.sweeps import simulated
 
 
 def found_of(results: SweepResults, seed: int = 0) -> Importances | None:

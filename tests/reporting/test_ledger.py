@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from raysweep.history.sweep_state import SweepState
-from raysweep.report.ledger import Ledger, Spell, lanes, rungs
-from tests.report.sweeps import simulated
+from raysweep.reporting.ledger import Ledger, Spell, lanes, rungs
+from tests.reporting.sweeps import simulated
 
 Events = list[dict[str, Any]]
 

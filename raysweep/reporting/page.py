@@ -17,11 +17,11 @@ from jinja2.utils import htmlsafe_json_dumps
 from raysweep.history.optuna_export import axes_of
 from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import ENDED, TrialRecord
-from raysweep.report import judgement, parameter_charts, progress_charts, run_charts
-from raysweep.report.chart import COLOURS, Chart, axis, text
-from raysweep.report.importance import importances
-from raysweep.report.ledger import Ledger, rungs
-from raysweep.report.scores import scored
+from raysweep.reporting import judgement, parameter_charts, progress_charts, run_charts
+from raysweep.reporting.chart import COLOURS, Chart, axis, text
+from raysweep.reporting.importance import importances
+from raysweep.reporting.ledger import Ledger, rungs
+from raysweep.reporting.scores import scored
 from raysweep.spec import described
 from raysweep.values import flat, to_json
 

@@ -13,7 +13,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from raysweep.history.optuna_export import Axis
 from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import Result, TrialRecord
-from raysweep.report.scores import Scored, ranked
+from raysweep.reporting.scores import Scored, ranked
 from raysweep.values import TIME_TOTAL_S, is_number
 
 CLOSE = 0.01  # of the spread of all trials' values: who is within it of the best is as good, for all that one run tells

@@ -41,7 +41,7 @@ def write_if_possible(place: Storage) -> float:
     """
     began = time.thread_time()
     try:
-        import raysweep.report.page  # noqa: F401 (with Optuna, scikit-learn and Jinja)
+        import raysweep.reporting.page  # noqa: F401 (with Optuna, scikit-learn and Jinja)
 
         began = time.thread_time()
         write(place)
@@ -53,7 +53,7 @@ def write_if_possible(place: Storage) -> float:
 
 def page_of(sweeps: list[SweepResults]) -> bytes:
     """The page of these sweeps, as they are now."""
-    from raysweep.report.page import render  # a second of imports, which nothing else needs while a sweep starts
+    from raysweep.reporting.page import render  # a second of imports, which nothing else needs while a sweep starts
 
     return render([replace(each, spec=_whole(each)) for each in sweeps], time.time())
 

@@ -15,14 +15,14 @@ from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import SweepState
 from raysweep.loop.memory_storage import MemoryStorage
 from raysweep.loop.simulation import Fault
-from raysweep.report import parameter_charts, progress_charts, run_charts
-from raysweep.report.chart import Chart, evenly, number, text
-from raysweep.report.ledger import Ledger, rungs
-from raysweep.report.page import _View
-from raysweep.report.scores import scored
+from raysweep.reporting import parameter_charts, progress_charts, run_charts
+from raysweep.reporting.chart import Chart, evenly, number, text
+from raysweep.reporting.ledger import Ledger, rungs
+from raysweep.reporting.page import _View
+from raysweep.reporting.scores import scored
 from raysweep.spec import described
 from raysweep.spec.paths import KeyPath
-from tests.report.sweeps import SPACE, large, simulated
+from tests.reporting.sweeps import SPACE, large, simulated
 
 SHARE = {"cpus": 2.0, "gpus": 0.0, "workers": 3}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from raysweep.history.results import Objective, SweepResults
 from raysweep.history.sweep_state import TrialRecord
-from raysweep.report.chart import (
+from raysweep.reporting.chart import (
     BLUE,
     GREEN,
     GREY,
@@ -22,8 +22,8 @@ from raysweep.report.chart import (
     numbers,
     text,
 )
-from raysweep.report.ledger import Ledger, Rung
-from raysweep.report.scores import Scored, ranked, sign_of
+from raysweep.reporting.ledger import Ledger, Rung
+from raysweep.reporting.scores import Scored, ranked, sign_of
 from raysweep.values import is_number
 
 Share = dict[str, float]

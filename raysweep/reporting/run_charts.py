@@ -8,8 +8,8 @@ from typing import Any
 from raysweep.history.optuna_export import Axis
 from raysweep.history.results import SweepResults, best_trial
 from raysweep.history.sweep_state import TrialRecord
-from raysweep.report.chart import BLUE, GREY, RED, STATUS, VIOLET, Chart, axis, evenly, number, text
-from raysweep.report.ledger import Ledger, Spell, lanes
+from raysweep.reporting.chart import BLUE, GREY, RED, STATUS, VIOLET, Chart, axis, evenly, number, text
+from raysweep.reporting.ledger import Ledger, Spell, lanes
 
 MOST_SPELLS = 4000
 MOST_LANES = 64

@@ -14,12 +14,12 @@ from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import SweepState
 from raysweep.loop.memory_storage import MemoryStorage
 from raysweep.loop.simulation import Fault
-from raysweep.report import judgement
-from raysweep.report.ledger import Ledger
-from raysweep.report.page import failures, first_line, share_of
-from raysweep.report.write import NAME, page_of, write, write_if_possible
+from raysweep.reporting import judgement
+from raysweep.reporting.ledger import Ledger
+from raysweep.reporting.page import failures, first_line, share_of
+from raysweep.reporting.write import NAME, page_of, write, write_if_possible
 from raysweep.storage import FolderStorage
-from tests.report.sweeps import large, simulated
+from tests.reporting.sweeps import large, simulated
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>"
 

@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from raysweep.history.results import SweepResults
 from raysweep.loop.simulation import Fault
-from raysweep.report.write import page_of
-from tests.report.sweeps import simulated
+from raysweep.reporting.write import page_of
+from tests.reporting.sweeps import simulated
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
