@@ -7,10 +7,9 @@ import time
 
 from raysweep.history.sweep_state import Result, TrialRecord
 from raysweep.loop.observers import Observer
-from raysweep.reporting.write import write_if_possible
+from raysweep.reporting.write import SHORT_S, write_if_possible
 from raysweep.storage import Storage
 
-FIRST_S = 5.0  # after the start; a shorter sweep has its page at its end, and only then imports what that needs
 OFTEN_S = 30.0  # between two pages, at least
 MOST_OF_TIME = 0.01  # of the driver's time, that its pages take
 
@@ -24,7 +23,7 @@ class LiveReport(Observer):
         often: seconds between two pages, at least.
     """
 
-    def __init__(self, place: Storage, first: float = FIRST_S, often: float = OFTEN_S) -> None:
+    def __init__(self, place: Storage, first: float = SHORT_S, often: float = OFTEN_S) -> None:
         self._place, self._often = place, often
         self._due, self._news = time.monotonic() + first, False
         self._thread: threading.Thread | None = None

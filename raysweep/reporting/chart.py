@@ -19,7 +19,7 @@ BLUE, ORANGE, GREEN, RED = "#3b82f6", "#ea580c", "#16a34a", "#dc2626"
 VIOLET, TEAL, PINK, GREY = "#8b5cf6", "#0d9488", "#db2777", "#7c8494"
 COLOURS = (BLUE, ORANGE, GREEN, VIOLET, PINK, TEAL, RED, GREY)
 STATUS = {"finished": GREEN, "stopped": ORANGE, "failed": RED, "infeasible": RED, "running": BLUE, "pending": GREY}
-SCALE = [[0.0, "#93c5fd"], [0.5, "#3b82f6"], [1.0, "#1e40af"]]  # of a colour that stands for a number
+SCALE = [[0.0, "#94a3b8"], [0.6, BLUE], [1.0, ORANGE]]  # of a colour that stands for a number: grey, blue, orange
 LONGEST_TEXT, LONGEST_LABEL = 60, 18
 DIGITS = 6
 

@@ -20,7 +20,7 @@ from raysweep.history.sweep_state import Result, TrialRecord
 from raysweep.optuna_quiet import silent
 from raysweep.values import is_number
 
-FEWEST = 10  # trials, below which nothing is said
+FEWEST = 15  # trials, below which nothing is said
 MOST = 1000  # trials, of which more are only sampled
 RESAMPLES, FEWEST_RESAMPLES, DRAWS = 100, 30, 30_000  # fewer of large sweeps, so that the page is made in seconds
 INTERVAL = (5.0, 95.0)  # percentiles

@@ -133,19 +133,21 @@ def points(results: SweepResults, best: dict[str, Any] | None) -> str:
     return json.dumps([{"config": each["config"]} for each in shown if each], indent=2)
 
 
-def next_steps(results: SweepResults, best: dict[str, Any] | None, storage: str) -> list[Step]:
+def next_steps(results: SweepResults, best: dict[str, Any] | None, storage: str, brief: bool = False) -> list[Step]:
     """The commands to go on with.
 
     Args:
         results: the sweep.
         best: its best trial, of a single metric.
         storage: that it is in, as `--storage` takes it.
+        brief: whether the page lacks the importance of the parameters.
     """
     name, where = str(results.spec["name"]), f"--storage {shlex.quote(storage)}"
     samples = int(results.spec.get("samples") or 0)
     steps = []
-    if results.state.status == "running":
-        steps.append(Step("Write this page anew", f"raysweep report {name} {where}"))
+    if results.state.status == "running" or brief:
+        what = "Add the importance of the parameters" if brief else "Write this page anew"
+        steps.append(Step(what, f"raysweep report {name} {where}"))
     if best and best["checkpoint"]:
         steps.append(Step("Predict with the best checkpoint", f"raysweep predict {name} {where} --array inputs.npy"))
     if _open(results):

@@ -41,14 +41,15 @@ class Section:
     charts: list[Chart]
 
 
-def render(sweeps: Sequence[SweepResults], now: float) -> bytes:
+def render(sweeps: Sequence[SweepResults], now: float, brief: bool = False) -> bytes:
     """The page.
 
     Args:
         sweeps: with their events; what is shown is as old as they are.
         now: seconds since the epoch, for the page's own date.
+        brief: without the importance of the parameters, whose evaluator takes seconds to import.
     """
-    views = [_View(n, results).content for n, results in enumerate(sweeps)]
+    views = [_View(n, results, brief).content for n, results in enumerate(sweeps)]
     together = _together(sweeps, [view["best_so_far"][2] for view in views]) if len(sweeps) > 1 else []
     charts = [*together, *(chart for view in views for section in view["sections"] for chart in section.charts)]
     page = _template().render(
@@ -100,8 +101,8 @@ def _date(time: float) -> str:
 class _View:
     """One sweep, as the template has it."""
 
-    def __init__(self, number: int, results: SweepResults) -> None:
-        self._results, self._prefix = results, f"s{number}-"
+    def __init__(self, number: int, results: SweepResults, brief: bool = False) -> None:
+        self._results, self._prefix, self._brief = results, f"s{number}-", brief
         self._ledger = Ledger.of(results.state.events or [])
         self._share = share_of(results, self._ledger)
         self._rungs = rungs(results.state, int(results.spec.get("max_iterations") or 1))
@@ -129,7 +130,7 @@ class _View:
             "points": judgement.points(results, shown),
             "tiles": self._tiles(),
             "findings": judgement.findings(results, self._axes, self._scored),
-            "steps": judgement.next_steps(results, shown, storage),
+            "steps": judgement.next_steps(results, shown, storage, self._brief),
             "sections": [section for section in self._sections() if section.charts],
             "rungs": self._rungs,
             "failures": failures(results),
@@ -182,7 +183,7 @@ class _View:
             progress_charts.rungs_chart(results, self._rungs),
         ]
         parameters = [
-            parameter_charts.importance_chart(importances(results, axes)),
+            parameter_charts.importance_chart(None if self._brief else importances(results, axes)),
             parameter_charts.parallel_coordinates(results, axes, self._scored),
             *parameter_charts.slices(results, axes, self._scored),
         ]

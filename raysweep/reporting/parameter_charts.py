@@ -80,13 +80,15 @@ def parallel_coordinates(results: SweepResults, axes: list[Axis], found: Scored)
     dimensions += [
         {"label": short(metric), "values": numbers(r.metrics[metric] for _, r in points)} for metric in metrics
     ]
-    # Plotly colours low values with the beginning of a scale; the best lines are to be dark.
+    # Plotly colours low values with the beginning of a scale; the best lines are to be orange.
     line = {
         "color": dimensions[-len(metrics)]["values"], "colorscale": SCALE,
         "reversescale": sign_of(results.objective) < 0,
     }  # fmt: skip
     trace = {"type": "parcoords", "dimensions": dimensions, "line": line, "labelangle": -20, "labelside": "top"}
-    caption = f"{len(points)} trials: each is a line through its values; the darker, the better its {metrics[0]}."
+    caption = (
+        f"{len(points)} trials, each a line: where it is grey its {metrics[0]} is bad, and best where it is orange."
+    )
     layout = {"margin": {"t": 90, "l": 90, "r": 70, "b": 30}}
     return Chart(
         "parallel", "Parallel coordinates", caption + " Drag along an axis to pick trials.", [trace], layout, 420
@@ -164,7 +166,7 @@ def _slice(n: int, each: Axis, results: SweepResults, found: Scored) -> Chart:
     }  # fmt: skip
     caption = (
         f"Above, how many of {len(values)} trials had which {each.name} (bars), and how many its prior alone would give"
-        f" (dashed). Below, the {metric} of each trial; the darker, the more iterations it ran."
+        f" (dashed). Below, the {metric} of each trial: orange ran longest, grey shortest."
     )
     return Chart(f"slice-{n}", each.name, caption, [*density, dots], layout, 420, wide=False)
 

@@ -13,12 +13,15 @@ from raysweep.history.results import SweepResults
 from raysweep.storage import Storage
 
 NAME = results.REPORT
+SHORT_S = 5.0  # of a sweep
 
 log = logging.getLogger(__name__)
 
 
 def write(place: Storage) -> None:
     """Writes report.html into the sweep's storage, from what its journal has now.
+
+    That of a short sweep is brief: to import what it lacks would take as long as the sweep itself.
 
     Args:
         place: the sweep's own folder or prefix.
@@ -30,7 +33,13 @@ def write(place: Storage) -> None:
     found = results.find(place)
     if found is None or not found.spec:
         raise NotFound(f"{place.url} has no sweep.json that can be read")
-    place.put(NAME, page_of([found]))
+    place.put(NAME, page_of([found], brief=_lasted(found) < SHORT_S))
+
+
+def _lasted(sweep: SweepResults) -> float:
+    """Seconds from its first event to its last one."""
+    times = [float(event.get("time", 0.0)) for event in sweep.state.events or []]
+    return times[-1] - times[0] if times else 0.0
 
 
 def write_if_possible(place: Storage) -> float:
@@ -41,7 +50,7 @@ def write_if_possible(place: Storage) -> float:
     """
     began = time.thread_time()
     try:
-        import raysweep.reporting.page  # noqa: F401 (with Optuna, scikit-learn and Jinja)
+        import raysweep.reporting.page  # noqa: F401 (with Optuna and Jinja)
 
         began = time.thread_time()
         write(place)
@@ -51,11 +60,11 @@ def write_if_possible(place: Storage) -> float:
     return time.thread_time() - began
 
 
-def page_of(sweeps: list[SweepResults]) -> bytes:
-    """The page of these sweeps, as they are now."""
+def page_of(sweeps: list[SweepResults], brief: bool = False) -> bytes:
+    """The page of these sweeps, as they are now; see `page.render`."""
     from raysweep.reporting.page import render  # a second of imports, which nothing else needs while a sweep starts
 
-    return render([replace(each, spec=_whole(each)) for each in sweeps], time.time())
+    return render([replace(each, spec=_whole(each)) for each in sweeps], time.time(), brief)
 
 
 def _whole(sweep: SweepResults) -> dict[str, Any]:

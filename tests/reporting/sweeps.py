@@ -91,23 +91,29 @@ def large(place: Storage, trials: int, iterations: int, parallel: int = 32) -> S
     clock = [0.0]
     journal = MemoryJournal(place, 1, 0, lambda: clock[0]) if isinstance(place, MemoryStorage) else Journal(place, 1, 0)
     journal.append("start", term=1, resumed=False)
-    for n in range(trials):
-        clock[0] = float(n // parallel * iterations)
-        config = {
-            "lr": float(10 ** random.uniform(-4, 0)), "momentum": float(random.uniform(0.5, 0.99)),
-            "width": int(random.integers(8, 129)), "activation": ("relu", "gelu")[int(random.integers(2))],
-        }  # fmt: skip
-        journal.append("suggest", trial=f"{n:05d}", config=config)
+    for begin in range(0, trials, parallel):
+        batch = {n: _drawn(random) for n in range(begin, min(begin + parallel, trials))}
+        for n, config in batch.items():
+            journal.append("suggest", trial=f"{n:05d}", config=config)
         for iteration in range(1, iterations + 1):
             clock[0] += 1.0
-            step = curve(f"{n:05d}", config, iteration, float(iteration - 1))
             times = {TIME_THIS_ITER_S: 1.0, TIME_TOTAL_S: float(iteration)}
-            told = {"iteration": iteration, "metrics": step.metrics | times, "node": f"node-{n % 4}"}
-            journal.append("result", trial=f"{n:05d}", checkpoint=None, **told)
-        journal.append("complete", trial=f"{n:05d}", status="finished")
+            for n, config in batch.items():
+                step = curve(f"{n:05d}", config, iteration, float(iteration - 1))
+                told = {"iteration": iteration, "metrics": step.metrics | times, "node": f"node-{n % 4}"}
+                journal.append("result", trial=f"{n:05d}", checkpoint=None, **told)
+        for n in batch:
+            journal.append("complete", trial=f"{n:05d}", status="finished")
     journal.append("end", status="ended")
     journal.close()
     place.put("sweep.json", json.dumps(spec_of("random_search", samples=trials, max_iterations=iterations)).encode())
     found = results.find(place)
     assert found is not None
     return found
+
+
+def _drawn(random: np.random.Generator) -> dict[str, Any]:
+    return {
+        "lr": float(10 ** random.uniform(-4, 0)), "momentum": float(random.uniform(0.5, 0.99)),
+        "width": int(random.integers(8, 129)), "activation": ("relu", "gelu")[int(random.integers(2))],
+    }  # fmt: skip

@@ -13,12 +13,13 @@ from raysweep.history import results
 from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import SweepState
 from raysweep.loop.memory_storage import MemoryStorage
-from raysweep.loop.simulation import Fault
+from raysweep.loop.simulation import Fault, Step
 from raysweep.reporting import judgement
 from raysweep.reporting.ledger import Ledger
 from raysweep.reporting.page import failures, first_line, share_of
 from raysweep.reporting.write import NAME, page_of, write, write_if_possible
 from raysweep.storage import FolderStorage
+from tests.loop.sweeps import draw
 from tests.reporting.sweeps import large, simulated
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>"
@@ -202,6 +203,16 @@ def test_it_is_written_beside_the_results(tmp_path) -> None:
     write(place)
     assert (tmp_path / "s" / NAME).read_bytes().startswith(b"<!doctype html>")
     assert results.FILES == ("trials.csv", "best.json", "optuna.log")
+
+
+@pytest.mark.parametrize(("seconds", "brief"), [(4.9, True), (5.1, False)])
+def test_the_page_of_a_short_sweep_is_brief(seconds: float, brief: bool) -> None:
+    place = MemoryStorage()
+    simulated("random_search", 20, 1, places=20, storage=place, outcome=lambda *_: Step({"accuracy": draw(_)}, seconds))
+    write(place)
+    parsed = Parsed(place.get(NAME))
+    assert ("s0-importance" not in parsed.figures) is brief
+    assert ("Add the importance of the parameters" in parsed.shown) is brief
 
 
 def test_what_fails_is_a_warning(caplog) -> None:
