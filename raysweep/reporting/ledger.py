@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from raysweep.history.segments import Event
@@ -156,7 +158,7 @@ class Rung:
         iteration: after which they were stopped.
         reached: trials that got so far.
         stopped: the trials that it stopped there.
-        spared: seconds that these would have worked on, each at its own pace so far.
+        spared: seconds that these would have worked on, an estimate: each at its own pace so far.
     """
 
     iteration: int
@@ -173,19 +175,33 @@ def rungs(state: SweepState, max_iterations: int) -> list[Rung]:
         if trial.last and by_scheduler and trial.last.iteration < max_iterations:
             stopped.setdefault(trial.last.iteration, []).append(trial)
     reached = [trial.last.iteration for trial in state.trials.values() if trial.last]
+    pace = _paces(state)
     return [
         Rung(
             iteration,
             sum(each >= iteration for each in reached),
             trials,
-            sum(_pace(trial) * (max_iterations - iteration) for trial in trials),
+            sum(pace[trial.id] * (max_iterations - iteration) for trial in trials),
         )
         for iteration, trials in sorted(stopped.items())
     ]
 
 
-def _pace(trial: TrialRecord) -> float:
-    """Seconds of one of its iterations, on average."""
-    took: list[Any] = [result.metrics.get(TIME_THIS_ITER_S) for result in trial.results.values()]
-    known = [float(each) for each in took if is_number(each)]
-    return sum(known) / len(known) if known else 0.0
+def _paces(state: SweepState) -> dict[str, float]:
+    """Seconds that an iteration of each trial takes: the median of its own but the first, which also starts a process.
+
+    Of a trial that had only its first, it is the median of all trials; where all had only that, its own.
+    """
+    took = {trial.id: _seconds(trial) for trial in state.trials.values()}
+    usual = median([second for seconds in took.values() for second in seconds[1:]] or [math.nan])
+    own = {id: seconds[0] if seconds else 0.0 for id, seconds in took.items()}
+    return {
+        id: median(seconds[1:]) if len(seconds) > 1 else own[id] if math.isnan(usual) else usual
+        for id, seconds in took.items()
+    }
+
+
+def _seconds(trial: TrialRecord) -> list[float]:
+    """Of its iterations, in their order."""
+    took: list[Any] = [result.metrics.get(TIME_THIS_ITER_S) for _, result in sorted(trial.results.items())]
+    return [float(each) for each in took if is_number(each)]

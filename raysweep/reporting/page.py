@@ -167,7 +167,7 @@ class _View:
             ("Wall time", judgement.seconds(ledger.wall), f"in {lives} runs" if lives > 1 else "from start to end"),
             ("Work", _cost(ledger.work * per_second, unit), self._shares()),
             ("Saved by early stopping", f"{saved:.0%}" if self._rungs else "nothing",
-             f"{_cost(spared * per_second, unit)} of stopped trials" if self._rungs else "no trial was stopped"),
+             f"about {_cost(spared * per_second, unit)} of stopped trials" if self._rungs else "no trial was stopped"),
             ("Cost of failures", _cost(lost * per_second, unit), f"{failed} failures" if failed else "none"),
         ]  # fmt: skip
 

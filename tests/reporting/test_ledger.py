@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from raysweep.history.sweep_state import SweepState
@@ -104,10 +105,19 @@ def test_rungs_are_where_the_scheduler_stopped_trials() -> None:
     assert {rung.iteration: rung.reached for rung in rungs(found.state, 9)} == {
         iteration: int((table.iterations >= iteration).sum()) for iteration in by_rung
     }
-    trials = found.state.trials
-    total = {id: sum(r.metrics["time_this_iter_s"] for r in trials[id].results.values()) for id in trials}
-    spared = sum(total[row.trial] / row.iterations * (9 - row.iterations) for row in stopped.itertuples())
+    events = pd.DataFrame([e | e["metrics"] for e in found.state.events or [] if e["type"] == "result"])
+    later = events[events.iteration > 1]
+    own = later.groupby("trial").time_this_iter_s.median()
+    pace = [own.get(row.trial, later.time_this_iter_s.median()) for row in stopped.itertuples()]
+    spared = sum(each * (9 - row.iterations) for each, row in zip(pace, stopped.itertuples(), strict=True))
     assert sum(rung.spared for rung in rungs(found.state, 9)) == pytest.approx(spared)
+
+
+def test_the_start_of_a_process_is_no_pace() -> None:
+    ends = [(9, "complete", {"trial": trial, "status": "stopped"}) for trial in "01"]
+    told = events(START, suggest(0, "0"), suggest(0, "1"), result(8, "0", 1, 8), result(8, "1", 1, 8),
+                  result(9, "1", 2, 1), *ends)  # fmt: skip
+    assert [(rung.iteration, rung.spared) for rung in rungs(SweepState(told), 10)] == [(1, 9.0), (2, 8.0)]
 
 
 def test_what_a_limit_ended_is_no_rung() -> None:
