@@ -22,9 +22,9 @@ from pathlib import Path
 # The names that the dependencies of pyproject.toml are imported by.
 # fmt: off
 MODULES = (
-    "boto3", "click", "cmaes", "cryptography.fernet", "joblib", "kubernetes", "numpy", "optuna",
-    "packaging.requirements", "pandas", "PIL", "psutil", "pydantic", "ray.tune", "ray.dashboard.dashboard", "sklearn",
-    "scipy", "tenacity", "tensorboard.summary.writer.record_writer", "torch", "torchvision", "yaml",
+    "boto3", "click", "cmaes", "cryptography.fernet", "jinja2", "joblib", "kubernetes", "numpy", "optuna",
+    "packaging.requirements", "pandas", "PIL", "plotly", "psutil", "pydantic", "ray.tune", "ray.dashboard.dashboard",
+    "sklearn", "scipy", "tenacity", "tensorboard.summary.writer.record_writer", "torch", "torchvision", "yaml",
 )
 # fmt: on
 NEEDED = ("bash", "wget", "ray", "python")

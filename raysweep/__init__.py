@@ -5,6 +5,7 @@ The rooms, each of which imports only those below it (docs/architecture.md has a
 cli, job_commands, local_commands   the command line of the kit; `python jobs/asha.py` is that of a job
 driver, submit  runs a sweep; sends jobs to a cluster
 loop, clusters  the main loop of a sweep; the targets on which Ray runs
+reporting       the page of a sweep
 trial           a trial's process
 history         journal, checkpoints, lease, results
 spec            flags, task, space, sweep

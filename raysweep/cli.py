@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,9 @@ from raysweep.errors import BadInput, ClusterError, RaysweepError
 from raysweep.local_commands import current_project, table
 from raysweep.submit import ray_jobs
 from raysweep.submit.connection import storage as place
+
+if TYPE_CHECKING:
+    from raysweep.history.results import SweepResults
 
 
 class Group(click.Group):
@@ -225,6 +228,43 @@ def results_(name: str | None, storage: str | None, top: int) -> None:
     for problem in sweep_results.damage:
         click.echo(f"error: {problem}", err=True)
     sys.exit(bool(sweep_results.damage))
+
+
+@cli.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@_storage
+@click.option("--output", type=click.Path(path_type=Path), help="Write the page here, and not beside the results.")
+def report(names: tuple[str, ...], storage: str | None, output: Path | None) -> None:
+    """Write the page of a sweep, running or ended; of several sweeps, one page.
+
+    NAME is a sweep of the storage, or has its own: s3://bucket/prefix/NAME. The page is report.html beside the
+    sweep's results; of several sweeps it is report.html in this folder.
+    """
+    from raysweep.reporting.write import NAME, page_of
+    from raysweep.storage import open_storage
+
+    if output and not output.absolute().parent.is_dir():
+        raise BadInput(f"`--output {output}`: {output.absolute().parent} is no folder: make it, or choose another file")
+    sweeps = [_sweep(name, storage) for name in names]
+    page = page_of(sweeps)
+    if output or len(sweeps) > 1:
+        path = output or Path(NAME)
+        path.write_bytes(page)
+        click.echo(f"wrote {path.absolute()}")
+    else:
+        open_storage(sweeps[0].url).put(NAME, page)
+        click.echo(f"wrote {sweeps[0].url}/{NAME}")
+    for problem in [problem for sweep in sweeps for problem in sweep.damage]:
+        click.echo(f"warning: the page lacks what is damaged: {problem}", err=True)
+
+
+def _sweep(name: str, storage: str | None) -> SweepResults:
+    from raysweep.history import results
+
+    parent, _, last = name.rstrip("/").rpartition("/")
+    if parent and storage is not None:
+        raise BadInput(f"`{name}` has its own storage: leave out `--storage {storage}`")
+    return results.read(last, place(current_project(), parent or storage))
 
 
 @cli.command("predict")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -16,6 +17,7 @@ from raysweep.cli import cli
 from raysweep.history.journal import Journal
 from raysweep.storage import open_storage
 from tests.ray_project import free_ports
+from tests.reporting.sweeps import simulated
 
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAYSWEEP_STORAGE")
 
@@ -255,3 +257,45 @@ def test_the_log_of_a_job_is_in_no_storage(printed):
     done = CliRunner().invoke(cli, ["logs", "first", "--storage", printed])
     assert done.exit_code == 2
     assert done.output.startswith(f"error: `--storage {printed}`: is for what a trial has printed: add --trial")
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A storage with two sweeps that have ended."""
+    for name in ("first", "second"):
+        simulated("random_search", 4, 2, storage=open_storage(str(tmp_path / "store" / name)), sweep_name=name)
+    return str(tmp_path / "store")
+
+
+def test_report_writes_the_page_beside_the_results(folder, stored):
+    done = CliRunner().invoke(cli, ["report", "first", "--storage", stored])
+    assert (done.exit_code, done.output) == (0, f"wrote {stored}/first/report.html\n")
+    assert open_storage(stored).get("first/report.html").startswith(b"<!doctype html>")
+
+
+def test_report_of_several_sweeps_is_one_page_here(folder, stored):
+    done = CliRunner().invoke(cli, ["report", f"{stored}/first", f"{stored}/second"])
+    assert (done.exit_code, done.output) == (0, f"wrote {Path.cwd()}/report.html\n")
+    assert b"<h1>2 sweeps</h1>" in Path("report.html").read_bytes()
+
+
+def test_report_writes_where_it_is_told_and_nowhere_else(folder, stored):
+    done = CliRunner().invoke(cli, ["report", "first", "--storage", stored, "--output", "page.html"])
+    assert done.exit_code == 0
+    assert Path("page.html").is_file()
+    assert not open_storage(stored).exists("first/report.html")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["frist"], "there is no sweep `frist`"),
+        (["first", "--output", "no/page.html"], "`--output no/page.html`: "),
+        (["runs/first"], "`runs/first` has its own storage: leave out `--storage"),
+    ],
+)
+def test_report_refuses_what_it_cannot_do(folder, stored, arguments, said):
+    refused = CliRunner().invoke(cli, ["report", *arguments, "--storage", stored])
+    assert refused.exit_code == 2
+    assert said in refused.output
+    assert not open_storage(stored).exists("first/report.html")

@@ -3,6 +3,7 @@
 preflight       all checks before anything starts
 wrap            runs a script instead of a task
 runner          assembles and runs the loop of one sweep
+live_report     keeps its page up to date meanwhile
 supervisor      restarts a driver that died
 unexpected      tells of an exception that is no RaysweepError
 local_ray       connects to a cluster, or starts a private Ray on this machine

@@ -20,6 +20,7 @@ from ray import tune
 
 from raysweep import env
 from raysweep.driver import capacity
+from raysweep.driver.live_report import LiveReport
 from raysweep.driver.supervisor import Heart
 from raysweep.errors import StorageError, SweepFailed
 from raysweep.history import results, trial_log
@@ -28,7 +29,7 @@ from raysweep.history.journal import Journal
 from raysweep.history.lease import Lease
 from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import ENDED, SweepState
-from raysweep.loop.assemble import Assembly
+from raysweep.loop.assemble import SYNCHRONOUS, Assembly
 from raysweep.loop.loop import Plan
 from raysweep.loop.observers import Observers
 from raysweep.loop.progress import Progress, printed
@@ -37,6 +38,7 @@ from raysweep.loop.recorder import Recorder
 from raysweep.loop.show_output import ShowOutput
 from raysweep.loop.stopping import SweepLimits
 from raysweep.loop.tensorboard import TensorBoard
+from raysweep.reporting.write import write_if_possible
 from raysweep.spec import space
 from raysweep.spec.flags import Flags
 from raysweep.spec.function import plain
@@ -104,13 +106,14 @@ class Runner:
             recorder = Recorder(self.place, journal, state, self.sweep.metric, self.sweep.mode, lease)
             self._print_start(state, resumed)
             try:
-                recorder.begin(resumed, self.assembly.trial_limits)
+                recorder.begin(resumed, self.assembly.trial_limits, self._settings(spec))
                 limits = self.assembly.run(self.plan, executor, recorder, self._observers(state))
             finally:
                 journal.close()
                 sweep_results = SweepResults(self.place.url, spec, state, space=self.sweep.space)
                 if lease.holds():
                     export(self.place, sweep_results, self.sweep.space)
+                    write_if_possible(self.place)
                     self._join_logs()
         click.echo(results.summary(sweep_results))
         self._raise_if_failed(limits, state)
@@ -130,7 +133,7 @@ class Runner:
     def _remove_all(self, lease: Lease) -> None:
         if lease.holds():
             self.place.delete_tree("journal")
-            for name in ("sweep.json", *results.FILES):
+            for name in ("sweep.json", *results.FILES, results.REPORT):
                 self.place.delete(name)
 
     def _join_logs(self) -> None:
@@ -143,7 +146,7 @@ class Runner:
         metric, mode = self.sweep.metric, self.sweep.mode
         progress = Progress(state, metric, mode, self.assembly.total, self.sweep.max_iterations, self.sweep.name)
         # Heart is closed first: the supervisor then waits while the others close, which a slow store may delay.
-        return Observers([Heart(), progress, TensorBoard(self.place, metric, state)])
+        return Observers([Heart(), progress, TensorBoard(self.place, metric, state), LiveReport(self.place)])
 
     def _write_spec(self) -> dict[str, Any]:
         spec = {
@@ -165,6 +168,14 @@ class Runner:
         }
         self.place.put("sweep.json", (json.dumps(spec, indent=2) + "\n").encode())
         return spec
+
+    def _settings(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """What may differ from driver to driver, for the journal: sweep.json has only that of the last one."""
+        return {
+            "share": dataclasses.asdict(self.assembly.share),
+            "together": isinstance(self.assembly.scheduler, SYNCHRONOUS),
+            **{key: spec[key] for key in ("code", "versions", "python")},
+        }
 
     def _print_start(self, state: SweepState, resumed: bool) -> None:
         ended, total = state.count(*ENDED), self.assembly.total

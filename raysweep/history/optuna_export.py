@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages.journal import BaseJournalBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune.search.sample import Categorical, Float, Function, Integer, LogUniform
+from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer, LogUniform
 
 from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import TrialRecord
@@ -58,16 +58,20 @@ def study_log(results: SweepResults, space: dict[str, Any]) -> bytes:
     """
     with silent(), experiments_allowed():
         log = _Lines()
-        directions = [_DIRECTIONS[mode] for mode in results.objective.modes]
         storage = optuna.storages.JournalStorage(log)
-        study = optuna.create_study(storage=storage, study_name=results.spec["name"], directions=directions)
+        study = optuna.create_study(storage=storage, study_name=results.spec["name"], directions=directions(results))
         study.set_metric_names(list(results.objective.metrics))
-        axes = _axes(results, space)
+        axes = axes_of(results, parameters(space))
         study.add_trials(_frozen_trial(trial, results, axes) for trial in results.state.trials.values() if trial.ended)
     return "".join(line + "\n" for line in log.lines).encode()
 
 
-def _frozen_trial(trial: TrialRecord, results: SweepResults, axes: list[_Axis]) -> FrozenTrial:
+def directions(results: SweepResults) -> list[StudyDirection]:
+    """Those of a study of this sweep."""
+    return [_DIRECTIONS[mode] for mode in results.objective.modes]
+
+
+def _frozen_trial(trial: TrialRecord, results: SweepResults, axes: list[Axis]) -> FrozenTrial:
     objective = results.objective
     last = trial.last_with(objective.metrics)
     # As in loop.optuna_search: a trial that diverged, or that no node has room for, is PRUNED.
@@ -101,7 +105,7 @@ def _steps(trial: TrialRecord, metric: str) -> dict[int, float]:
     return {result.iteration: float(result.metrics[metric]) for result in reports}
 
 
-class _Axis:
+class Axis:
     """A parameter of the study: the domain of the space, widened where a trial has another value.
 
     Args:
@@ -110,11 +114,13 @@ class _Axis:
         configs: of all trials, as the journal has them.
 
     Attributes:
+        name: of the parameter, such as `head/act`.
+        domain: as given.
         distribution: Optuna's; None if each trial has the value as an attribute, since there are too many choices.
     """
 
     def __init__(self, path: KeyPath, domain: Any, configs: list[dict[str, Any]]) -> None:
-        self.name, self._path = name_of(path), path
+        self.name, self.domain, self._path = name_of(path), domain, path
         values = [self.value_in(config) for config in configs if self.is_in(config)]
         numbers = [value for value in values if _is_number(value)]
         self._choices: dict[str, Any] | None = None
@@ -150,9 +156,10 @@ class _Axis:
         return value if self._choices is None else self._choices[to_json(value)]
 
 
-def _axes(results: SweepResults, space: dict[str, Any]) -> list[_Axis]:
+def axes_of(results: SweepResults, domains: Mapping[KeyPath, Domain]) -> list[Axis]:
+    """The axes of a study of this sweep, in the order of its domains."""
     configs = [trial.config for trial in results.state.trials.values()]
-    return [_Axis(path, domain, configs) for path, domain in parameters(space).items()]
+    return [Axis(path, domain, configs) for path, domain in domains.items()]
 
 
 def _choices(values: Iterable[Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 trials.csv    one row per trial                                     pandas, a spreadsheet
 best.json     the best trial: configuration, metric, checkpoint     `raysweep predict`, your own code
 optuna.log    the sweep as an Optuna study                          optuna-dashboard optuna.log
+report.html   the page of the sweep, see `raysweep.reporting`       a browser
 tensorboard/  scalars of each trial, written while it runs          tensorboard --logdir
 """
 
@@ -28,6 +29,7 @@ from raysweep.storage import Storage, open_storage
 from raysweep.values import TIME_THIS_ITER_S, TIME_TOTAL_S, flat
 
 FILES = ("trials.csv", "best.json", "optuna.log")  # written at the end of a sweep, or when it is interrupted
+REPORT = "report.html"  # written then, and while a sweep runs
 
 log = logging.getLogger(__name__)
 # Columns of the table that are not metrics; a metric with such a name has the column `metrics/…`.
@@ -213,10 +215,11 @@ def _files(results: SweepResults) -> str:
     place = open_storage(results.url)
     try:
         existing = [name for name in FILES if place.exists(name)]
+        page = [REPORT] if place.exists(REPORT) else []
         board = ["tensorboard/"] if "tensorboard" in place.folders() else []
     except StorageError as error:  # at the end of a sweep, which has not failed because of that
         return f"results in {results.url}, which cannot be listed now: {error}"
-    line = f"results in {results.url}: {' '.join([*existing, *board]) or 'the journal so far'}"
+    line = f"results in {results.url}: {' '.join([*existing, *page, *board]) or 'the journal so far'}"
     if results.state.status == "ended":
         return line
     if existing:

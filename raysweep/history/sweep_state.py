@@ -38,9 +38,10 @@ class TrialRecord:
     `results` has one entry per iteration: a trial that went back to a checkpoint overwrites the iterations it repeats.
     `last` is the newest result; `saved` are all results with a checkpoint, oldest first; `abandoned` are those after
     the earlier iteration from which an exploit continued. `stop_decided` means that the trial was stopped at
-    its newest result; the trial's end follows in the journal, unless the driver was killed in between. `kinds` has the
-    kind of each failure, see `loop.failures`; the first `retried` ones were before the trial was tried again. `printed`
-    has the last lines that the trial printed before each.
+    its newest result; the trial's end follows in the journal, unless the driver was killed in between. `stopped_by`
+    says who decided that, if the journal does. `kinds` has the kind of each failure, see `loop.failures`; the first
+    `retried` ones were before the trial was tried again. `printed` has the last lines that the trial printed before
+    each.
     `began` and `completed` are seconds since the epoch: when its first iteration began, or, without any report, when it
     was suggested; and when it ended.
     """
@@ -57,6 +58,7 @@ class TrialRecord:
     retried: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
     stop_decided: bool = False
+    stopped_by: str = ""
     began: float = 0.0
     completed: float = 0.0
     last: Result | None = None
@@ -187,7 +189,8 @@ class SweepState:
         if saved:
             trial.saved.append(result)
         trial.checkpoint = saved or trial.checkpoint
-        trial.stop_decided = bool(event.get("stop"))
+        stop = event.get("stop")
+        trial.stop_decided, trial.stopped_by = bool(stop), stop if isinstance(stop, str) else ""
         self._set_status(trial, "running")
 
     def _exploit(self, trial: TrialRecord, event: Event) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any
 
 from raysweep.errors import StorageError
@@ -52,14 +53,20 @@ class Recorder:
         self.check_lease()
         self.state.apply(self._journal.append(type, **fields))
 
-    def begin(self, resumed: bool, ends: Callable[[dict[str, Any]], bool] = lambda _: False) -> None:
+    def begin(
+        self,
+        resumed: bool,
+        ends: Callable[[dict[str, Any]], bool] = lambda _: False,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Starts or resumes the sweep: drops damaged checkpoints, and adopts saved results missing from the journal.
 
         Args:
             resumed: whether it was begun before.
             ends: whether a result ends its trial by a limit; decided for adopted results, and journalled with them.
+            settings: of this driver, which are journalled, see `journal`.
         """
-        self.state.apply(self._journal.append("start", term=self._journal.term, resumed=resumed))
+        self.state.apply(self._journal.append("start", term=self._journal.term, resumed=resumed, **settings))
         for record in self.state.unfinished:
             while (saved := record.own_checkpoint) and not checkpoints.looks_whole(self._storage, saved):
                 log.warning("%s is damaged: trial %s goes on from an older one", saved.key, record.id)

@@ -10,6 +10,7 @@ resources       what that function asks for by itself
 space, paths    the search space, converted for each strategy; nested parameters
 space_checks    what can be wrong with it
 space_file, yaml_loader     it, in a file of YAML
+described       its domains, from its description in sweep.json
 script_command  the command line of a task that is a script
 configuration   how a drawn configuration is written as JSON, and restored
 mutations       what population based training may change in it

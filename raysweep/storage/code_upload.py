@@ -20,6 +20,7 @@ from raysweep.errors import BadInput
 from raysweep.storage import Storage
 
 NEVER_PACKED = ("/.raysweep/", "/runs/")  # in addition to .rayignore, and to what Ray leaves out
+CODE = (".py", ".j2", ".css", ".js")  # the last three are of the page of a sweep
 NO_CODE = ("docker", "k8s")  # folders of the kit that no job needs
 MIB = 2**20
 SHOWN = 8  # of what is too large, or cannot be walked through
@@ -72,7 +73,8 @@ def _pack(project: Path, package: Path, parent: bool, limit: int | None) -> None
 
 def _kit_files() -> dict[str, Path]:
     """The kit's code by its name in the archive: as a wheel has it, wherever it is here."""
-    files = {path.relative_to(kit.PACKAGE): path for path in sorted(kit.PACKAGE.rglob("*.py"))}
+    every = sorted(path for path in kit.PACKAGE.rglob("*.*") if path.suffix in CODE)
+    files = {path.relative_to(kit.PACKAGE): path for path in every}
     if kit.HOME != kit.PACKAGE:
         for folder in ("jobs", "tasks"):
             files |= {path.relative_to(kit.HOME): path for path in sorted((kit.HOME / folder).glob("*.py"))}

@@ -69,3 +69,10 @@ def train(config: dict[str, Any]) -> None: ...
 
 def test_the_code_of_a_partial_is_that_of_its_function() -> None:
     assert code_hash(functools.partial(train)) == code_hash(train) != code_hash(functools.partial)
+
+
+def test_a_driver_notes_in_the_journal_what_may_differ_from_the_next_one() -> None:
+    spec = {"code": "abc", "versions": {"ray": "2"}, "python": "3", "seed": 1}
+    noted = runner()._settings(spec)
+    share = {"cpus": 1.0, "gpus": 0.0, "workers": 1}
+    assert noted == {"share": share, "together": False, "code": "abc", "versions": {"ray": "2"}, "python": "3"}

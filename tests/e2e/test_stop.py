@@ -29,7 +29,9 @@ def test_after_raysweep_stop_the_same_command_finishes_the_sweep(local_cluster: 
     assert before[-1] == before[-1] | {"type": "end", "status": "interrupted"}
     left = 12 - SweepState(before).count("finished", "stopped")
     assert f"stopped with {left} trials to do: continue with --name stopped --resume auto" in log
-    assert {"best.json", "trials.csv", "optuna.log", "tensorboard"} <= {path.name for path in place.iterdir()}
+    assert {"best.json", "trials.csv", "optuna.log", "report.html", "tensorboard"} <= {
+        path.name for path in place.iterdir()
+    }
 
     set_pace(tmp_path / "pace", 0)
     second = submit(local_cluster, *command)

@@ -340,7 +340,7 @@ def test_optuna_says_nothing_meanwhile_and_what_it_likes_afterwards(caplog):
 
 
 def test_the_verbosity_is_restored_after_a_failure(monkeypatch):
-    monkeypatch.setattr(study_module, "_axes", None)
+    monkeypatch.setattr(study_module, "axes_of", None)
     before = optuna.logging.get_verbosity()
     with pytest.raises(TypeError):
         study_log(results(trials=TRIALS), SPACE)

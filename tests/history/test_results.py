@@ -529,7 +529,7 @@ def test_a_file_that_cannot_be_written_ends_nothing(storage, sweep, monkeypatch,
 
 
 def test_a_bug_of_an_exporter_ends_nothing(storage, sweep, monkeypatch, caplog):
-    monkeypatch.setattr("raysweep.history.optuna_export._axes", None)
+    monkeypatch.setattr("raysweep.history.optuna_export.axes_of", None)
     export(storage.child("mine"), sweep, SPACE)
     assert "optuna.log could not be written, the journal has everything: 'NoneType' object" in caplog.text
     assert storage.exists("mine/best.json")

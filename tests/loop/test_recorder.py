@@ -306,3 +306,9 @@ def test_the_state_nearest_to_a_best_result_without_one_is_kept(begin: Callable[
     nearest = record.nearest_saved(best)
     assert nearest is not None
     assert (best.iteration, nearest.checkpoint) == (4, saved[3])
+
+
+def test_the_start_is_journalled_with_the_drivers_settings(begin: Any) -> None:
+    begin().recorder.begin(False, settings={"share": {"cpus": 2.0}})
+    [started] = begin().events("start")
+    assert (started["resumed"], started["share"]) == (False, {"cpus": 2.0})

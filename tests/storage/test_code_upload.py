@@ -65,7 +65,9 @@ def test_a_project_travels_with_the_kit_and_without_what_is_ignored(project: Pat
     own = {name for name in names if not name.startswith("raysweep/")}
     assert own == {"train.py", ".rayignore", ".gitignore"}
     assert {"raysweep/jobs/asha.py", "raysweep/tasks/digits.py", "raysweep/storage/base.py"} <= names
-    assert all(name.endswith(".py") for name in names - own)
+    page = {f"raysweep/reporting/page.{kind}" for kind in ("html.j2", "css", "js")}
+    assert page <= names
+    assert all(name.endswith(".py") for name in names - own - page)
     assert not package.exists()
 
 
