@@ -193,6 +193,6 @@ def contenders() -> list[Contender]:
     ]
     synes = [
         _contender(f"Syne Tune {name}", lambda sweep, name=name: SynePeer(sweep, name))
-        for name in ("ASHA", "BOHB", "CQR", "ASHACQR")
+        for name in ("ASHA", "BOHB", "CQR")
     ]
     return [*optunas, *synes]

@@ -79,7 +79,7 @@ class CurveTable:
             BadInput: it cannot be written there.
         """
         frame = self.frame.copy()
-        frame.attrs = dict(format=FORMAT, **self.about)
+        frame.attrs.update(self.about, format=FORMAT)
         try:
             frame.to_parquet(path, engine="pyarrow", index=False, compression="zstd")
         except OSError as error:
