@@ -167,11 +167,13 @@ def verify(
     It is a sweep of its own, NAME-verify: on the project's cluster if there is one, else here. If it exists, it is
     continued.
     """
+    from raysweep.driver.verify import configurations
     from raysweep.history import results
     from raysweep.study.verification import evaluate
 
     where = place(current_project(), storage)
     sweep = results.read(name, where)
+    configurations(sweep, top)  # a sweep that cannot be verified is refused before a job starts
     code = _train_again(sweep, where, ("--top", str(top), "--seeds", str(seeds), *arguments))
     if code == BadInput.exit_code:
         sys.exit(code)

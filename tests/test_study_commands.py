@@ -17,6 +17,7 @@ def storage(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweeps")
     for seed in (0, 1):
         sweep(folder, f"curves-{seed}", samples=10, trial_seed=seed)
+    sweep(folder, "population", "pbt", samples=8)
     for seed in range(3):
         sweep(folder, f"random-{seed}", samples=6, seed=seed)
         sweep(folder, f"tpe-{seed}", "tpe", samples=5, seed=seed)
@@ -81,6 +82,8 @@ def test_a_single_run_each_is_no_evidence(storage):
         (("simulate", "{table}", "--strategy", "nothing"), "is not a strategy"),
         (("simulate", "{table}", "--output", "figures.txt"), "must end in .csv or .json"),
         (("compare", "nothing", "--storage", "{storage}"), "no sweep in"),
+        (("verify", "nothing", "--storage", "{storage}"), "there is no sweep `nothing`"),
+        (("verify", "population", "--storage", "{storage}"), "that of a schedule"),
         (("record", "curves-0", "--storage", "{storage}", "--output", "/nowhere/at/all"), "cannot be written"),
     ],
 )

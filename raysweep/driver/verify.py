@@ -63,14 +63,24 @@ def points(found: SweepResults, space: dict[str, Any], top: int, seeds: int) -> 
     Raises:
         BadInput: the sweep has several objectives, its trials changed their configurations, or none has a result.
     """
+    chosen = configurations(found, top)
+    used = {trial.config.get(SEED, 0) for trial in found.state.trials.values()}
+    fresh = [seed for seed in range(1, seeds + len(used) + 1) if seed not in used][:seeds]
+    return parse([{"config": {**config, SEED: seed}} for seed in fresh for config in chosen], space)
+
+
+def configurations(found: SweepResults, top: int) -> list[dict[str, Any]]:
+    """The best configurations of a sweep, the best first, without their seeds.
+
+    Raises:
+        BadInput: see `points`.
+    """
     name, trials = found.spec["name"], list(found.state.trials.values())
     if not found.objective.single:
-        raise BadInput(
-            f"`--of {name}`: has several objectives, so no trial is the best: choose one of its front by hand"
-        )
+        raise BadInput(f"`{name}`: has several objectives, so no trial is the best: choose one of its front by hand")
     if any(trial.donors for trial in trials):
         raise BadInput(
-            f"`--of {name}`: its trials changed their configurations while they ran, so its best result is that of a"
+            f"`{name}`: its trials changed their configurations while they ran, so its best result is that of a"
             " schedule, which no single configuration repeats: train its best checkpoint on, or run it with other seeds"
         )
     metric, mode = found.objective.metrics[0], found.objective.modes[0]
@@ -78,11 +88,8 @@ def points(found: SweepResults, space: dict[str, Any], top: int, seeds: int) -> 
     best.sort(key=lambda result: result.metrics[metric], reverse=mode == "max")
     configs = {to_json(_without_seed(each.config)): _without_seed(each.config) for each in best}
     if not configs:
-        raise BadInput(f"`--of {name}`: no trial has reported a number for {metric}: nothing can be verified")
-    used = {trial.config.get(SEED, 0) for trial in trials}
-    fresh = [seed for seed in range(1, seeds + len(used) + 1) if seed not in used][:seeds]
-    chosen = list(configs.values())[:top]
-    return parse([{"config": {**config, SEED: seed}} for seed in fresh for config in chosen], space)
+        raise BadInput(f"`{name}`: no trial has reported a number for {metric}: nothing can be verified")
+    return list(configs.values())[:top]
 
 
 def _without_seed(config: dict[str, Any]) -> dict[str, Any]:

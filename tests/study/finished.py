@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from raysweep.driver import verify
 from raysweep.history.results import SweepResults, read
 from raysweep.loop.simulation import Step, simulate
+from raysweep.spec.flags import Flags
 from raysweep.spec.space import describe
-from raysweep.spec.sweep import Sweep, knobs_of, strategy
+from raysweep.spec.sweep import Sweep, knobs_of, settle, strategy
 from raysweep.spec.task import load
 from raysweep.storage import FolderStorage
 from raysweep.study.record import record
@@ -50,3 +52,21 @@ def recorded(folder: Path, samples: int = 12, seeds: int = 3) -> CurveTable:
     """A table of so many configurations and seeds."""
     found = [sweep(folder, f"seed-{each}", samples=samples, trial_seed=each) for each in range(seeds)]
     return record(found, TASK.space, TASK.mutable)[0]
+
+
+def with_test_part(trial: str, config: dict[str, Any], iteration: int, state: Any) -> Step:
+    """The same with a metric of a test part, worse by a quarter."""
+    step = noisy(trial, config, iteration, state)
+    return Step({**step.metrics, "test_loss": step.metrics["loss"] + 0.25}, 1.0)
+
+
+def verification(folder: Path, of: str, top: int = 3, seeds: int = 4, outcome: Any = with_test_part) -> SweepResults:
+    """The sweep of `raysweep verify`, simulated."""
+    flags = Flags(task="quadratic", name=f"{of}-verify", storage=str(folder), max_iterations=ITERATIONS)
+    asked = settle(flags, "verify", verify.task_of(flags), ())
+    config = verify.tune_config(asked, knobs_of(verify.STRATEGY, {"of": of, "top": top, "seeds": seeds}))
+    place = FolderStorage(str(folder)).child(asked.name)
+    spec = read(of, str(folder)).spec | {"name": asked.name, "strategy": "verify"}
+    place.put("sweep.json", json.dumps(spec).encode())
+    simulate(config, asked, outcome, places=2, storage=place)
+    return read(asked.name, str(folder))

@@ -1,49 +1,12 @@
 """How optimistic a sweep was: the figures are those of the journal, read in another way."""
 
-import json
-
 import numpy as np
 import pytest
 
-from raysweep.driver import verify
 from raysweep.errors import BadInput
-from raysweep.history.results import read
-from raysweep.loop.simulation import Step, simulate
-from raysweep.spec.flags import Flags
-from raysweep.spec.sweep import knobs_of, settle
-from raysweep.storage import FolderStorage
+from raysweep.loop.simulation import Step
 from raysweep.study.verification import evaluate, metric_of_test_part
-from tests.study.finished import ITERATIONS, noisy, sweep
-
-
-def with_test_part(trial, config, iteration, state):
-    step = noisy(trial, config, iteration, state)
-    return Step({**step.metrics, "test_loss": step.metrics["loss"] + 0.25}, 1.0)
-
-
-def verification(folder, of, top=3, seeds=4, outcome=with_test_part):
-    """The sweep of `raysweep verify`, simulated."""
-    flags = Flags(task="quadratic", name=f"{of}-verify", storage=str(folder), max_iterations=ITERATIONS)
-    asked = settle(flags, "verify", verify.task_of(flags), ())
-    config = verify.tune_config(asked, knobs_of(verify.STRATEGY, {"of": of, "top": top, "seeds": seeds}))
-    place = FolderStorage(str(folder)).child(asked.name)
-    spec = read(of, str(folder)).spec | {"name": asked.name, "strategy": "verify"}
-    place.put("sweep.json", json.dumps(spec).encode())
-    simulate(config, asked, outcome, places=2, storage=place)
-    return read(asked.name, str(folder))
-
-
-def test_the_best_configurations_are_trained_with_fresh_seeds(tmp_path):
-    original = sweep(tmp_path, "first", samples=9)
-    found = verification(tmp_path, "first")
-    trials = list(found.state.trials.values())
-    assert len(trials) == 3 * 4
-    best = sorted(original.table["loss"])[:3]
-    rows = original.table[original.table["loss"].isin(best)]
-    configs = {(row["config/x"], row["config/y"], row["config/pace"]) for _, row in rows.iterrows()}
-    assert {(t.config["x"], t.config["y"], t.config["pace"]) for t in trials} == configs
-    assert {trial.config["seed"] for trial in trials} == {1, 2, 3, 4}
-    assert all(len(trial.results) == ITERATIONS for trial in trials)
+from tests.study.finished import ITERATIONS, noisy, sweep, verification, with_test_part
 
 
 def test_the_figures_are_those_of_the_trials(tmp_path):
@@ -101,11 +64,6 @@ def test_the_test_metric_is_found_by_its_name(metric, expected):
 
 
 def test_what_cannot_be_verified_is_refused(tmp_path):
-    sweep(tmp_path, "population", "pbt", samples=8)
-    with pytest.raises(BadInput, match="that of a schedule"):
-        verification(tmp_path, "population")
     original = sweep(tmp_path, "first", samples=2)
     with pytest.raises(BadInput, match="`--test-metric best`: no trial reports it"):
         evaluate(original, verification(tmp_path, "first"), "best")
-    with pytest.raises(BadInput, match="there is no sweep `nothing`"):
-        verification(tmp_path, "nothing")
