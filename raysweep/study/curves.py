@@ -3,7 +3,8 @@
 A configuration that is not in the table has the curve of its nearest neighbour that is, which Syne Tune's blackbox
 repository also offers as a surrogate (https://syne-tune.readthedocs.io). Distances are between parameters scaled to
 0 … 1: numbers on their own scale (the logarithm, if they are drawn so), choices of numbers by rank, other choices apart
-from each other by 1.
+from each other by 1. An iteration takes the median of the seconds that it took with all seeds of its configuration: the
+first trial of a process also imports, and a machine has other work.
 
 Population based training continues a donor's model with a changed configuration, which no table has. Then the metrics
 go on at the donor's level, with the increments that the new configuration's own curve has from where it is nearest to
@@ -92,6 +93,7 @@ class Curves:
                 row = rows.iloc[0]
                 flat = {n: cell(domain, row[CONFIG + n]) for n, (_, domain) in self._parameters.items()}
                 points.append(self._point(flat))
+        self._curves = {number: _with_usual_seconds(same) for number, same in self._curves.items()}
         self._numbers, self._points = list(self._curves), np.array(points)
         self._tree = KDTree(self._points)
         self._known: dict[str, int] = {}
@@ -144,6 +146,14 @@ class Curves:
             rank=float(spearmanr(means[told], means[others][told]).statistic),
             seconds=float(np.mean(np.abs(seconds[others] / seconds - 1))),
         )
+
+
+def _with_usual_seconds(same: Sequence[Curve]) -> list[Curve]:
+    """The curves of a configuration, each with the median seconds of all: one of them may have waited for others."""
+    longest = max(len(curve.seconds) for curve in same)
+    padded = [np.pad(curve.seconds, (0, longest - len(curve.seconds)), constant_values=np.nan) for curve in same]
+    usual = np.nanmedian(padded, axis=0)
+    return [curve._replace(seconds=usual[: len(curve.seconds)]) for curve in same]
 
 
 def _coordinates(domain: Domain, value: Any) -> list[float]:

@@ -113,6 +113,14 @@ def test_the_error_of_the_look_up_is_that_of_leaving_each_configuration_out():
     assert found.seconds == pytest.approx(np.mean([2 / 1 - 1, abs(1 / 2 - 1), abs(1 / 3 - 1)]))
 
 
+def test_the_seconds_of_an_iteration_are_the_median_of_all_seeds():
+    late = table(seeds=3)
+    late.frame.loc[0, "seconds"] = 60.0  # the first iteration of the first trial, which imports
+    late.frame.loc[5, "seconds"] = 1.5
+    for seed in range(9):
+        assert [step.seconds for step in follow(Replay(Curves(late), seed, False), CONFIGS[0])] == [1.0] * 4
+
+
 def test_a_diverged_curve_stays_diverged():
     curves = Curves(table(values={**VALUES, 0: [0.1, float("nan")]}))
     steps = follow(Replay(curves, 0, True), CONFIGS[0], 3)
