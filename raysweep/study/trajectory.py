@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ class Trajectory:
     Attributes:
         seed: of the sweep.
         mode: "max" or "min".
-        seconds: wall time since the sweep's first trial began, by report.
+        seconds: wall time since the sweep's first trial began, by report; without the time between two runs of it.
         best: the best value so far, by report; NaN before the first finite one.
     """
 
@@ -63,14 +64,20 @@ def of_sweep(results: SweepResults) -> Trajectory:
     """The trajectory of a finished sweep: each iteration counts once, those that an exploit abandoned, too."""
     reports = _reports(results.state)
     began = min((_began(each) for each in reports), default=0.0)
-    metric, mode = results.objective.metrics[0], results.objective.modes[0]
-    seconds = [each.time - began for each in reports]
+    metric, mode, idle = results.objective.metrics[0], results.objective.modes[0], _idle(results.state)
+    seconds = [each.time - began - sum(gap for seq, gap in idle if seq < each.seq) for each in reports]
     return of_reports(results.spec["seed"], mode, seconds, [each.metrics.get(metric) for each in reports])
 
 
 def _reports(state: SweepState) -> list[Result]:
     counted = {id(r): r for trial in state.trials.values() for r in (*trial.results.values(), *trial.abandoned)}
     return sorted(counted.values(), key=lambda each: each.seq)
+
+
+def _idle(state: SweepState) -> list[tuple[int, float]]:
+    """The journal's number and the seconds of each time in which no driver ran the sweep."""
+    pairs = itertools.pairwise(state.events or [])
+    return [(after["seq"], after["time"] - before["time"]) for before, after in pairs if after["type"] == "start"]
 
 
 def _began(result: Result) -> float:

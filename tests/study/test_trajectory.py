@@ -48,16 +48,29 @@ def test_that_of_a_finished_sweep_has_each_of_its_reports(tmp_path, strategy):
     assert run.best[-1] == found.best["loss"]
 
 
-def test_seconds_begin_with_the_first_trial():
-    events = [
-        {"type": "suggest", "trial": "0", "config": {}, "seq": 1, "time": 100.0},
-        *(
-            {
-                "type": "result", "trial": "0", "iteration": i, "metrics": {"loss": 1.0 / i, "time_this_iter_s": 3.0},
-                "checkpoint": None, "node": "n", "seq": 1 + i, "time": 110.0 + 3 * i,
-            }
-            for i in (1, 2)
-        ),
-    ]  # fmt: skip
+def report(iteration, seq, time):
+    return {
+        "type": "result", "trial": "0", "iteration": iteration, "node": "n", "seq": seq, "time": time,
+        "metrics": {"loss": 1.0 / iteration, "time_this_iter_s": 3.0}, "checkpoint": None,
+    }  # fmt: skip
+
+
+BEGIN = [
+    {"type": "start", "seq": 1, "time": 90.0},
+    {"type": "suggest", "trial": "0", "config": {}, "seq": 2, "time": 100.0},
+    report(1, 3, 113.0),
+]
+
+
+def seconds(events):
     spec = {"metrics": ["loss"], "modes": ["min"], "seed": 0}
-    assert of_sweep(SweepResults("memory://", spec, SweepState(events))).seconds.tolist() == [3.0, 6.0]
+    return of_sweep(SweepResults("memory://", spec, SweepState(events))).seconds.tolist()
+
+
+def test_seconds_begin_with_the_first_trial():
+    assert seconds([*BEGIN, report(2, 4, 116.0)]) == [3.0, 6.0]
+
+
+def test_the_time_between_two_runs_of_a_sweep_does_not_count():
+    pause = [{"type": "end", "seq": 4, "time": 114.0}, {"type": "start", "seq": 5, "time": 1014.0}]
+    assert seconds([*BEGIN, *pause, report(2, 6, 1018.0), report(3, 7, 1021.0)]) == [3.0, 8.0, 11.0]
