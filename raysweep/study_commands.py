@@ -156,16 +156,22 @@ def compare(
 @click.argument("name")
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Configurations, the best first.")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Fresh seeds of each.")
+@click.option("--name", "own_name", help="Name of the sweep that does it. Default: NAME-verify.")
 @click.option("--test-metric", help="Of the test part. Default: test_X, if the sweep optimised val_X or X.")
 @_storage
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
 def verify(
-    name: str, top: int, seeds: int, test_metric: str | None, storage: str | None, arguments: tuple[str, ...]
+    name: str,
+    top: int,
+    seeds: int,
+    own_name: str | None,
+    test_metric: str | None,
+    storage: str | None,
+    arguments: tuple[str, ...],
 ) -> None:
     """Train the best configurations of a sweep with fresh seeds, score the test part, and say how lucky the sweep was.
 
-    It is a sweep of its own, NAME-verify: on the project's cluster if there is one, else here. If it exists, it is
-    continued.
+    It is a sweep of its own: on the project's cluster if there is one, else here. If it exists, it is continued.
     """
     from raysweep.driver.verify import configurations
     from raysweep.history import results
@@ -174,26 +180,27 @@ def verify(
     where = place(current_project(), storage)
     sweep = results.read(name, where)
     configurations(sweep, top)  # a sweep that cannot be verified is refused before a job starts
-    code = _train_again(sweep, where, ("--top", str(top), "--seeds", str(seeds), *arguments))
+    again = own_name or f"{name}-verify"
+    code = _train_again(sweep, again, where, ("--top", str(top), "--seeds", str(seeds), *arguments))
     if code == BadInput.exit_code:
         sys.exit(code)
-    found = evaluate(sweep, results.read(f"{name}-verify", where), test_metric)
+    found = evaluate(sweep, results.read(again, where), test_metric)
     click.echo(f"\n{_text(found.table)}\n")
     click.echo("\n".join(found.sentences))
     sys.exit(code)
 
 
-def _train_again(sweep: SweepResults, where: str, arguments: tuple[str, ...]) -> int:
+def _train_again(sweep: SweepResults, name: str, where: str, arguments: tuple[str, ...]) -> int:
     """Runs the sweep that verifies another one, to its end; its exit code."""
-    name, flags = str(sweep.spec["name"]), sweep.spec.get("flags", {})
+    flags = sweep.spec.get("flags", {})
     kept = {key: flags[key] for key in KEPT if flags.get(key) is not None}
     kept |= {"metric": sweep.objective.metrics[0], "mode": sweep.objective.modes[0]}
     kept |= {"max_iterations": sweep.spec["max_iterations"]}
     words = [word for key, value in kept.items() for word in (f"--{key.replace('_', '-')}", str(value))]
     request = JobRequest(
         "verify",
-        f"{name}-verify",
-        ("--of", name, "--resume", "auto", *words, *arguments),
+        name,
+        ("--of", str(sweep.spec["name"]), "--resume", "auto", *words, *arguments),
         task=sweep.spec["task"],
         storage=where,
         data=flags.get("data"),

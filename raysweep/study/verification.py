@@ -123,6 +123,10 @@ def evaluate(sweep: SweepResults, verification: SweepResults, test_metric: str |
         by_config.setdefault(_key(result.config), []).append(result)
     sign = 1 if mode == "max" else -1
     verified = [_verified(own[key], same, metric, name, sign) for key, same in by_config.items() if key in own]
+    if not verified:
+        raise BadInput(
+            f"`{verification.spec['name']}`: has no configuration of `{sweep.spec['name']}`: give another --name"
+        )
     verified.sort(key=lambda each: -sign * each.own)
     return Verification(metric, name, tuple(verified), len(verification.state.trials) - len(fresh))
 
@@ -158,10 +162,11 @@ def _verdict(found: Verification) -> list[str]:
     kind = (
         "optimistic" if low > 0 else "pessimistic" if high < 0 else "neither optimistic nor pessimistic beyond chance"
     )
-    lines = [
-        f"the sweep's own best {metric}, {best.own:.6g}, is {kind}: {len(best.values)} fresh seeds of it have"
-        f" {best.mean:.6g} on average, a difference of {best.optimism:.4g} [{low:.4g}, {high:.4g}]"
-    ]
+    seeds = f"{len(best.values)} fresh seeds of it have {best.mean:.6g} on average, a difference of {best.optimism:.4g}"
+    own = f"the sweep's own best {metric}, {best.own:.6g},"
+    lines = [f"{own} is {kind}: {seeds} [{low:.4g}, {high:.4g}]"]
+    if len(best.values) == 1:
+        lines = [f"{own} was {best.mean:.6g} with the one fresh seed, which says little: give --seeds 5 or more"]
     if best.tests:
         test_low, test_high = interval(best.tests, np.mean, SHOWN)
         lines.append(

@@ -67,3 +67,14 @@ def test_what_cannot_be_verified_is_refused(tmp_path):
     original = sweep(tmp_path, "first", samples=2)
     with pytest.raises(BadInput, match="`--test-metric best`: no trial reports it"):
         evaluate(original, verification(tmp_path, "first"), "best")
+
+
+def test_one_fresh_seed_says_little(tmp_path):
+    found = evaluate(sweep(tmp_path, "first", samples=4), verification(tmp_path, "first", seeds=1))
+    assert found.sentences[0].endswith("which says little: give --seeds 5 or more")
+
+
+def test_the_verification_of_another_sweep_is_refused(tmp_path):
+    sweep(tmp_path, "other", samples=4, seed=9)
+    with pytest.raises(BadInput, match="has no configuration of `first`"):
+        evaluate(sweep(tmp_path, "first", samples=4), verification(tmp_path, "other"))
