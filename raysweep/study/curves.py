@@ -15,7 +15,7 @@ than what it says about all other strategies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -103,6 +103,10 @@ class Curves:
     def __len__(self) -> int:
         """The number of configurations."""
         return len(self._numbers)
+
+    def __iter__(self) -> Iterator[Curve]:
+        """All curves."""
+        return (curve for same in self._curves.values() for curve in same)
 
     def of(self, configuration: int) -> Sequence[Curve]:
         """The curves of a configuration, one for each seed."""

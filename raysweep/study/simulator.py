@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining
 
@@ -85,13 +86,13 @@ def conditions(curves: Curves, workers: int, budget: float | None, trials: int =
     Raises:
         BadInput: not one trial would be complete in that time.
     """
-    frame = curves.table.frame
-    whole = float(frame.groupby(["configuration", "seed"])["seconds"].sum().mean())
+    every = [curve.seconds for curve in curves]
+    whole = float(np.mean([seconds.sum() for seconds in every]))
     seconds = budget or trials * whole / workers
     population = int(seconds * workers / whole + 1e-9)
     if population < 1:
         raise BadInput(f"`--budget {budget:g}`: a complete trial takes {whole:.3g} s, on {workers} workers: give more")
-    fastest = max(float(frame["seconds"].quantile(0.01)), 1e-9)
+    fastest = max(float(np.quantile(np.concatenate(every), 0.01)), 1e-9)
     return Conditions(workers, seconds, population, max(population, math.ceil(seconds * workers / fastest)))
 
 

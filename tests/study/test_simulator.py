@@ -7,7 +7,14 @@ from raysweep.errors import BadInput
 from raysweep.spec.sweep import strategies
 from raysweep.study import simulator
 from raysweep.study.curves import Curves
+from raysweep.study.table import CurveTable
 from tests.study.finished import ITERATIONS, recorded
+
+
+def recorded_again(curves):
+    table = curves.table
+    return CurveTable(table.frame.copy(), table.about, table.space)
+
 
 SINGLE = [name for name in strategies() if name not in ("multi_objective", "grid")]
 
@@ -76,6 +83,12 @@ def test_a_strategy_is_given_its_own_flags():
 def test_what_is_no_strategy_or_no_flag_is_refused(text, said):
     with pytest.raises(BadInput, match=said):
         simulator.contender(text)
+
+
+def test_a_late_iteration_of_one_seed_does_not_change_the_budget(curves):
+    late = recorded_again(curves)
+    late.frame.loc[0, "seconds"] = 1e6
+    assert simulator.conditions(Curves(late), 2, None) == simulator.conditions(curves, 2, None)
 
 
 def test_what_cannot_be_simulated_is_refused(curves):
