@@ -15,6 +15,9 @@ JOB ?= $(NAME)
 ARGS ?=
 FAULT ?=
 TENTH ?=
+STRATEGIES ?= random_search asha tpe_asha pbt
+SEEDS ?= 10
+SAMPLES ?= 20
 LIST ?=
 # Not the default of STRATEGY: without one, chaos takes them all.
 STRATEGY_ASKED := $(if $(filter default,$(origin STRATEGY)),,$(if $(filter file,$(origin STRATEGY)),,$(STRATEGY)))
@@ -103,7 +106,7 @@ docker = command -v docker >/dev/null || \
 
 ##@ Run
 
-.PHONY: submit rayjob dashboard status logs stop results list
+.PHONY: submit rayjob dashboard status logs stop results list compare
 submit: $(READY) ## STRATEGY=asha TASK=digits NAME=first [ARGS="--samples 20"]: run a sweep, follow it
 	@$(RAYSWEEP) submit $(call quote,$(STRATEGY)) --task $(call quote,$(TASK)) \
 	  $(if $(NAME),--name $(call quote,$(NAME))) $(ARGS)
@@ -129,6 +132,10 @@ results: $(READY) ## NAME=first: its trials and the best of them; without NAME t
 
 list: $(READY) ## The strategies and the tasks
 	@$(RAYSWEEP) list
+
+compare: $(READY) ## Strategies with equal budgets and shared seeds, here [TASK=digits STRATEGIES="asha pbt" SEEDS=10 SAMPLES=20]
+	@$(BIN)/python benchmarks/compare.py --task $(call quote,$(TASK)) --strategies $(call quote,$(STRATEGIES)) \
+	  --seeds $(SEEDS) --samples $(SAMPLES) $(ARGS)
 
 ##@ Develop
 

@@ -23,8 +23,9 @@ from pathlib import Path
 # fmt: off
 MODULES = (
     "boto3", "click", "cmaes", "cryptography.fernet", "jinja2", "joblib", "kubernetes", "numpy", "optuna",
-    "packaging.requirements", "pandas", "PIL", "plotly", "psutil", "pydantic", "ray.tune", "ray.dashboard.dashboard",
-    "sklearn", "scipy", "tenacity", "tensorboard.summary.writer.record_writer", "torch", "torchvision", "yaml",
+    "packaging.requirements", "pandas", "PIL", "plotly", "psutil", "pyarrow", "pydantic", "ray.tune",
+    "ray.dashboard.dashboard", "sklearn", "scipy", "statsmodels.stats.power", "tenacity",
+    "tensorboard.summary.writer.record_writer", "torch", "torchvision", "yaml",
 )
 # fmt: on
 NEEDED = ("bash", "wget", "ray", "python")

@@ -2,6 +2,7 @@
 
 preflight       all checks before anything starts
 wrap            runs a script instead of a task
+verify          trains the best configurations of a sweep again, with fresh seeds
 runner          assembles and runs the loop of one sweep
 live_report     keeps its page up to date meanwhile
 supervisor      restarts a driver that died

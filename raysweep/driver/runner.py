@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import json
 import os
+import platform
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import joblib
 from ray import tune
 
 from raysweep import env
@@ -165,6 +167,7 @@ class Runner:
             "code": code_hash(self.sweep.task.train, self.strategy.tune_config),
             "versions": {name: version(name) for name in ("ray", "optuna", "numpy")},
             "python": sys.version.split()[0],
+            "hardware": f"{platform.machine()}, {joblib.cpu_count()} CPUs",  # of the driver's machine
         }
         self.place.put("sweep.json", (json.dumps(spec, indent=2) + "\n").encode())
         return spec

@@ -1,4 +1,4 @@
-"""`--space FILE`: a search space in YAML or JSON, for a task that is no Python.
+"""`--space FILE`: a search space in YAML or JSON, for a task that is no Python; and any space written so.
 
 Each parameter has one of Ray's domains by its name, with its arguments, or is a constant:
 
@@ -9,15 +9,17 @@ Each parameter has one of Ray's domains by its name, with its arguments, or is a
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ray import tune
-from ray.tune.search.sample import Domain
+from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Normal, Quantized, Uniform
 
 from raysweep.errors import BadInput
 from raysweep.spec.flags import nearest
+from raysweep.spec.space import describe, quantum, scale_of
 from raysweep.spec.yaml_loader import Loader
 
 DOMAINS = (
@@ -41,11 +43,63 @@ def read(path: Path) -> dict[str, Any]:
         raise BadInput(f"`--space {path}`: not YAML or JSON: {' '.join(str(error).split())}") from error
     if not isinstance(space, dict) or not space:
         raise BadInput(f"`--space {path}`: must be a mapping, parameter: {{domain: arguments}}")
+    return parse(space, f"`--space {path}`")
+
+
+def parse(written: dict[str, Any], place: str) -> dict[str, Any]:
+    """The search space of a mapping in that format; `place` names its origin in messages.
+
+    Raises:
+        BadInput: a domain is wrong; all problems, by parameter.
+    """
     problems: list[str] = []
-    read = {key: _value(value, str(key), problems) for key, value in space.items()}
+    space = {key: _value(value, str(key), problems) for key, value in written.items()}
     if problems:
-        raise BadInput(*(f"`--space {path}`: {problem}" for problem in problems))
-    return read
+        raise BadInput(*(f"{place}: {problem}" for problem in problems))
+    return space
+
+
+def write(space: dict[str, Any]) -> dict[str, Any]:
+    """The mapping that `parse` reads as the same space, in JSON's types.
+
+    Raises:
+        BadInput: a parameter cannot be written so, such as a `tune.sample_from`, or a choice of functions; by name.
+    """
+    written = {key: _written(value) for key, value in space.items()}
+    try:
+        copy = json.loads(json.dumps(written, allow_nan=False))
+        same, told = describe(parse(copy, "space")), describe(space)
+    except (TypeError, ValueError, BadInput):
+        copy, same, told = {}, {}, describe(space)
+    if wrong := [name for name, line in told.items() if same.get(name) != line] if copy else list(told):
+        raise BadInput(
+            f"the space cannot be written to a file: {', '.join(f'`{name}`' for name in wrong)} must be domains of"
+            f" {', '.join(DOMAINS)}, of JSON's numbers and texts"
+        )
+    return written
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, Domain):
+        return _written_domain(value)
+    if isinstance(value, dict) and value.keys() != {"grid_search"}:
+        return {key: _written(each) for key, each in value.items()}
+    return value
+
+
+def _written_domain(domain: Domain) -> Any:
+    scale, q = scale_of(domain), quantum(domain) if isinstance(domain.get_sampler(), Quantized) else None
+    steps, prefix = [] if q is None else [q], "" if q is None else "q"
+    if isinstance(domain, Categorical):
+        return {"choice": list(domain.categories)}
+    if isinstance(scale, Normal):
+        return {f"{prefix}randn": [scale.mean, scale.sd, *steps]}
+    if not isinstance(domain, Float | Integer) or not isinstance(scale, Uniform | LogUniform):
+        return None  # `write` says which it was
+    kind = "uniform" if isinstance(domain, Float) else "randint"
+    if isinstance(scale, LogUniform):
+        return {f"{prefix}log{kind}": [domain.lower, domain.upper, *steps]}
+    return {f"{prefix}{kind}": [domain.lower, domain.upper, *steps]}
 
 
 def _value(value: Any, name: str, problems: list[str]) -> Any:

@@ -20,6 +20,7 @@ class JobRequest:
         points: its --points.
         script: flags of `driver.wrap`, if a script is run instead of a task.
         space: its --space.
+        module: what is run instead of the strategy's file, such as `raysweep.driver.verify`.
         requirements: what Ray installs for it, see `requirements`.
         variables: environment variables of its processes, see `variables`; their values may be secrets.
     """
@@ -33,6 +34,7 @@ class JobRequest:
     points: str | None = None
     script: tuple[str, ...] = ()
     space: str | None = None
+    module: str | None = None
     requirements: tuple[str, ...] = ()
     variables: dict[str, str | None] = field(default_factory=dict, repr=False)
 
@@ -41,6 +43,8 @@ class JobRequest:
         if self.script:
             script = [*self.script, "--space", self.space or ""]
             return ["python", "-m", "raysweep.driver.wrap", self.strategy, *script, *self.flags]
+        if self.module:
+            return ["python", "-m", self.module, *self.flags]
         own = f"jobs/{self.strategy}.py"
         program = [own] if (project / own).is_file() else ["-m", f"raysweep.jobs.{self.strategy}"]
         return ["python", *program, *self.flags]

@@ -1,7 +1,11 @@
 """A search space in a file: Ray's domains by their names."""
 
+import json
+
 import pytest
+from numpy.random import RandomState
 from ray import tune
+from ray.tune.search.sample import Domain
 
 from raysweep.errors import BadInput
 from raysweep.spec import space_file
@@ -71,3 +75,38 @@ def test_all_problems_are_named_at_once(tmp_path):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(BadInput, match="No such file or directory: name a YAML or JSON file"):
         space_file.read(tmp_path / "none.yaml")
+
+
+EVERY_DOMAIN = {
+    "uniform": tune.uniform(-1.5, 2.0),
+    "quniform": tune.quniform(0.0, 1.0, 0.25),
+    "loguniform": tune.loguniform(1e-4, 1e-1),
+    "qloguniform": tune.qloguniform(1e-2, 1.0, 0.01),
+    "randn": tune.randn(3.0, 0.5),
+    "qrandn": tune.qrandn(3.0, 0.5, 0.1),
+    "randint": tune.randint(1, 9),
+    "qrandint": tune.qrandint(2, 10, 2),
+    "lograndint": tune.lograndint(1, 1000),
+    "qlograndint": tune.qlograndint(10, 1000, 10),
+    "choice": tune.choice([1, 2.5, "a", None, True]),
+    "grid": tune.grid_search([1, 2]),
+    "nested": {"constant": [1, 2], "drawn": tune.uniform(0, 1)},
+}
+
+
+def test_every_domain_is_written_and_read_as_the_same():
+    written = json.loads(json.dumps(space_file.write(EVERY_DOMAIN)))
+    read = space_file.parse(written, "space")
+    assert describe(read) == describe(EVERY_DOMAIN)
+    for name, domain in EVERY_DOMAIN.items():
+        if isinstance(domain, Domain):
+            drawn = [each[name].sample(20, random_state=RandomState(0)) for each in (read, EVERY_DOMAIN)]
+            assert drawn[0] == drawn[1], name
+
+
+@pytest.mark.parametrize(
+    "domain", [tune.sample_from(lambda spec: 1), tune.choice([print]), tune.choice([tune.uniform(0, 1)]), float("nan")]
+)
+def test_what_a_file_cannot_have_is_refused_by_name(domain):
+    with pytest.raises(BadInput, match="`odd`"):
+        space_file.write({"lr": tune.uniform(0, 1), "odd": domain})

@@ -43,3 +43,10 @@ def test_data_outside_of_the_project_are_asked_for_as_they_are(tmp_path: Path, d
 )
 def test_absolute_keeps_urls_and_absolute_folders(place: str | None, expected: str | None) -> None:
     assert absolute(place) == expected
+
+
+def test_a_module_of_the_kit_is_run_instead_of_a_strategy(tmp_path: Path) -> None:
+    request = JobRequest("verify", "first-verify", ("--of", "first"), module="raysweep.driver.verify")
+    assert request.command(tmp_path) == [
+        *("python", "-m", "raysweep.driver.verify", "--name", "first-verify", "--of", "first"),
+    ]

@@ -1,0 +1,81 @@
+"""The page about strategies: its figures are those of the simulated sweeps, and other libraries learn what happened."""
+
+import re
+
+import numpy as np
+import optuna
+import pytest
+
+from benchmarks import peers
+from benchmarks.which_strategy import UNREACHED, measured, page
+from raysweep.study import simulator
+from raysweep.study.curves import Curves
+from tests.study.finished import recorded
+
+NAMES = ("random_search", "asha")
+
+
+@pytest.fixture(scope="module")
+def curves(tmp_path_factory):
+    return Curves(recorded(tmp_path_factory.mktemp("sweeps"), samples=20))
+
+
+@pytest.fixture(scope="module")
+def cell(curves):
+    return measured("bowl", curves, 5, 2, 6, [simulator.contender(name) for name in NAMES])
+
+
+def test_the_figures_of_the_page_are_those_of_the_sweeps(curves, cell):
+    text = page([cell], {"bowl": curves}, 6, 0.0)
+    at = simulator.conditions(curves, 2, None, 5)
+    runs = {name: [simulator.run(curves, simulator.contender(name), at, seed) for seed in range(6)] for name in NAMES}
+    best = {name: [run.best[run.seconds <= at.seconds][-1] for run in same] for name, same in runs.items()}
+    target, times = np.median(best["random_search"]), {}
+    for name, same in runs.items():
+        hits = [run.seconds[(run.best <= target) & (run.seconds <= at.seconds)] for run in same]
+        times[name] = [hit[0] if len(hit) else UNREACHED * at.seconds for hit in hits]
+    for name in NAMES:
+        row = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
+        ratio, reached, mean = re.findall(r"\| ([\d.]+)", row.replace(name, "x"))
+        assert float(ratio) == pytest.approx(np.mean(times["random_search"]) / np.mean(times[name]), abs=0.006)
+        assert float(reached) == round(100 * np.mean(np.array(times[name]) <= at.seconds))
+        assert float(mean) == pytest.approx(np.mean(best[name]), abs=6e-5)
+    assert "20 configurations, 3 seeds, 6 iterations" in text
+    assert cell.speedups["random_search"] == (1.0, (1.0, 1.0))
+
+
+def test_the_interval_of_a_ratio_covers_what_resampling_by_hand_gives(cell, curves):
+    ratio, (low, high) = cell.speedups["asha"]
+    assert low <= ratio <= high
+    assert low < high
+
+
+def test_optuna_learns_what_was_reported_and_what_was_pruned(curves, monkeypatch):
+    made = []
+    real = peers.OptunaPeer.__init__
+
+    def init(self, *arguments):
+        real(self, *arguments)
+        made.append(self)
+
+    monkeypatch.setattr(peers.OptunaPeer, "__init__", init)
+    asked = next(each for each in peers.contenders() if each.label == "Optuna TPE, halving pruner")
+    at = simulator.conditions(curves, 2, None, 10)
+    run = simulator.run(curves, asked, at, 0)
+    trials = made[0]._study.trials
+    reported = [value for trial in trials for value in trial.intermediate_values.values()]
+    ended = [trial for trial in trials if trial.state.is_finished()]
+    complete = [trial for trial in ended if trial.state is optuna.trial.TrialState.COMPLETE]
+    assert len(reported) + len(complete) == run.iterations  # the last iteration of a whole trial is its value
+    assert min([*reported, *(trial.value for trial in complete)]) == run.best[-1]
+    assert sum(trial.state is optuna.trial.TrialState.PRUNED for trial in ended) > len(complete) > 0
+
+
+def test_syne_tune_stops_trials_and_fills_the_budget(curves):
+    pytest.importorskip("syne_tune", reason="Syne Tune is in the dependency group peers: uv sync --group peers")
+    at = simulator.conditions(curves, 2, None, 10)
+    for asked in (each for each in peers.contenders() if each.label.startswith("Syne Tune")):
+        run = simulator.run(curves, asked, at, 0)
+        values = curves.table.frame["metric/loss"]
+        assert values.min() <= run.best[-1] <= values.max()
+        assert run.seconds[-1] > 0.9 * at.seconds
