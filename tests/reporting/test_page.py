@@ -104,6 +104,13 @@ def test_the_best_configuration_can_be_given_as_points() -> None:
     assert point == {"config": found.best["config"]}
 
 
+@pytest.mark.parametrize(("strategy", "offered"), [("tpe_asha", True), ("pbt", False)])
+def test_it_offers_to_verify_what_one_configuration_repeats(strategy: str, offered: bool) -> None:
+    found = simulated(strategy, 8)
+    commands = [step.command for step in judgement.next_steps(found, found.best, "s3://mine/runs")]
+    assert ("raysweep verify digits-run --top 3 --seeds 5 --storage s3://mine/runs" in commands) is offered
+
+
 def test_the_front_can_be_given_as_points() -> None:
     found = simulated("multi_objective", 20, 2, knobs={"second_metric": "size"})
     assert [p["config"] for p in json.loads(judgement.points(found, None))] == [each["config"] for each in found.front]
