@@ -54,6 +54,7 @@ class Tally:
         """Forgets everything."""
         self.sweep, self.results, self.failed, self.last, self.wall = sweep, 0, 0, 0.0, 0.0
         self.failures: deque[Failure] = deque(maxlen=FAILURES)
+        self._clock: float | None = None  # of the newest driver
         self._times: deque[float] = deque()  # of the results in the last WINDOW_S
         self._term, self._began = 0, 0.0  # of the newest driver
         self._best: tuple[TrialRecord, Result] | None = None
@@ -64,9 +65,10 @@ class Tally:
         if event["type"] == "start":
             self._term, self._began = event.get("term", 0), now
             self._times.clear()
-        elif self.last:
-            self.wall += max(now - self.last, 0.0)
-        self.last = max(self.last, now)
+        elif self._clock is not None:
+            self.wall += max(now - self._clock, 0.0)
+            now = max(now, self._clock)
+        self._clock = self.last = now
         if event["type"] == "result":
             self.results += 1
             self._times.append(now)
