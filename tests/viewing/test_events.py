@@ -32,6 +32,8 @@ def scalars(folder: Path, trial: str) -> list[tuple[int, float, float]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
+    if not (folder / "tensorboard" / trial).exists():
+        return []
     found = EventAccumulator(str(folder / "tensorboard" / trial)).Reload()
     if "accuracy" not in found.Tags()["scalars"] + found.Tags()["tensors"]:
         return []

@@ -86,5 +86,5 @@ def test_damage_is_told_and_what_follows_it_is_followed(tmp_path: Path) -> None:
 def test_an_unknown_sweep_is_refused_with_the_nearest(tmp_path: Path) -> None:
     growing = Growing(tmp_path)
     growing.append(start())
-    with pytest.raises(BadInput, match="there is no sweep `mime` in .* \\(did you mean `mine`\\?\\)"):
+    with pytest.raises(BadInput, match=r"there is no sweep `mime` in .* \(did you mean `mine`\?\)"):
         Followed("mime", growing.storage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -61,7 +62,8 @@ def test_the_page_of_a_running_sweep_is_made_now_and_then(growing: Growing, monk
     assert events_of(first := fresh.content()) == 3
     growing.append(result(0, 2, 0.6))
     assert fresh.content() is first
-    monkeypatch.setattr(page_module.time, "monotonic", lambda now=page_module.time.monotonic() + 3600: now)
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(page_module.time, "monotonic", lambda: later)
     assert events_of(fresh.content()) == 4
     growing.append(complete(0), END)
     assert events_of(fresh.content()) == 6  # the last one is not waited for

@@ -79,7 +79,7 @@ def test_it_ends_when_the_driver_has_left(growing: Growing, terminal: bool) -> N
 def test_a_driver_that_does_not_come_back_ends_it(growing: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
     claim(growing.place).release()  # without the journal's last word
     monkeypatch.setattr(watch_module, "RETURNS_S", 0.1)
-    with pytest.raises(SweepFailed, match="mine has had no driver for 0.1 s: .* --name mine --resume auto"):
+    with pytest.raises(SweepFailed, match=r"mine has had no driver for 0.1 s: .* --name mine --resume auto"):
         Watch("mine", growing.storage, Out().console).to_the_end()
 
 
