@@ -10,7 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from raysweep.errors import NotFound, StorageError
+from raysweep.errors import NotFound, RaysweepError
 from raysweep.reporting.write import NAME, page_of
 from raysweep.viewing.followed import Followed
 
@@ -46,7 +46,7 @@ class FreshPage:
         with self._lock:
             try:
                 self._renew()
-            except StorageError:
+            except RaysweepError:
                 if not self._page:
                     raise
             return self._page
@@ -127,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         try:
             page = self.server.page.content()
-        except StorageError as error:
+        except RaysweepError as error:
             self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, explain=str(error))
             return
         self.send_response(HTTPStatus.OK)
