@@ -43,7 +43,7 @@ def _rows(tally: Tally, driver: Driver, live: Live | None) -> Iterable[tuple[str
     yield from _best(tally)
     yield "results", _results(tally, driver, live)
     if driver is Driver.RUNS:
-        yield "ETA", Text(eta_text(live and live.seconds_left))
+        yield "ETA", Text(eta_text(live.seconds_left if live else None))
         yield "places", Text(_places(live))
     if tally.failed:
         yield "failures", _failures(tally)

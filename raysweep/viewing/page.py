@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Called by http.server."""
         # Another name in `Host` is that of a web page which had its name resolved to this machine.
-        if self.headers.get("Host") not in (f"{name}:{self.server.server_port}" for name in (HOST, "localhost")):
+        if self.headers.get("Host") not in [f"{name}:{self.server.server_port}" for name in (HOST, "localhost")]:
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
         elif self.path not in ("/", f"/{NAME}"):
             self.send_error(HTTPStatus.NOT_FOUND)

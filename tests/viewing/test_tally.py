@@ -70,7 +70,7 @@ def test_less_is_better_where_it_is_and_nan_never_is() -> None:
 
 
 def test_the_rate_is_that_of_the_last_minute_of_this_driver() -> None:
-    events = [start(time=1000.0), suggest(0, time=1000.0)]
+    events = [start(time=1000.0), {**suggest(0), "time": 1000.0}]
     events += [result(0, n, 0.5, time=1000.0 + n / 2) for n in range(1, 21)]  # two a second
     tally = told(*events)
     assert tally.rate(1010.0) == pytest.approx(2.0)
@@ -83,7 +83,7 @@ def test_the_rate_is_that_of_the_last_minute_of_this_driver() -> None:
 
 
 def test_the_time_between_two_drivers_is_left_out() -> None:
-    events = [start(time=10.0), suggest(0, time=12.0), start(time=500.0, term=2), result(0, 1, 0.5, time=503.0)]
+    events = [start(time=10.0), {**suggest(0), "time": 12.0}, start(time=500.0, term=2), result(0, 1, 0.5, time=503.0)]
     assert told(*events).wall == 5
     assert Ledger.of(numbered(*events)).wall == 5
 
@@ -140,5 +140,5 @@ def test_what_an_earlier_driver_said_of_its_places_is_not_shown(place: FolderSto
 
 
 def test_a_clock_that_is_set_back_takes_nothing_away() -> None:
-    events = [start(time=0.0), suggest(0, time=4.0), result(0, 1, 0.5, time=2.0), result(0, 2, 0.5, time=5.0)]
+    events = [start(time=0.0), {**suggest(0), "time": 4.0}, result(0, 1, 0.5, time=2.0), result(0, 2, 0.5, time=5.0)]
     assert told(*events).wall == Ledger.of(numbered(*events)).wall == 5
