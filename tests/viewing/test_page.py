@@ -14,7 +14,7 @@ import pytest
 
 from raysweep.reporting.write import NAME, write
 from raysweep.viewing import page as page_module
-from raysweep.viewing.page import FreshPage, PageServer
+from raysweep.viewing.page import FreshPage, PageServer, serve
 from tests.viewing.growing import Growing, complete, result, start, suggest
 
 END = {"type": "end", "status": "ended"}
@@ -102,3 +102,15 @@ def test_what_the_storage_refuses_is_said(growing: Growing, server: PageServer) 
     status, said = ask(server, "/")
     assert status == 503
     assert b"sweep.json is missing" in said
+
+
+def test_it_is_served_at_a_port_until_ctrl_c(growing: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: PageServer) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PageServer, "serve_forever", interrupt)
+    said: list[str] = []
+    serve("mine", growing.storage, None, said.append)
+    [port] = re.findall(r"^http://127\.0\.0\.1:(\d+)/$", said[0])
+    serve("mine", growing.storage, int(port), said.append)
+    assert said == [said[0]] * 2

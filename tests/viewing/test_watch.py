@@ -16,6 +16,7 @@ from raysweep.storage import open_storage
 from raysweep.viewing import watch as watch_module
 from raysweep.viewing.watch import DETACHED, Watch
 from tests import s3
+from tests.reporting.sweeps import simulated
 from tests.viewing.growing import Growing, complete, failure, result, start, suggest
 from tests.waiting import until
 
@@ -55,6 +56,15 @@ def test_the_exit_code_is_that_of_the_sweep(growing: Growing, events: list, code
     growing.append(*events)
     assert Watch("mine", growing.storage, Out().console).once() == code
     assert Watch("mine", growing.storage, Out().console).to_the_end() == code
+
+
+def test_a_sweep_that_ends_by_its_time_budget_has_not_failed(tmp_path: Path) -> None:
+    place = open_storage(str(tmp_path / "short"))
+    found = simulated("random_search", 20, 5, storage=place, sweep_name="short", time_budget=30.0)
+    assert found.state.count("finished") < 20
+    out = Out()
+    assert Watch("short", str(tmp_path), out.console).to_the_end() == 0
+    assert "short · random_search · digits · interrupted" in out.getvalue()
 
 
 @pytest.mark.parametrize("terminal", [True, False])
