@@ -2,9 +2,11 @@
 
 The rooms, each of which imports only those below it (docs/architecture.md has a drawing):
 
-cli, job_commands, study_commands, local_commands   the command line of the kit; `python jobs/asha.py` is that of a job
+cli, job_commands, study_commands, view_commands, local_commands
+                the command line of the kit; `python jobs/asha.py` is that of a job
 driver, submit  runs a sweep; sends jobs to a cluster
 study           what sweeps say together: recorded, simulated, compared and verified
+viewing         looking at a sweep: in the terminal, and in a browser
 loop, clusters  the main loop of a sweep; the targets on which Ray runs
 reporting       the page of a sweep
 trial           a trial's process

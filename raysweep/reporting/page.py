@@ -16,7 +16,7 @@ from jinja2.utils import htmlsafe_json_dumps
 
 from raysweep.history.optuna_export import axes_of
 from raysweep.history.results import SweepResults
-from raysweep.history.sweep_state import ENDED, TrialRecord
+from raysweep.history.sweep_state import ENDED, TrialRecord, first_line
 from raysweep.reporting import judgement, parameter_charts, progress_charts, run_charts
 from raysweep.reporting.chart import COLOURS, Chart, axis, text
 from raysweep.reporting.importance import importances
@@ -63,6 +63,7 @@ def render(sweeps: Sequence[SweepResults], now: float, brief: bool = False) -> b
         made=_date(now),
         refresh=REFRESH_S if any(view["running"] for view in views) else None,
         title=", ".join(str(results.spec["name"]) for results in sweeps),
+        events=" ".join(str(results.state.seq) for results in sweeps),
     )
     return page.encode()
 
@@ -238,13 +239,6 @@ def failures(results: SweepResults) -> list[dict[str, Any]]:
         }
         for (kind, line), cases in ordered
     ]
-
-
-def first_line(error: str) -> str:
-    """The line that says what happened: of a traceback the one behind its last line of code."""
-    lines = [line for line in error.splitlines() if line.strip()]
-    code = max((n for n, line in enumerate(lines) if line.startswith((" ", "\t"))), default=-1)
-    return (lines[code + 1] if code + 1 < len(lines) else lines[-1]).strip() if lines else "no error was recorded"
 
 
 def _together(sweeps: Sequence[SweepResults], charts: Sequence[Chart]) -> list[Chart]:

@@ -11,12 +11,12 @@ import pytest
 
 from raysweep.history import results
 from raysweep.history.results import SweepResults
-from raysweep.history.sweep_state import SweepState
+from raysweep.history.sweep_state import SweepState, first_line
 from raysweep.loop.memory_storage import MemoryStorage
 from raysweep.loop.simulation import Fault, Step
 from raysweep.reporting import judgement
 from raysweep.reporting.ledger import Ledger
-from raysweep.reporting.page import failures, first_line, share_of
+from raysweep.reporting.page import failures, share_of
 from raysweep.reporting.write import NAME, page_of, write, write_if_possible
 from raysweep.storage import FolderStorage
 from tests.loop.sweeps import draw
