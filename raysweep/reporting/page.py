@@ -27,7 +27,6 @@ from raysweep.values import flat, to_json
 
 HERE = Path(__file__).parent
 ROWS = 20  # of the table of trials
-REFRESH_S = 30  # between two reloads of the page of a running sweep
 LONGEST_ERROR = 6000  # characters
 MOST_CHOICE = 200  # characters of one value in a table
 
@@ -41,12 +40,13 @@ class Section:
     charts: list[Chart]
 
 
-def render(sweeps: Sequence[SweepResults], now: float, brief: bool = False) -> bytes:
+def render(sweeps: Sequence[SweepResults], now: float, reload: float, brief: bool = False) -> bytes:
     """The page.
 
     Args:
         sweeps: with their events; what is shown is as old as they are.
         now: seconds since the epoch, for the page's own date.
+        reload: seconds after which the page of a running sweep reloads itself.
         brief: without the importance of the parameters, whose evaluator takes seconds to import.
     """
     views = [_View(n, results, brief).content for n, results in enumerate(sweeps)]
@@ -61,7 +61,7 @@ def render(sweeps: Sequence[SweepResults], now: float, brief: bool = False) -> b
         script=(HERE / "page.js").read_text(),
         nonce=secrets.token_hex(16),
         made=_date(now),
-        refresh=REFRESH_S if any(view["running"] for view in views) else None,
+        refresh=round(reload) if any(view["running"] for view in views) else None,
         title=", ".join(str(results.spec["name"]) for results in sweeps),
         events=" ".join(str(results.state.seq) for results in sweeps),
     )

@@ -11,11 +11,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from raysweep.errors import NotFound, RaysweepError
-from raysweep.reporting.write import NAME, page_of
+from raysweep.reporting.write import NAME, OFTEN_S, page_of
 from raysweep.viewing.followed import Followed
 
 HOST = "127.0.0.1"
-OFTEN_S = 30.0  # between two pages of a running sweep, at least; they reload themselves that often
 PART_OF_TIME = 0.1  # that making them may take
 _EVENTS = re.compile(rb'<meta name="raysweep-events" content="(\d+)">')
 _HEAD_BYTES = 4096  # of a page, in which that stands
