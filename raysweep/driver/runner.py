@@ -31,11 +31,13 @@ from raysweep.history.journal import Journal
 from raysweep.history.lease import Lease
 from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import ENDED, SweepState
+from raysweep.loop import ray_metrics
 from raysweep.loop.assemble import SYNCHRONOUS, Assembly
 from raysweep.loop.loop import Plan
 from raysweep.loop.observers import Observers
 from raysweep.loop.progress import Progress, printed
 from raysweep.loop.ray_executor import RayExecutor
+from raysweep.loop.ray_metrics import RayMetrics
 from raysweep.loop.recorder import Recorder
 from raysweep.loop.show_output import ShowOutput
 from raysweep.loop.stopping import SweepLimits
@@ -109,7 +111,8 @@ class Runner:
             self._print_start(state, resumed)
             try:
                 recorder.begin(resumed, self.assembly.trial_limits, self._settings(spec))
-                limits = self.assembly.run(self.plan, executor, recorder, self._observers(state))
+                observers = self._observers(state, executor)
+                limits = self.assembly.run(self.plan, executor, recorder, observers)
             finally:
                 journal.close()
                 sweep_results = SweepResults(self.place.url, spec, state, space=self.sweep.space)
@@ -144,11 +147,16 @@ class Runner:
         except StorageError as error:  # `raysweep logs` reads them as they are
             click.echo(f"warning: what trials printed in several runs stays in several files: {error}", err=True)
 
-    def _observers(self, state: SweepState) -> Observers:
+    def _observers(self, state: SweepState, executor: RayExecutor) -> Observers:
         metric, mode = self.sweep.metric, self.sweep.mode
         progress = Progress(state, metric, mode, self.assembly.total, self.sweep.max_iterations, self.sweep.name)
         # Heart is closed first: the supervisor then waits while the others close, which a slow store may delay.
-        return Observers([Heart(), progress, TensorBoard(self.place, metric, state), LiveReport(self.place)])
+        seen = [progress, TensorBoard(self.place, metric, state), LiveReport(self.place)]
+        if ray_metrics.is_on():
+            tags = {"sweep": self.sweep.name, "strategy": self.sweep.strategy, "task": self.sweep.task.name}
+            total, objective = self.assembly.total, self.assembly.objective
+            seen.append(RayMetrics(state, objective, total, tags, lambda: executor.stages))
+        return Observers([Heart(), *seen])
 
     def _write_spec(self) -> dict[str, Any]:
         spec = {
