@@ -4,7 +4,7 @@ https://docs.ray.io/en/latest/ray-observability/user-guides/add-app-metrics.html
 
 All of them are gauges, also those that only grow: each says what the journal adds up to, earlier drivers of the sweep
 included. A counter of Ray's would begin anew with each driver, lack what its last one counted in the seconds before it
-died, and stay among Ray's metrics as long as the cluster is up; these go when the sweep ends. Ray sends them every ten
+died, and stay among Ray's metrics as long as the cluster is up; these go with their driver. Ray sends them every ten
 seconds, see RAY_metrics_report_interval_ms.
 """
 
@@ -50,7 +50,7 @@ class Figure(NamedTuple):
 
 def is_on() -> bool:
     """Whether Ray collects metrics; if it is told not to, none are set."""
-    return os.environ.get(env.RAY_ENABLE_METRICS_COLLECTION, "1").lower() not in ("0", "false")
+    return os.environ.get(env.RAY_enable_metrics_collection, "1").lower() not in ("0", "false")
 
 
 class RayMetrics(Observer):
