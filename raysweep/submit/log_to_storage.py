@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from raysweep import env, sealed
-from raysweep.errors import RaysweepError, StorageError
+from raysweep.errors import StorageError
 from raysweep.storage import Storage, open_storage
 from raysweep.storage.append_log import AppendLog
 
@@ -29,6 +29,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ENDED = "exit code "
 HEAD_BYTES, TAIL_BYTES = 2**20, 9 * 2**20  # of a longer log, so much is kept of its beginning and of its end
 CHUNK_BYTES = 2**16
+DRAIN_S = 5.0  # after the command's end: what it has started may keep its output open, and is not waited for
 
 
 def command(place: str) -> list[str]:
@@ -62,23 +63,30 @@ class Log:
     def __init__(self, place: Callable[[], Storage | None]) -> None:
         self._open, self._begun = place, time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         self._saved: _Objects | None = None
+        self._in_line = False
         self._unsaved, self._position, self._lost = bytearray(), 0, 0  # bytes of which the store has seen none
 
     def add(self, output: bytes) -> None:
         """Appends output."""
         self._unsaved += output
+        self._in_line = not output.endswith(b"\n")
 
-    def save(self, ended: bool = False) -> None:
-        """Saves new output by whole lines, at the end all of it; an unavailable store does not end the command."""
+    def end(self, code: int) -> None:
+        """Appends the exit code, in a line of its own, and saves the rest."""
+        self.add(b"\n" * self._in_line + f"{ENDED}{code}\n".encode())
+        self.save()
+
+    def save(self) -> None:
+        """Saves new output by whole lines; whatever is wrong with the store, it does not end the command."""
         new = bytes(self._unsaved)
-        new = new if ended else new[: new.rfind(b"\n") + 1]
+        new = new[: new.rfind(b"\n") + 1]
         if not new:
             return
         try:
             if self._saved is None:
                 self._saved = _Objects(self._open())
             self._saved.append(_left_out(self._lost) + new, f"{self._begun}.{self._position:012d}.log")
-        except RaysweepError:
+        except Exception:  # also of a library: a log is not worth a sweep
             self._forget()
             return
         del self._unsaved[: len(new)]
@@ -138,29 +146,33 @@ def run(command: Sequence[str], place: Callable[[], Storage | None]) -> int:
     log, ended = Log(place), threading.Event()
     # `ray job stop` signals every process of the job: this one ignores it, to save the command's last output.
     old_handlers = {number: signal.signal(number, lambda *_: None) for number in STOP_SIGNALS}
-    saver = threading.Thread(target=_save_repeatedly, args=(log, ended), name="save-log")
-    last = b"\n"
     try:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-            saver.start()
-            assert process.stdout is not None
-            while output := process.stdout.read1(CHUNK_BYTES):
-                sys.stdout.buffer.write(output)
-                sys.stdout.buffer.flush()
-                log.add(output)
-                last = output[-1:]
-            code = process.wait()
-    finally:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert process.stdout is not None
+        copier = threading.Thread(target=_copy, args=(process.stdout.fileno(), log), name="copy-output", daemon=True)
+        saver = threading.Thread(target=_save_repeatedly, args=(log, ended), name="save-log")
+        copier.start()
+        saver.start()
+        code = process.wait()
+        copier.join(DRAIN_S)
         ended.set()
-        if saver.ident:
-            saver.join()
+        saver.join()
+        if not copier.is_alive():
+            process.stdout.close()
+    finally:
         for number, handler in old_handlers.items():
             signal.signal(number, handler)
     code = 128 - code if code < 0 else code
-    log.add(b"" if last == b"\n" else b"\n")
-    log.add(f"{ENDED}{code}\n".encode())
-    log.save(ended=True)
+    log.end(code)
     return code
+
+
+def _copy(output: int, log: Log) -> None:
+    """Passes the output on as it comes, not by whole lines."""
+    while chunk := os.read(output, CHUNK_BYTES):
+        log.add(chunk)
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
 
 
 def exit_code(text: str) -> int | None:

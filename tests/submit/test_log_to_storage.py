@@ -15,7 +15,7 @@ from raysweep import sealed
 from raysweep.errors import BadInput, StorageError
 from raysweep.storage import Storage, append_log, open_storage
 from raysweep.submit import log_to_storage
-from tests.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until, within
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,8 +46,7 @@ def test_a_long_log_is_kept_in_parts_of_which_only_the_newest_is_written_again(
     for line in lines:
         log.add(line)
         log.save()
-    log.add(b"exit code 0\n")
-    log.save()
+    log.end(0)
     assert kept(tmp_path).encode() == b"".join(lines) + b"exit code 0\n"
     assert max(puts) < 120
     assert len(list(tmp_path.glob("*.log"))) == 9
@@ -141,6 +140,33 @@ def test_while_the_store_is_away_the_newest_output_waits_for_it(
     assert lines == LINES[len(LINES) - len(lines) :]
     assert len(lines) > 40
     assert left_out == sum(map(len, LINES)) - sum(map(len, lines))
+
+
+def test_an_error_of_a_library_neither_ends_the_command_nor_its_log(tmp_path: Path) -> None:
+    errors = [ImportError("no boto3")]
+
+    def opened() -> Storage:
+        if errors:
+            raise errors.pop()
+        return open_storage(str(tmp_path))
+
+    log = log_to_storage.Log(opened)
+    log.add(b"one")
+    log.save()
+    log.add(b"\n")
+    log.save()
+    log.end(3)
+    assert kept(tmp_path) == "one\nexit code 3\n"
+
+
+def test_what_a_command_leaves_running_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_to_storage, "DRAIN_S", 0.5)
+    pid = tmp_path / "pid"
+    command = ["sh", "-c", f"sleep 600 & echo $! >{pid}; echo left"]
+    with within(60):
+        assert log_to_storage.run(command, lambda: open_storage(str(tmp_path))) == 0
+    os.kill(int(pid.read_text()), signal.SIGTERM)
+    assert kept(tmp_path) == "left\nexit code 0\n"
 
 
 def test_a_line_that_is_not_finished_is_passed_on_at_once(tmp_path: Path) -> None:
