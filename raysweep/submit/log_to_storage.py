@@ -147,9 +147,10 @@ def run(command: Sequence[str], place: Callable[[], Storage | None]) -> int:
     # `ray job stop` signals every process of the job: this one ignores it, to save the command's last output.
     old_handlers = {number: signal.signal(number, lambda *_: None) for number in STOP_SIGNALS}
     try:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        assert process.stdout is not None
-        copier = threading.Thread(target=_copy, args=(process.stdout.fileno(), log), name="copy-output", daemon=True)
+        output, its_end = os.pipe()
+        copier = threading.Thread(target=_copy, args=(output, log), name="copy-output", daemon=True)
+        process = subprocess.Popen(command, stdout=its_end, stderr=subprocess.STDOUT)
+        os.close(its_end)
         saver = threading.Thread(target=_save_repeatedly, args=(log, ended), name="save-log")
         copier.start()
         saver.start()
@@ -157,8 +158,6 @@ def run(command: Sequence[str], place: Callable[[], Storage | None]) -> int:
         copier.join(DRAIN_S)
         ended.set()
         saver.join()
-        if not copier.is_alive():
-            process.stdout.close()
     finally:
         for number, handler in old_handlers.items():
             signal.signal(number, handler)
@@ -169,10 +168,11 @@ def run(command: Sequence[str], place: Callable[[], Storage | None]) -> int:
 
 def _copy(output: int, log: Log) -> None:
     """Passes the output on as it comes, not by whole lines."""
-    while chunk := os.read(output, CHUNK_BYTES):
-        log.add(chunk)
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
+    with open(output, "rb", buffering=0) as pipe:
+        while chunk := pipe.read(CHUNK_BYTES):
+            log.add(chunk)
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
 
 
 def exit_code(text: str) -> int | None:
