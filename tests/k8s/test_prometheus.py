@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -29,15 +30,22 @@ def scraped_port(folder: Path) -> str:
     return str(endpoint["port"])
 
 
+def port_of(pod: dict[str, Any], name: str) -> int:
+    """The number of a pod's port, with which KubeRay has completed the manifests."""
+    ports = (port for container in pod["spec"]["containers"] for port in container.get("ports", []))
+    return next(port["containerPort"] for port in ports if port["name"] == name)
+
+
 def test_figures_are_those_of_the_journal_while_it_runs(kind: KindProject, tmp_path: Path) -> None:
     (kind.folder / "tasks" / "held.py").write_text(HELD_TASK)
     name = f"watched-{os.getpid()}"
     os.environ.update(s3_keys.environment(kind.cluster.endpoint, Path(kind.cluster.credentials_path)))
     place = open_storage(kind.cluster.storage).child(name)
     (head,) = kind.pods("ray.io/node-type=head", "ray.io/cluster=raysweep")
-    ports = {port["name"]: port["containerPort"] for each in head["spec"]["containers"] for port in each["ports"]}
+    (port, *others) = [port_of(pod, scraped_port(tmp_path / "rendered")) for pod in (head, *kind.workers())]
+    assert others
+    assert set(others) == {port}
     (local,) = free_ports(1)
-    port = ports[scraped_port(tmp_path / "rendered")]
     forward = ["port-forward", f"pod/{head['metadata']['name']}", f"{local}:{port}"]
     config = tmp_path / "prometheus.yaml"
     targets = [{"targets": [f"127.0.0.1:{local}"]}]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +128,8 @@ def test_ray_may_be_told_to_have_no_metrics(value: str | None, on: bool, monkeyp
     if value is not None:
         monkeypatch.setenv("RAY_enable_metrics_collection", value)
     assert ray_metrics.is_on() is on
+
+
+@pytest.mark.parametrize("page", [prometheus.BOARD, prometheus.ROOT / "docs" / "monitoring.md"], ids=["board", "docs"])
+def test_the_board_and_the_page_have_every_figure_and_no_other(page: Path) -> None:
+    assert set(re.findall(r"ray_(raysweep_[a-z_]*[a-z])", page.read_text())) == ray_metrics.FIGURES.keys()
