@@ -171,13 +171,14 @@ _storage = click.option(
 def logs(job: str, follow: bool, trial: str | None, storage: str | None) -> None:
     """Print the log of a job, or what one of its trials has printed.
 
-    JOB is a submission id, or the name of a sweep: its newest job. With --trial it is the name of a sweep in the
-    storage, whose cluster may be gone; --follow then ends with the trial.
+    JOB is a submission id, or the name of a sweep: its newest job. If no cluster answers, the log is read from the
+    storage; with --storage at once. With --trial it is the name of a sweep in the storage, whose cluster may be
+    gone; --follow then ends with the trial.
     """
     if trial is not None:
         _trial_log(job, trial, place(current_project(), storage), follow)
     elif storage is not None:
-        raise BadInput(f"`--storage {storage}`: is for what a trial has printed: add --trial, or leave it out")
+        sys.exit(ray_jobs.stored_logs(job, place(current_project(), storage), follow))
     else:
         sys.exit(ray_jobs.logs(current_project(), job, follow))
 

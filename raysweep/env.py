@@ -46,6 +46,7 @@ RAY_JOB_STOP_SIGNAL = "RAY_JOB_STOP_SIGNAL"
 RAY_JOB_STOP_WAIT_TIME_S = "RAY_JOB_STOP_WAIT_TIME_S"
 RAY_START_HOOK = "RAY_START_HOOK"
 RAY_USAGE_STATS_ENABLED = "RAY_USAGE_STATS_ENABLED"
+RAY_enable_metrics_collection = "RAY_enable_metrics_collection"  # 0: Ray has no metrics, and sweeps set none
 RAY_CHDIR_TO_TRIAL_DIR = "RAY_CHDIR_TO_TRIAL_DIR"  # 0: code for Ray Tune runs in the project's folder, not in its own
 SPT_NOENV = "SPT_NOENV"  # read by setproctitle, which Ray uses
 

@@ -253,10 +253,13 @@ def test_logs_of_a_trial(printed, arguments, code, shown):
     assert (done.exit_code, done.output[: len(shown.format(printed))]) == (code, shown.format(printed))
 
 
-def test_the_log_of_a_job_is_in_no_storage(printed):
-    done = CliRunner().invoke(cli, ["logs", "first", "--storage", printed])
-    assert done.exit_code == 2
-    assert done.output.startswith(f"error: `--storage {printed}`: is for what a trial has printed: add --trial")
+def test_the_log_of_a_job_is_read_from_the_storage(printed):
+    open_storage(printed).put("first/logs/asha-first-5f0c2e/20260101T000000.000000000000.log", b"said\nexit code 3\n")
+    done = CliRunner().invoke(cli, ["logs", "first", "--storage", printed, "--follow"])
+    assert (done.exit_code, done.stdout) == (3, "said\nexit code 3\n")
+    none = CliRunner().invoke(cli, ["logs", "frist", "--storage", printed])
+    assert none.exit_code == 2
+    assert none.output.startswith(f"error: there is no log of a job `frist` in {printed}: ")
 
 
 @pytest.fixture

@@ -32,11 +32,13 @@ from raysweep.history.journal import Journal
 from raysweep.history.lease import Lease
 from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import ENDED, SweepState
+from raysweep.loop import ray_metrics
 from raysweep.loop.assemble import SYNCHRONOUS, Assembly
 from raysweep.loop.loop import Plan
 from raysweep.loop.observers import Observers
 from raysweep.loop.progress import Progress, printed
 from raysweep.loop.ray_executor import RayExecutor
+from raysweep.loop.ray_metrics import RayMetrics
 from raysweep.loop.recorder import Recorder
 from raysweep.loop.show_output import ShowOutput
 from raysweep.loop.stopping import SweepLimits
@@ -110,7 +112,8 @@ class Runner:
             self._print_start(state, resumed)
             try:
                 recorder.begin(resumed, self.assembly.trial_limits, self._settings(spec))
-                limits = self.assembly.run(self.plan, executor, recorder, self._observers(state, executor, lease))
+                observers = self._observers(state, executor, lease)
+                limits = self.assembly.run(self.plan, executor, recorder, observers)
             finally:
                 journal.close()
                 sweep_results = SweepResults(self.place.url, spec, state, space=self.sweep.space)
@@ -150,7 +153,12 @@ class Runner:
         progress = Progress(state, metric, mode, self.assembly.total, self.sweep.max_iterations, self.sweep.name)
         # Heart is closed first: the supervisor then waits while the others close, which a slow store may delay.
         status = LiveStatus(self.place, lease.term, progress, lambda: executor.usage)
-        return Observers([Heart(), progress, TensorBoard(self.place, metric, state), LiveReport(self.place), status])
+        seen = [progress, TensorBoard(self.place, metric, state), LiveReport(self.place), status]
+        if ray_metrics.is_on():
+            tags = {"sweep": self.sweep.name, "strategy": self.sweep.strategy, "task": self.sweep.task.name}
+            total, objective = self.assembly.total, self.assembly.objective
+            seen.append(RayMetrics(state, objective, total, tags, lambda: executor.stages))
+        return Observers([Heart(), *seen])
 
     def _write_spec(self) -> dict[str, Any]:
         spec = {

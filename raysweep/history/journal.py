@@ -14,7 +14,7 @@ Events, by `type`:
     result    a trial reported one iteration                           trial, iteration, metrics, checkpoint, node
               (and config, if it differs from the last one; stop, if it ended the trial, with what decided so: see
               sweep_state.BY_LIMIT; adopted, if a resumed sweep recovered the result from a checkpoint: see
-              loop.adopt_results)
+              loop.adopt_results; stalled, the seconds for which it waited for its checkpoint)
     exploit   a trial continues from another trial's checkpoint        trial, donor, checkpoint, before, after
     damaged   one of a trial's own checkpoints is not intact           trial, checkpoint (its key)
     failure   a trial failed; it may be restarted                      trial, error, kind: see loop.failures

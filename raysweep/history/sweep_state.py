@@ -126,11 +126,19 @@ class TrialRecord:
 
 
 class SweepState:
-    """The records of a sweep's trials, by id, in the order in which they were suggested."""
+    """The records of a sweep's trials, by id, in the order in which they were suggested.
+
+    Of all that was reported, also of what was repeated or abandoned: `reports` is how many there were, `saves` how many
+    of them with a checkpoint, `saved_bytes` the sizes of these, and `stalled_s` the seconds that saving them took.
+    `failed_by` counts the failures by their kind.
+    """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.trials: dict[str, TrialRecord] = {}
         self._by_status: Counter[str] = Counter()
+        self.failed_by: Counter[str] = Counter()
+        self.reports = self.saves = self.saved_bytes = 0
+        self.stalled_s = 0.0
         self.events: list[Event] | None = []
         self.seq = 0
         self.out_of_time = False  # whether the newest driver has left since its time budget was used up
@@ -189,6 +197,11 @@ class SweepState:
         # An event has the configuration only if it changed, as PBT does.
         trial.config = event.get("config", trial.config)
         metrics, time = event["metrics"], _time(event)
+        self.reports += 1
+        if saved:
+            self.saves += 1
+            self.saved_bytes += saved.size
+            self.stalled_s += event.get("stalled", 0.0)
         result = Result(event["iteration"], metrics, saved, trial.config, event["node"], event["seq"], time)
         if trial.last is None:
             trial.began = max(trial.began, time - metrics.get(TIME_THIS_ITER_S, 0.0))
@@ -221,6 +234,7 @@ class SweepState:
         trial.failures.append(event["error"])
         trial.kinds.append(event["kind"])
         trial.printed.append(event.get("printed", []))
+        self.failed_by[event["kind"]] += 1
         trial.stop_decided = False
         self._set_status(trial, "pending")
 

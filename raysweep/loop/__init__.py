@@ -10,7 +10,7 @@ places          where trials may run on a cluster: placement groups, shared with
 failures        why a trial failed, and whether it starts again
 stopping, interrupt, hang_watchdog   what ends a trial or the sweep early
 show_output     shows what trials print, if that is wanted
-recorder        writes the journal; observers are notified afterwards: progress, tensorboard
+recorder        writes the journal; observers are notified afterwards: progress, tensorboard, ray_metrics
 adopt_results   what a dead driver's trials saved and the journal lacks
 assemble        puts these together, for a job and for simulations
 outcomes, memory_storage    of simulations only: what trials report, and a storage without files

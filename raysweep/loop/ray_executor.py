@@ -6,7 +6,7 @@ import contextlib
 import math
 import queue
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -144,6 +144,11 @@ class RayExecutor:
     ) -> Callable[[Outcome], None]:
         """Puts what comes of a call among the answers."""
         return lambda outcome: self._answers.put(Answer(place, trial, outcome, failed))
+
+    @property
+    def stages(self) -> Counter[Stage]:
+        """How many places there are, by their stage."""
+        return Counter(place.stage for place in self._places)
 
     @property
     def has_place(self) -> bool:

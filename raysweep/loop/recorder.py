@@ -104,6 +104,7 @@ class Recorder:
             metrics=report.metrics,
             checkpoint=report.checkpoint.to_dict() if report.checkpoint else None,
             node=report.node,
+            **({"stalled": round(report.stalled, 6)} if report.stalled else {}),
             **changed,
             **more,
         )

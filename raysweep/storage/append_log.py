@@ -20,8 +20,8 @@ class AppendLog:
     def __init__(self, storage: Storage) -> None:
         self._storage, self._key, self._body = storage, "", b""  # key and content of the newest object
 
-    def append(self, data: bytes, key: str) -> None:
-        """Appends bytes, and returns when they are in the storage.
+    def append(self, data: bytes, key: str) -> str:
+        """Appends bytes, and returns when they are in the storage: the key of the object that has them.
 
         Args:
             data: the bytes.
@@ -33,3 +33,4 @@ class AppendLog:
         key, body = self._key or key, self._body + data
         self._storage.put(key, body)
         self._key, self._body = (key, body) if len(body) < PART_BYTES else ("", b"")
+        return key

@@ -7,5 +7,5 @@ variables       what environment variables the job is given
 flag_check      what is wrong with its flags
 submit, ray_jobs, rayjob    a job by the Jobs API, or as a RayJob of KubeRay; its state and its log
 resubmitter     submits a job again that was lost with its head
-log_to_storage  saves a job's log in the sweep's storage
+log_to_storage, stored_log  save a job's log in the sweep's storage, and read it there
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -16,12 +17,12 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 from raysweep import env, sealed
 from raysweep.clusters import lifecycle
 from raysweep.clusters.targets import KUBERNETES
-from raysweep.errors import BadInput, ClusterError
+from raysweep.errors import BadInput, ClusterError, StorageError
 from raysweep.storage import code_upload
-from raysweep.submit import requirements, variables
-from raysweep.submit.connection import access, connect
+from raysweep.submit import log_to_storage, requirements, stored_log, variables
+from raysweep.submit.connection import access, connect, storage
 from raysweep.submit.request import JobRequest, absolute
-from raysweep.submit.submit import TAKEN, Job, exit_code, find, follow_job, jobs_of, listed, print_reason, wait
+from raysweep.submit.submit import LOG, TAKEN, Job, exit_code, find, follow_job, jobs_of, listed, print_reason, wait
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -63,14 +64,16 @@ def _send(
     client: JobSubmissionClient, job: str, request: JobRequest, command: list[str], runtime_env: dict[str, Any]
 ) -> None:
     """Submits once, in spite of retries: if only the answer was lost, the job exists already."""
-    metadata = {"strategy": request.strategy, "name": request.name, "task": request.task or ""}
+    log = stored_log.folder_of(request.name, job)
+    log = f"{request.storage.rstrip('/')}/{log}" if request.storage else log  # else relative to the job's own storage
+    metadata = {"strategy": request.strategy, "name": request.name, "task": request.task or "", LOG: log}
     try:
         for attempt in _until_ready():
             with attempt:
                 if attempt.retry_state.attempt_number > 1 and listed(client, job):
                     break
                 client.submit_job(
-                    entrypoint=shlex.join(command),
+                    entrypoint=shlex.join([*log_to_storage.command(log), *command]),
                     submission_id=job,
                     runtime_env=runtime_env,
                     metadata=metadata,
@@ -105,14 +108,53 @@ def jobs(project: Path, name: str | None = None) -> list[Job]:
 
 
 def logs(project: Path, job: str, follow: bool = False) -> int:
-    """Prints a job's log; with `follow`, until its end, and then returns its exit code as `submit` does."""
-    client = connect(project)
-    match = find(client, job)
+    """Prints a job's log; with `follow`, until its end, and then returns its exit code as `submit` does.
+
+    If no cluster answers, or the one that does has no such job, it is the log in the storage.
+
+    Raises:
+        BadInput, ClusterError: there is no cluster, or no such job, and no log of it in the storage either.
+    """
+    try:
+        client = connect(project)
+        match = find(client, job)
+    except (BadInput, ClusterError) as error:
+        log = None
+        with contextlib.suppress(BadInput, StorageError):  # the first error says more
+            log = stored_log.find(job, storage(project))
+        if log is None:
+            raise
+        print(error, file=sys.stderr, flush=True)
+        return _print_stored(log, follow)
     if follow and not match.over:
         return follow_job(project, client, match.id)
     print(client.get_job_logs(match.id), end="", flush=True)
     print_reason(match)
     return exit_code(match) if follow else 0
+
+
+def stored_logs(job: str, where: str, follow: bool = False) -> int:
+    """Prints a job's log from the storage, as far as it was saved; with `follow`, returns the exit code at its end.
+
+    Raises:
+        BadInput: there is none.
+        StorageError: the storage refused, or is not reachable.
+    """
+    log = stored_log.find(job, where)
+    if log is None:
+        raise BadInput(f"there is no log of a job `{job}` in {where}: `raysweep results` lists the sweeps")
+    return _print_stored(log, follow)
+
+
+def _print_stored(log: stored_log.StoredLog, follow: bool) -> int:
+    others = f"; it has others, too: {', '.join(log.others)}" if log.others else ""
+    print(f"the log of {log.job}, as it was saved in {log.place.url}{others}", file=sys.stderr, flush=True)
+    for part in log.parts():
+        print(part, end="", flush=True)
+    code = log.exit_code()
+    if code is None:
+        print(f"the log of {log.job} has no end: it runs on, or was lost with its cluster", file=sys.stderr, flush=True)
+    return (1 if code is None else code) if follow else 0
 
 
 def stop(project: Path, job: str) -> tuple[Job, bool]:

@@ -31,8 +31,7 @@ from raysweep.clusters.kubernetes.waiting import Trouble
 from raysweep.clusters.targets import KUBERNETES, Cluster
 from raysweep.errors import BadInput, ClusterError, StorageError, Unreachable
 from raysweep.storage import Storage, code_upload, open_storage
-from raysweep.submit import requirements
-from raysweep.submit.log_to_storage import exit_code
+from raysweep.submit import log_to_storage, requirements
 from raysweep.submit.request import JobRequest
 from raysweep.submit.submit import DETACHED
 
@@ -154,7 +153,7 @@ def _apply(kube: Kube, rayjob: Object, variables: Mapping[str, str | None]) -> N
 def _uploaded(name: str, project: Path, request: JobRequest, place: Storage) -> RayJob:
     """The RayJob of a request, whose code has been uploaded to the sweep's storage."""
     code, logs = code_upload.upload(project, place), f"logs/{secrets.token_hex(4)}"
-    wrapper = ["python", "-m", "raysweep.submit.log_to_storage", place.child(logs).url]
+    wrapper = log_to_storage.command(place.child(logs).url)
     asked = request.from_here(project, on_this_machine=False)
     resuming = dataclasses.replace(asked, arguments=("--resume", "auto", *asked.arguments))
     return RayJob(name, shlex.join([*wrapper, *resuming.command(project)]), code, logs, request.requirements)
@@ -339,5 +338,5 @@ class _Printer:
             text = place.get(key).decode(errors="replace")
             click.echo(text[self._printed.get(key, 0) :], nl=False)
             self._printed[key] = len(text)
-            self.code = exit_code(text)
+            self.code = log_to_storage.exit_code(text)
         self._complete.update(keys[:-1])

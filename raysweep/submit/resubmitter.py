@@ -13,6 +13,7 @@ next id, to resume its sweep. If somebody else has submitted that id already, Ra
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -25,8 +26,9 @@ from raysweep.errors import RaysweepError
 from raysweep.history import resubmit_ticket
 from raysweep.history.resubmit_ticket import Ticket, life_of, next_id
 from raysweep.storage import Storage, open_storage
+from raysweep.submit import log_to_storage
 from raysweep.submit.connection import connect
-from raysweep.submit.submit import TAKEN, Job, jobs_of
+from raysweep.submit.submit import LOG, TAKEN, Job, jobs_of
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -83,10 +85,12 @@ def _resubmit(ticket: Ticket, job: Job | None, place: Storage, client: JobSubmis
 
 
 def _submit(client: JobSubmissionClient, ticket: Ticket, job: str) -> None:
-    """Submits a job, unless this id has been submitted already."""
+    """Submits a job, unless this id has been submitted already; its log goes on where that of its first life is."""
+    log = ticket.metadata.get(LOG)
+    entrypoint = f"{shlex.join(log_to_storage.command(log))} {ticket.entrypoint}" if log else ticket.entrypoint
     try:
         client.submit_job(
-            entrypoint=ticket.entrypoint, submission_id=job, runtime_env=ticket.runtime_env, metadata=ticket.metadata
+            entrypoint=entrypoint, submission_id=job, runtime_env=ticket.runtime_env, metadata=ticket.metadata
         )
     except RuntimeError as error:
         if TAKEN not in str(error):

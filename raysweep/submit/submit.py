@@ -40,6 +40,7 @@ NEXT_LIFE_S = 240.0  # for the cluster to submit a lost job again; it waits up t
 # Error type of a job whose own process was lost with its node; Ray's other error types would occur again.
 NODE_LOST = "JOB_SUPERVISOR_ACTOR_DIED"
 REASON_LENGTH = 400  # characters of Ray's message that are shown
+LOG = "log"  # in Ray's metadata of a job: where its log is saved, see `log_to_storage`
 TAKEN = "already exists"  # in Ray's refusal of a submission id
 
 

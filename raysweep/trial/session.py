@@ -46,6 +46,7 @@ class Report:
         checkpoint: what holds the state after this iteration, if one was saved.
         restored: what this run of the trial was restored from; with its first report only.
         node: the name of the machine.
+        stalled: seconds for which the function waited until the checkpoint was saved and verified.
     """
 
     iteration: int
@@ -53,6 +54,7 @@ class Report:
     checkpoint: Checkpoint | None = None
     restored: Checkpoint | None = None
     node: str = ""
+    stalled: float = 0.0
 
 
 class Session:
@@ -131,13 +133,14 @@ class Session:
         now = time.monotonic()
         measured = filled_in(plain, number, now - self._mark, self._spent, self.spec.numeric)
         saved = None if state is None and folder is None else self._save(number, state, folder, measured)
+        stalled = time.monotonic() - now if saved else 0.0
         if saved is None:
             self._noted.append({**measured, TRAINING_ITERATION: number})
         # Only now: a save that failed, and whose error the function caught, leaves the iteration to be reported again.
         self.iteration, self._mark = number, now
         self._spent = float(measured[TIME_TOTAL_S])
         restored, self._restored = self._restored, None
-        self._hand_over(Report(number, measured, saved, restored, platform.node()))
+        self._hand_over(Report(number, measured, saved, restored, platform.node(), stalled))
 
     def finish(self) -> None:
         """Ends the function, which said that its report was the last one."""

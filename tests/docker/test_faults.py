@@ -156,6 +156,9 @@ def test_a_killed_head_comes_back_and_its_sweeps_go_on_followed_or_not(docker_cl
     assert follower.returncode == 0, log
     assert "waiting until the cluster submits it again" in log
     assert KEY not in log
+    kept = docker_cluster.run("logs", "head-killed", "--storage", docker_cluster.cluster.storage).stdout
+    assert kept.count("sweep head-killed: tpe_asha on keyed") == 2, kept  # of both lives, in one log
+    assert (kept.endswith("\nexit code 0\n"), KEY in kept) == (True, False), kept
     wait_until_no_job_is_left(docker_cluster)
     lives = [row.split()[0] for row in docker_cluster.run("status").stdout.splitlines()[1:]]
     assert [job for job in lives if job.startswith("raysubmit_")] == [f"{lost}-life2"], lives

@@ -146,6 +146,17 @@ def test_a_result_is_journalled_together_with_the_decision(begin: Any) -> None:
     assert life.events("result") == [first, {**common, "iteration": 2, "checkpoint": None, "stop": True}]
 
 
+def test_the_seconds_that_a_checkpoint_took_are_journalled(begin: Any) -> None:
+    life = begin().suggest("a")
+    for iteration, stalled in ((1, 0.25), (2, 0.0), (3, 0.5000004)):
+        saved = checkpoint.save(life.place, "a", iteration, b"x" * iteration) if stalled else None
+        life.recorder.reported("a", Report(iteration, {"loss": 1.0}, saved, stalled=stalled), {"lr": 0.5})
+    assert [event.get("stalled") for event in life.events("result")] == [0.25, None, 0.5]
+    state = begin().state
+    sizes = [saved.size for saved in checkpoint.verified(life.place, "a")]
+    assert (state.reports, state.saves, state.saved_bytes, state.stalled_s) == (3, 2, sum(sizes), 0.75)
+
+
 def test_a_suggestion_is_journalled_with_the_samplers_memory(begin: Any) -> None:
     life = begin()
     life.recorder.suggested("a", {"lr": 0.5}, {"generation": 1})

@@ -91,6 +91,17 @@ def test_job_can_be_given_by_name_and_by_id(ended, local_cluster):
     assert local_cluster.run("logs", submit, "--follow").returncode == 1
 
 
+def test_the_log_is_in_the_storage_too(ended, local_cluster):
+    for code in range(3):
+        kept = local_cluster.run("logs", f"code-{code}", "--follow", "--storage", "here")
+        assert kept.returncode == code
+        said, *lines = kept.stdout.splitlines()
+        assert said.startswith(f"the log of probe-code-{code}-")
+        assert lines[-1] == f"exit code {code}"
+        assert seen("\n".join(lines)) == seen(ended[code].stdout)
+        assert local_cluster.token not in kept.stdout
+
+
 def test_unknown_job_names_the_nearest(ended, local_cluster):
     unknown = local_cluster.run("logs", "kode-1")
     assert unknown.returncode == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from raysweep.history import resubmit_ticket
 from raysweep.history.resubmit_ticket import Ticket
 from raysweep.storage import Storage, open_storage
-from raysweep.submit import resubmitter
+from raysweep.submit import log_to_storage, resubmitter
 
 LONG_AGO = 1000.0
 
@@ -74,6 +75,19 @@ def test_a_job_that_the_cluster_does_not_know_is_submitted_as_its_next_life(plac
     assert check(place, cluster) == (["a-life2"], ["a"])  # it is there, and has left no note yet
     leave(place, "a-life2")
     assert check(place, cluster) == (["a-life2"], ["a-life2"])
+
+
+def test_its_log_goes_on_where_that_of_its_first_life_is(place: Storage) -> None:
+    metadata = {"name": "n", "log": "n/logs/it's-a"}
+    left = Ticket("a", "python jobs/asha.py --resume auto", {}, metadata, LONG_AGO)
+    place.put(f"a/{resubmit_ticket.FILE_NAME}", json.dumps(asdict(left)).encode())
+    cluster = Cluster()
+    assert check(place, cluster)[0] == ["a-life2"]
+    again = cluster.submitted[0][1]
+    assert shlex.split(again["entrypoint"]) == [
+        *log_to_storage.command("n/logs/it's-a"), "python", "jobs/asha.py", "--resume", "auto"
+    ]  # fmt: skip
+    assert again["metadata"] == metadata
 
 
 def test_a_head_may_die_before_the_second_life_has_written_its_ticket(place: Storage) -> None:

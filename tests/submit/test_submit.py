@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from tenacity import wait_none
 
 from raysweep.clusters import lifecycle, targets
 from raysweep.errors import ClusterError
-from raysweep.submit import ray_jobs, submit
+from raysweep.submit import log_to_storage, ray_jobs, submit
 from raysweep.submit.request import JobRequest
 
 LOG = ["one\n", "two\n", "three\n"]
@@ -36,6 +37,7 @@ class Cluster:
         return self
 
     def submit_job(self, entrypoint, submission_id, runtime_env, metadata):
+        self.metadata = metadata
         refusal = self.refusals.pop(0) if self.refusals else None
         if refusal is None or self.taken:
             self.commands.append(entrypoint)
@@ -72,12 +74,25 @@ def follow(monkeypatch, tmp_path):
     for module in (ray_jobs, submit):
         monkeypatch.setattr(module, "wait_exponential", lambda **_: wait_none())
 
-    def run(cluster):
+    def run(cluster, request=JobRequest("asha", "first")):  # noqa: B008 - it is frozen
         for module in (ray_jobs, submit):
             monkeypatch.setattr(module, "connect", cluster.connect)
-        return ray_jobs.submit(tmp_path, JobRequest("asha", "first"))
+        return ray_jobs.submit(tmp_path, request)
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("given", "where"), [(None, ""), ("s3://bucket/sweeps/", "s3://bucket/sweeps/"), ("/mnt/it's", "/mnt/it's/")]
+)
+def test_its_output_goes_to_the_storage_of_the_sweep_too(follow, given, where):
+    cluster = Cluster(["SUCCEEDED"])
+    assert follow(cluster, JobRequest("asha", "first", storage=given)) == 0
+    place = f"{where}first/logs/{cluster.ids[0]}"
+    wrapper, job = log_to_storage.command(place), shlex.split(cluster.commands[0])
+    assert job[: len(wrapper)] == wrapper
+    assert job[len(wrapper) : len(wrapper) + 3] == ["python", "-m", "raysweep.jobs.asha"]
+    assert cluster.metadata["log"] == place
 
 
 def test_a_cluster_that_is_silent_for_a_while_has_lost_nothing(follow, capsys):

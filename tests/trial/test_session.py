@@ -5,6 +5,7 @@ import copy
 import platform
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -590,3 +591,26 @@ def test_for_a_store_that_is_away_a_report_waits_once(session, place, mine, monk
     assert len(asked) == 2
     assert checkpoint.verified(place, "00007") == [first, second]
     assert len(place.child("checkpoints/00007").folders()) == 2
+
+
+class Slow(FolderStorage):
+    """Takes 0.5 s for each object."""
+
+    clock = None
+
+    def put(self, key, data):
+        self.clock.seconds += 0.5
+        super().put(key, data)
+
+
+def test_a_report_says_how_long_its_checkpoint_took(session, clock, monkeypatch, tmp_path):
+    monkeypatch.setattr(Slow, "clock", clock)
+    opened = session()
+    opened.spec = replace(opened.spec, storage=Slow(str(tmp_path)))
+
+    def train(config):
+        for state in (None, b"1", None, b"1"):
+            raysweep.report({"loss": 1.0}, state=state)
+            clock.seconds += 10
+
+    assert [opened.next(train).stalled for _ in range(4)] == [0.0, 1.0, 0.0, 1.0]  # the state, and its marker
