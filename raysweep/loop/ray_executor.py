@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep.loop.crew import Answered, Broken, Outcome
@@ -25,6 +26,7 @@ from raysweep.trial.actor import Over, Printed, TrialActor
 from raysweep.trial.last_words import Traces
 from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Report
+from raysweep.trial.usage import Usage
 
 QUICK_END_S = 1.0  # if a function takes longer to clean up, another place is requested for the next trial
 ANSWER_S = 5.0  # for a process to answer, after the time for its clean-up
@@ -177,6 +179,13 @@ class RayExecutor:
         for place in list(self._places):
             if place.stage is Stage.IDLE:
                 self._leave(place)
+
+    def usage(self, trial: str) -> list[Usage]:
+        """What the processes of a trial that has reported have needed so far: nothing, if they are gone."""
+        place = self._place_of.get(trial)
+        with contextlib.suppress(RayError):
+            return place.crew.usage(ANSWER_S) if place else []
+        return []
 
     def step(self, trial: str) -> None:
         """Lets a trial that has reported continue."""

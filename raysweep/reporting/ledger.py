@@ -50,6 +50,7 @@ class Ledger:
         work: of all trials, each counted once, however many CPUs it has.
         repeated: work that was done again, since a trial went on from a checkpoint before its failure.
         broken: from a trial's last report, or its start, to its failure.
+        worked: trial -> its part of the work.
         reports: the results, in the order in which they came.
         spells: when each trial worked, and where.
         exploits: the events of population based training, each with its `wall`.
@@ -60,6 +61,7 @@ class Ledger:
     work: float = 0.0
     repeated: float = 0.0
     broken: float = 0.0
+    worked: dict[str, float] = field(default_factory=dict)
     reports: list[Reported] = field(default_factory=list)
     spells: list[Spell] = field(default_factory=list)
     exploits: list[dict[str, Any]] = field(default_factory=list)
@@ -109,10 +111,14 @@ class _Folding:
         done = self._seconds.setdefault(trial, {})
         self.ledger.repeated += done.get(iteration, 0.0)
         done[iteration] = seconds
-        self.ledger.work += seconds
+        self._add(trial, seconds)
         self.ledger.reports.append(Reported(trial, iteration, metrics, now, self.ledger.work))
         if not event.get("adopted"):  # it was made in an earlier life, nobody knows when
             self._worked(trial, event["node"], now - seconds, now)
+
+    def _add(self, trial: str, seconds: float) -> None:
+        self.ledger.work += seconds
+        self.ledger.worked[trial] = self.ledger.worked.get(trial, 0.0) + seconds
 
     def _worked(self, trial: str, node: str, began: float, ended: float, lost: bool = False) -> None:
         last = self._spells.get(trial)
@@ -132,7 +138,7 @@ class _Folding:
         trial = event["trial"]
         began, last = self._free.get(trial, now), self._spells.get(trial)
         self.ledger.broken += now - began
-        self.ledger.work += now - began
+        self._add(trial, now - began)
         self._worked(trial, last.node if last else "", began, now, lost=True)
 
 
