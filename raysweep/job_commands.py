@@ -83,7 +83,7 @@ def submit(
 @files
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
 @click.pass_context
-def check(ctx: click.Context, strategy: str, arguments: tuple[str, ...], **flags: str | None) -> None:
+def check(ctx: click.Context, /, strategy: str, arguments: tuple[str, ...], **flags: str | None) -> None:
     """Say before a sweep whether it fits, how long it takes and what it costs: it is not started.
 
     Where it would run: on the project's cluster if there is one, else here. A few configurations are timed for an

@@ -29,7 +29,7 @@ from raysweep.driver.measure import Measurement, Timed
 from raysweep.driver.pace import Pace
 from raysweep.driver.runner import Runner
 from raysweep.errors import SweepFailed
-from raysweep.history.cost import Rate
+from raysweep.history.cost import Rate, money
 from raysweep.loop.random_grid_search import Variants
 from raysweep.reporting.judgement import seconds as duration
 from raysweep.spec import prices
@@ -42,6 +42,7 @@ from raysweep.values import to_json
 DRAWS = 6  # configurations that are timed before the smallest and the largest, at least
 WIDEST = 16  # trials at the same time, of a node that has room for more
 POOL = 200  # configurations that say what range each parameter has
+UNITS = ((GIB, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 ConfigOf = Callable[[Sweep], tune.TuneConfig | None]
 
 
@@ -222,7 +223,7 @@ def _of_sweep(runner: Runner, found: Forecast, measured: Measured, rate: Rate | 
         return [*lines, ("cost", f"not known: {prices.HOW}")]
     start = rate.cost(measured.startup, 0.0)
     cost = Estimate(*(each + start for each in dataclasses.astuple(found.cost)))
-    return [*lines, ("cost", f"{_interval(cost, '{:.3g}')} {rate.prices.currency}, at {rate.prices}")]
+    return [*lines, ("cost", f"{_interval(cost, lambda each: money(each, rate.prices.currency))}, at {rate.prices}")]
 
 
 def _interval(estimate: Estimate, form: str | Callable[[float], str]) -> str:
@@ -232,4 +233,5 @@ def _interval(estimate: Estimate, form: str | Callable[[float], str]) -> str:
 
 
 def _size(size: float) -> str:
-    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.3g} MiB"
+    unit, name = next((each for each in UNITS if size >= each[0]), UNITS[-1])
+    return f"{size / unit:.3g} {name}"

@@ -87,7 +87,7 @@ class Fit:
         if self.gpu_room < self.on_gpu:
             flag = f"`--gpus-per-trial {self.gpus:g}`: {self.on_gpu} processes would share a GPU"
             needs = f"{flag}, which need {self.on_gpu * self.gpu / GIB:.1f} GiB, and it has"
-            fix = "the model is too large for it" if not self.gpu_room else f"--gpus-per-trial {1 / self.gpu_room:.3g}"
+            fix = f"use --gpus-per-trial {1 / self.gpu_room:.3g}" if self.gpu_room else "not even one fits"
             found.append(f"{needs} {self.gpu_memory / GIB:.1f} GiB: {fix}")
         return found
 

@@ -7,6 +7,7 @@ they have for trials. What the trials have not used of the nodes is the cost of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from raysweep.spec.prices import Prices
 
 HOUR_S = 3600.0
+MOST_DIGITS = 9  # behind the point
 
 
 @dataclass(frozen=True)
@@ -114,3 +116,9 @@ def costs(rate: Rate, wall: float, worked: Mapping[str, float], lost: float, spa
         saved=spared * rate.place_hour / HOUR_S,
         idle=max(total - sum(trials.values()), 0.0),
     )
+
+
+def money(amount: float, currency: str) -> str:
+    """An amount with its currency: to hundredths, or two digits of what is less than one."""
+    digits = 2 if amount >= 1 or amount <= 0 else min(1 - math.floor(math.log10(amount)), MOST_DIGITS)
+    return f"{amount:,.{digits}f} {currency}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from raysweep.history.cost import Costs, Rate, costs
 from raysweep.history.segments import Event
 from raysweep.history.sweep_state import BY_LIMIT, SweepState, TrialRecord
 from raysweep.values import TIME_THIS_ITER_S, is_number
@@ -71,6 +72,16 @@ class Ledger:
     def of(cls, events: Iterable[Event]) -> Ledger:
         """That of a journal."""
         return _Folding(events).ledger
+
+    def costs(self, rate: Rate, saved: Iterable[Rung]) -> Costs:
+        """What all that has cost.
+
+        Args:
+            rate: by the hour.
+            saved: where the scheduler stopped trials, see `rungs`.
+        """
+        spared = sum(rung.spared for rung in saved)
+        return costs(rate, self.wall, self.worked, self.repeated + self.broken, spared)
 
 
 class _Folding:

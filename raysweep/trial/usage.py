@@ -1,19 +1,20 @@
 """How much memory a trial's process has needed, and how much its node has; `raysweep check` asks for it.
 
-The peak is the kernel's own (https://man7.org/linux/man-pages/man2/getrusage.2.html). What processes of a node share,
-such as the data in Ray's object store and the code of libraries, counts once for all of them.
+The peak is the kernel's own, `VmHWM` (https://man7.org/linux/man-pages/man5/proc_pid_status.5.html): that of getrusage
+also has what a process was before it began its program. What processes of a node share, such as the data in Ray's
+object store and the code of libraries, counts once for all of them.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from raysweep.ray_private import memory_of_this_machine
 
-KIB = 1024  # Linux has the peak in it
+KIB = 1024  # the kernel's unit
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Usage:
     Attributes:
         pid: its number on its node.
         host: the name of the node.
-        peak: its memory at most so far, with what it shares; with that of its children.
+        peak: its memory at most so far, with what it shares; with that of the programs that it runs now.
         shared: what it shares with other processes of the node, now.
         gpu: that it has reserved on GPUs at most, by torch's count: without CUDA's own context.
         host_memory: that all processes of the node may have.
@@ -49,13 +50,11 @@ def measure() -> Usage:
     import psutil
 
     own = psutil.Process()
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * KIB  # of the largest child
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
     gpu, gpu_memory = _of_gpus()
     return Usage(
         pid=os.getpid(),
         host=os.uname().nodename,
-        peak=peak + max(ended, sum(_resident(child) for child in own.children(recursive=True))),
+        peak=sum(_peak(process.pid) for process in (own, *own.children(recursive=True))),
         shared=own.memory_info().shared,
         gpu=gpu,
         host_memory=memory_of_this_machine(),
@@ -63,14 +62,14 @@ def measure() -> Usage:
     )
 
 
-def _resident(child: object) -> int:
-    import psutil
-
-    assert isinstance(child, psutil.Process)
+def _peak(pid: int) -> int:
+    """Bytes that a process has had in memory at most; 0 if it has ended meanwhile."""
     try:
-        return int(child.memory_info().rss)
-    except psutil.NoSuchProcess:  # it has ended meanwhile
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return 0
+    values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return int(values.get("VmHWM", "0 kB").split()[0]) * KIB  # one that has just ended has none
 
 
 def _of_gpus() -> tuple[int, int]:
