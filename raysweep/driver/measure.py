@@ -79,7 +79,7 @@ class Measurement:
             for event in self._executor.wait(TURN_S):
                 self._handle(event)
             if not told and not self._running and waiting and time.monotonic() - since > LONG_WAIT_S:
-                click.echo(f"waiting for a place: {self._executor.waiting_for()}", err=True)
+                click.echo(f"waiting for a place: {self._executor.waiting_for()}")
                 told = True
         return found
 

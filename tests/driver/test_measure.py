@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from ray import tune
 
@@ -76,7 +76,7 @@ def test_seconds_and_memory_are_those_of_the_function(quick: None, storage: str)
     # Processes are used again, so only the peak of the first ones says what a short one needs.
     assert max(usage.own for usage in long.usages) > 300 * MIB
     assert measured.seconds.setup > 0.4
-    assert measured.seconds.pace.what_matters.keys() == {"size"}
+    assert measured.seconds.pace.what_matters["size"] > 1.5
     assert not list(Path(storage).glob("*")), "nothing is left"
 
 
@@ -116,5 +116,4 @@ def test_what_does_not_fit_is_no_success(
 
 
 def test_the_age_is_that_of_the_program() -> None:
-    first = os.stat(f"/proc/{os.getpid()}").st_ctime
-    assert checking.age() >= time.time() - first - 1.0
+    assert checking.age() >= time.time() - psutil.Process().create_time() - 0.1
