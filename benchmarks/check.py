@@ -54,9 +54,9 @@ def main(task: str, strategy: str, runs: int, output: Path | None, flags: tuple[
 
 def _once(job: list[str], seed: int) -> dict[str, Any]:
     began = time.monotonic()
-    told = subprocess.run([*job, "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run([*job, "--dry-run"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     checked = time.monotonic()
-    subprocess.run(job, cwd=ROOT, capture_output=True, check=True)
+    subprocess.run(job, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     took = time.monotonic() - checked
     words = TIME.search(told)
     assert words, told
