@@ -115,6 +115,9 @@ def _measure(runner: Runner) -> Measured:
     first, more = draws[: max(DRAWS, width)], draws[max(DRAWS, width) :][: max(width - 2, 0)]
     # One iteration more than is measured, so that a trial waits for the driver after its last one.
     own = dataclasses.replace(sweep, max_iterations=max(sweep.max_iterations, iterations + 1))
+    click.echo(
+        f"timing {len(first) + len(more) + 2} configurations for {iterations} iterations each, {width} at a time"
+    )
     began = time.monotonic()
     with _scratch(runner, own, width) as other, other.opened() as executor:
         opened = time.monotonic()
@@ -214,10 +217,12 @@ def _of_sweep(runner: Runner, found: Forecast, measured: Measured, rate: Rate | 
     total, most = runner.assembly.total, runner.assembly.total * runner.sweep.max_iterations
     ended = found.trials
     budget = "" if ended.low >= total else f"; a budget ends it after {ended.middle:.0f} of {total} trials"
+    whole = "" if runner.flags.resume == "never" else "; of a new sweep, whatever is done of this one"
     wall = Estimate(*(each + measured.startup for each in dataclasses.astuple(found.wall)))
+    by = f"until the last trial ends, by {found.simulations} simulated sweeps"
     lines = [
         ("iterations", f"{_interval(found.iterations, '{:.0f}')} of {most}, those of all trials"),
-        ("time", f"{_interval(wall, duration)}, by {found.simulations} simulated sweeps{budget}"),
+        ("time", f"{_interval(wall, duration)}, {by}{whole}{budget}"),
     ]
     if rate is None or found.cost is None:
         return [*lines, ("cost", f"not known: {prices.HOW}")]

@@ -117,4 +117,4 @@ def _failure(event: Failed, config: dict[str, Any]) -> str:
     kind = kind_of(event.error)
     told = text_of(event.error, kind, event.end, event.log, event.worker)
     printed = "".join(f"\n  {line}" for line in event.printed)
-    return f"a trial failed ({kind}) with {to_json(config)}, so the sweep would, too:\n{told}{printed}"
+    return f"a timed trial failed ({kind}) with {to_json(config)}:\n{told}{printed}"

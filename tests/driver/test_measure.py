@@ -100,7 +100,7 @@ def test_what_is_said_has_the_time_and_the_money(
 
 def test_a_trial_that_fails_ends_the_check_with_its_error(quick: None, storage: str) -> None:
     with pytest.raises(
-        SweepFailed, match=r"a trial failed \(exception\) with .*\n[^$]*ValueError: no (short|long) one"
+        SweepFailed, match=r"a timed trial failed \(exception\) with .*\n[^$]*ValueError: no (short|long) one"
     ):
         checking.check(runner(storage, failing), config)
     assert not list(Path(storage).glob("*"))
