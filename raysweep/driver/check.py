@@ -169,8 +169,9 @@ def _seconds(pace: Pace, timed: Sequence[Timed], gaps: Sequence[float]) -> Secon
 def age() -> float:
     """Seconds since this program was started: by its first process, of which a driver is a fork."""
     first = psutil.Process()
-    while (parent := first.parent()) is not None and parent.cmdline() == first.cmdline():
-        first = parent
+    with contextlib.suppress(psutil.Error):  # the parent has ended, or is someone else's
+        while (parent := first.parent()) is not None and parent.cmdline() == first.cmdline():
+            first = parent
     return time.time() - first.create_time()
 
 

@@ -73,8 +73,10 @@ class Runner:
         """
         workers = self.sweep.workers
         largest = {"cpus": capacity.largest_share("CPU", workers), "gpus": capacity.largest_share("GPU", workers)}
-        ledger = Ledger.of(state.events or [])
-        spent = rate.cost(ledger.wall, ledger.work) if rate else 0.0
+        spent = 0.0
+        if rate and self.flags.cost_budget:
+            ledger = Ledger.of(state.events or [])
+            spent = rate.cost(ledger.wall, ledger.work)
         return self.assembly.plan(self.places, largest, rate, spent)
 
     @property
