@@ -12,7 +12,7 @@ import click
 
 from raysweep.clusters import lifecycle
 from raysweep.errors import BadInput
-from raysweep.local_commands import current_project, files, refuse_wrong
+from raysweep.local_commands import current_project, files, refuse_wrong, run
 from raysweep.spec import catalogue
 from raysweep.spec.flags import Flags, default_name
 from raysweep.submit import flag_check, ray_jobs, requirements, variables
@@ -73,6 +73,27 @@ def submit(
     )
     _refuse_wrong_flags(request)
     sys.exit(ray_jobs.submit(current_project(), request, follow))
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("strategy")
+@click.option("--task", help="What is tuned: a file of tasks/, or your own module.")
+@click.option("--name", help="Name of the sweep in the storage: one that is continued has to be named.")
+@click.option("--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
+@files
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
+@click.pass_context
+def check(ctx: click.Context, /, strategy: str, arguments: tuple[str, ...], **flags: str | None) -> None:
+    """Say before a sweep whether it fits, how long it takes and what it costs: it is not started.
+
+    Where it would run: on the project's cluster if there is one, else here. A few configurations are timed for an
+    iteration or two, the smallest and the largest of the space among them. Prices are in prices.yaml: see the README.
+    """
+    project = current_project()
+    if lifecycle.read(project) or any(os.environ.get(each) for each in ADDRESSES):
+        ctx.invoke(submit, strategy=strategy, arguments=(*arguments, "--dry-run"), **flags)
+    named = [word for key in ("task", "name") if (value := flags.pop(key)) is not None for word in (f"--{key}", value)]
+    ctx.invoke(run, strategy=strategy, arguments=(*named, *arguments, "--dry-run"), **flags)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -213,4 +234,4 @@ def _refuse_wrong_flags(request: JobRequest) -> None:
         raise BadInput(*problems)
 
 
-COMMANDS = (submit, rayjob, wrap)
+COMMANDS = (check, submit, rayjob, wrap)

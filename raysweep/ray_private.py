@@ -11,6 +11,7 @@ Config                      so is the mode of authentication: a private Ray sets
 AuthenticationTokenLoader   so is the token; it also tells what it is, and whether there is one
 GcsClient                   the one client that says at once whether a cluster refuses a token
 NvidiaGPUAcceleratorManager     how many GPUs a Ray will find on this machine, before there is one
+get_system_memory           how much memory a node has: the limit of its container, if that is less
 create_package, _dir_travel, _get_excludes      what `ray job submit --working-dir` packs, .rayignore and all
 get_runtime_env_default_excludes, RAY_RUNTIME_ENV_IGNORE_GITIGNORE      what it never packs
 DASHBOARD_CLIENT_MAX_SIZE   how much the Jobs API takes
@@ -140,6 +141,13 @@ def gpus_of_this_machine() -> int:
     from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 
     return int(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators())
+
+
+def memory_of_this_machine() -> int:
+    """Bytes of memory that all processes of this node may have: of the machine, or of its container."""
+    from ray._common.utils import get_system_memory
+
+    return int(get_system_memory())
 
 
 def pack(project: Path, package: Path, excludes: Sequence[str], parent: bool) -> None:

@@ -51,6 +51,11 @@ SECONDS = 15.0  # a quiet machine takes 2 and the rule is 5; a busy one may take
 QUADRATIC = ("--task", "quadratic")
 ROWS: dict[str, tuple[str, tuple[str, ...], list[str]]] = {
     "wrong metric": ("asha", (*QUADRATIC, "--metric", "accuracy"), ["`--metric accuracy`", "loss"]),
+    "a budget of money without prices": (
+        "asha",
+        (*QUADRATIC, "--cost-budget", "5", "--dry-run"),
+        ["`--cost-budget 5`: there is no table of prices: write prices.yaml"],
+    ),
     "unknown task": ("asha", ("--task", "digit"), ["`--task digit`", "did you mean `digits`"]),
     "unknown task and all else": (
         "asha",
@@ -205,8 +210,11 @@ def test_a_function_that_never_reports_fails_the_sweep_with_its_first_traceback(
     assert "in train" in done.stderr or task == "silent"
 
 
-def test_a_dry_run_says_what_would_run_and_starts_nothing(folder: Path) -> None:
+def test_a_dry_run_says_what_would_run_and_what_it_takes_and_leaves_nothing(folder: Path) -> None:
     done = run(folder, "asha", *QUADRATIC, "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
     assert "asha on quadratic, 20 samples" in done.stdout
+    assert "configurations, 2 iterations each" in done.stdout
+    assert "by 20 simulated sweeps" in done.stdout
+    assert "not known: write prices.yaml" in done.stdout
     assert not list((folder / "runs").glob("*"))

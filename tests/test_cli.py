@@ -78,6 +78,14 @@ def test_list_reads_docstrings_without_importing(folder):
     assert {line[0] for line in lines if "yours" not in line} >= {"tpe", "pbt", "mnist"}
 
 
+def test_check_is_the_job_here_with_a_dry_run(folder):
+    (folder / "jobs" / "asha.py").write_text('"""ASHA."""\nimport sys\nprint(*sys.argv[1:])\nsys.exit(7)\n')
+    words = ("asha", "--task", "digits", "--samples", "3", "--data", "d", "--name", "n")
+    done = subprocess.run([sys.executable, "-m", "raysweep", "check", *words], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (7, "")
+    assert done.stdout == f"--data {folder}/d --task digits --name n --samples 3 --dry-run\n"
+
+
 def test_unknown_strategy_names_the_nearest(folder):
     refused = CliRunner().invoke(cli, ["submit", "ahsa", "--samples", "3"])
     assert refused.exit_code == 2

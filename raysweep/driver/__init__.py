@@ -1,6 +1,11 @@
 """Runs a job from its command line to its exit code: `main` for strategy files, `run` for notebooks.
 
 preflight       all checks before anything starts
+check           says before a sweep what it takes and costs, from a few timed configurations
+measure         times these in real processes of trials
+pace            what an iteration of any other configuration takes
+forecast        simulates the sweep on these seconds
+fit             whether its trials fit into a node's memory
 wrap            runs a script instead of a task
 verify          trains the best configurations of a sweep again, with fresh seeds
 runner          assembles and runs the loop of one sweep

@@ -69,11 +69,17 @@ def max_trials(cpus: float, gpus: float, workers: int = 1) -> int:
         gpus: the same.
         workers: of a trial.
     """
+    return sum(rooms(cpus, gpus)) // workers
+
+
+def rooms(cpus: float, gpus: float) -> list[int]:
+    """How many workers fit on each node that has room for one, when the cluster has its largest size."""
     candidates = groups()
     if gpus == 0 and any(fit(group, cpus, gpus) >= 1 for group in candidates if not group.get("GPU")):
         candidates = [group for group in candidates if not group.get("GPU")]
-    added = sum(group["count"] * fit(group, cpus, gpus) for group in candidates)
-    return int(max(added, sum(fit(node, cpus, gpus) for node in _current_nodes()))) // workers
+    added = [fit(group, cpus, gpus) for group in candidates for _ in range(int(group["count"]))]
+    current = [fit(node, cpus, gpus) for node in _current_nodes()]
+    return [room for room in max(added, current, key=sum) if room]
 
 
 def groups() -> list[Node]:

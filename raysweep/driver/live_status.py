@@ -11,7 +11,7 @@ from collections.abc import Callable
 from raysweep.errors import StorageError
 from raysweep.history.live import NAME, Live
 from raysweep.loop.observers import Observer
-from raysweep.loop.places import Usage
+from raysweep.loop.places import Occupancy
 from raysweep.loop.progress import Progress
 from raysweep.storage import Storage
 
@@ -27,7 +27,7 @@ class LiveStatus(Observer):
         place: the sweep's own folder or prefix.
         term: of the driver's lease.
         progress: estimates the time that is left.
-        usage: returns the use of the sweep's places.
+        occupancy: returns the use of the sweep's places.
         first: seconds until it is written first.
         often: seconds between two times.
     """
@@ -37,11 +37,11 @@ class LiveStatus(Observer):
         place: Storage,
         term: int,
         progress: Progress,
-        usage: Callable[[], Usage],
+        occupancy: Callable[[], Occupancy],
         first: float = FIRST_S,
         often: float = OFTEN_S,
     ) -> None:
-        self._place, self._term, self._progress, self._usage = place, term, progress, usage
+        self._place, self._term, self._progress, self._occupancy = place, term, progress, occupancy
         self._due, self._often = time.monotonic() + first, often
         self._thread: threading.Thread | None = None
 
@@ -51,7 +51,7 @@ class LiveStatus(Observer):
         if now >= self._due and not (self._thread and self._thread.is_alive()):
             self._due = now + self._often
             left = self._progress.seconds_left
-            live = Live(self._term, time.time(), self._progress.total, *self._usage(), seconds_left=left)
+            live = Live(self._term, time.time(), self._progress.total, *self._occupancy(), seconds_left=left)
             self._thread = threading.Thread(target=self._write, args=(live,), name="live", daemon=True)
             self._thread.start()
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-import ray
 from ray import tune
 from ray.tune import TuneError
 
@@ -26,7 +24,6 @@ from raysweep.history.lease import claim
 from raysweep.history.repair import repair
 from raysweep.history.results import SweepResults
 from raysweep.loop.random_grid_search import Variants
-from raysweep.loop.ray_executor import RayExecutor
 from raysweep.spec import task as tasks
 from raysweep.spec.flags import Flags, command, default_name, name_problems
 from raysweep.spec.initial_points import Point, joined
@@ -42,7 +39,7 @@ from raysweep.spec.sweep import (
     strategy_of,
 )
 from raysweep.spec.task import Task
-from raysweep.storage import dataset, open_storage
+from raysweep.storage import open_storage
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
@@ -154,7 +151,13 @@ def _without_task(strategy: Strategy, flags: Flags) -> list[str]:
 
 
 def check_and_run(
-    strategy: Strategy, flags: Flags, knobs: Any, task: Task, points: tuple[Point, ...], problems: list[str]
+    strategy: Strategy,
+    flags: Flags,
+    knobs: Any,
+    task: Task,
+    points: tuple[Point, ...],
+    problems: list[str],
+    timed: bool = True,
 ) -> SweepResults | None:
     """Checks and runs a sweep; returns None after a dry run.
 
@@ -165,10 +168,11 @@ def check_and_run(
         task: what is tuned.
         points: configurations to try first.
         problems: those found so far.
+        timed: whether a dry run also times a few iterations, and says what the sweep would take.
 
     Raises:
         BadInput: all problems; nothing was started.
-        SweepFailed: trials failed beyond `max_failures`, or none reported.
+        SweepFailed: trials failed beyond `max_failures`, or none reported; in a dry run, one failed, or does not fit.
     """
     sweep = settle(flags, strategy.name, task, points)
     existing, storage_problems = _existing(sweep, flags)
@@ -187,11 +191,15 @@ def check_and_run(
     place = open_storage(sweep.storage).child(sweep.name).patient()
     for note in forgotten_choices(sweep.space):
         click.echo(note, err=True)
-    if flags.dry_run:
-        click.echo(f"dry run: {strategy.name} on {task.name}, {sweep.samples} samples, to {place.url}: nothing started")
-        return None
     runner = Runner(strategy, sweep, flags, knobs, config, place)
-    with ray_private.quiet(), _executor(runner, task, flags) as executor, claim(place, click.echo) as lease:
+    if flags.dry_run:
+        click.echo(f"dry run: {strategy.name} on {task.name}, {sweep.samples} samples, to {place.url}: not started")
+        if timed:
+            from raysweep.driver.check import check
+
+            check(runner, lambda other: _tune_config(strategy, other, knobs)[0])
+        return None
+    with ray_private.quiet(), runner.opened() as executor, claim(place, click.echo) as lease:
         # Another driver may have changed the sweep before this one got the lease.
         existing = results.find(place)
         if problems := _resume_problems(sweep, flags, knobs, config, existing):
@@ -206,24 +214,6 @@ def check_and_run(
                 f"warning: the code of {task.name} or {strategy.name} has changed since {sweep.name} was started"
             )
         return runner.run(executor, lease, existing.state if existing else None)
-
-
-@contextlib.contextmanager
-def _executor(runner: Runner, task: Task, flags: Flags) -> Iterator[RayExecutor]:
-    """The executor of the trials, with the task's data in Ray's object store; starts Ray if necessary.
-
-    The data are loaded before the sweep is created: if that fails, the sweep's name stays free.
-    """
-    if not ray.is_initialized():
-        local_ray.start()
-    executor = runner.executor()
-    try:
-        if task.load_data is not None and task.takes_data:
-            with dataset.folder(flags.data) as folder:
-                executor.set_data(ray.put(task.load_data(folder)))
-        yield executor
-    finally:
-        executor.close()
 
 
 def _existing(sweep: Sweep, flags: Flags) -> tuple[SweepResults | None, list[str]]:

@@ -12,6 +12,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,7 +31,7 @@ from raysweep.history.sweep_state import SweepState, TrialRecord
 from raysweep.loop.assemble import SYNCHRONOUS, Assembly, objective_of
 from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.searcher import Resumable
-from raysweep.spec import function, script_command
+from raysweep.spec import function, prices, script_command
 from raysweep.spec.flags import Flags, name_problems
 from raysweep.spec.reports import Reports, reports
 from raysweep.spec.resources import request_of
@@ -64,7 +65,7 @@ def check_flags(flags: Flags, sweep: Sweep) -> list[str]:
         problems.append(f"`--resume {flags.resume}` needs `--name`: name the sweep to continue")
     if flags.retry is not None and flags.resume == "never":
         problems.append(f"`--retry {flags.retry}` is for a sweep that is continued: add --resume must")
-    return problems
+    return problems + prices.problems(Path.cwd(), flags.cost_budget, sweep.cpus, sweep.gpus)
 
 
 def _number_problems(flags: Flags, sweep: Sweep) -> list[str]:

@@ -88,7 +88,7 @@ def run(
             raise BadInput(*asked.problems)
         parsed = asked.points(points, loaded)
         all_flags = dataclasses.replace(all_flags, task=loaded.name)
-        results = check_and_run(strategy, all_flags, all_knobs, loaded, parsed, asked.problems)
+        results = check_and_run(strategy, all_flags, all_knobs, loaded, parsed, asked.problems, timed=False)
     if results is None:
         raise BadInput("`dry_run`: no problems found, nothing was started")
     return results

@@ -18,15 +18,17 @@ from typing import Any
 
 import click
 import joblib
+import ray
 from ray import tune
 
 from raysweep import env
-from raysweep.driver import capacity
+from raysweep.driver import capacity, local_ray
 from raysweep.driver.live_report import LiveReport
 from raysweep.driver.live_status import LiveStatus
 from raysweep.driver.supervisor import Heart
 from raysweep.errors import StorageError, SweepFailed
 from raysweep.history import live, results, trial_log
+from raysweep.history.cost import Rate
 from raysweep.history.export import export
 from raysweep.history.journal import Journal
 from raysweep.history.lease import Lease
@@ -43,14 +45,16 @@ from raysweep.loop.recorder import Recorder
 from raysweep.loop.show_output import ShowOutput
 from raysweep.loop.stopping import SweepLimits
 from raysweep.loop.tensorboard import TensorBoard
+from raysweep.reporting.ledger import Ledger
 from raysweep.reporting.write import write_if_possible
 from raysweep.spec import space
 from raysweep.spec.flags import Flags
 from raysweep.spec.function import plain
 from raysweep.spec.initial_points import described
+from raysweep.spec.prices import read as read_prices
 from raysweep.spec.reports import reports
 from raysweep.spec.sweep import Strategy, Sweep
-from raysweep.storage import Storage
+from raysweep.storage import Storage, dataset
 from raysweep.trial.run import TrialSpec
 
 
@@ -63,14 +67,34 @@ class Runner:
         self.sweep, self.flags, self.knobs, self.place = sweep, flags, knobs, place
         self.strategy, self.assembly = strategy, Assembly(config, sweep, flags)
 
-    @property
-    def plan(self) -> Plan:
-        """The plan for the loop; needs a connected cluster."""
+    def plan(self, rate: Rate | None, state: SweepState) -> Plan:
+        """The plan for the loop; needs a connected cluster.
+
+        Args:
+            rate: what the sweep costs by the hour.
+            state: of its earlier runs, with their events.
+        """
         workers = self.sweep.workers
         largest = {"cpus": capacity.largest_share("CPU", workers), "gpus": capacity.largest_share("GPU", workers)}
-        return self.assembly.plan(self._max_trials(), largest)
+        spent = 0.0
+        if rate and self.flags.cost_budget:
+            ledger = Ledger.of(state.events or [])
+            spent = rate.cost(ledger.wall, ledger.work)
+        return self.assembly.plan(self.places, largest, rate, spent)
 
-    def _max_trials(self) -> int:
+    @property
+    def rate(self) -> Rate | None:
+        """What the sweep costs by the hour, if the project has a table of prices; needs a connected cluster."""
+        prices, share = read_prices(Path.cwd()), self.assembly.share
+        if prices is None:
+            return None
+        rooms = capacity.rooms(share.cpus, share.gpus)
+        cpus, gpus = share.cpus * share.workers, share.gpus * share.workers
+        return Rate(prices, max(len(rooms), 1), self.places, cpus, gpus)
+
+    @property
+    def places(self) -> int:
+        """Trials for which the cluster has room at its largest size."""
         return max(1, capacity.max_trials(self.sweep.cpus, self.sweep.gpus, self.sweep.workers))
 
     def executor(self) -> RayExecutor:
@@ -90,8 +114,25 @@ class Runner:
         executor = RayExecutor(
             spec, self.sweep.name, self.assembly.share, log_name, task.reuse_actors, flags.cleanup_timeout, show
         )
-        executor.request_places(min(self.assembly.concurrency(self._max_trials()), self.assembly.total))
+        executor.request_places(min(self.assembly.concurrency(self.places), self.assembly.total))
         return executor
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[RayExecutor]:
+        """The executor, with the task's data in Ray's object store; starts Ray if necessary.
+
+        The data are loaded before the sweep is created: if that fails, the sweep's name stays free.
+        """
+        if not ray.is_initialized():
+            local_ray.start()
+        executor, task = self.executor(), self.sweep.task
+        try:
+            if task.load_data is not None and task.takes_data:
+                with dataset.folder(self.flags.data) as folder:
+                    executor.set_data(ray.put(task.load_data(folder)))
+            yield executor
+        finally:
+            executor.close()
 
     def run(self, executor: RayExecutor, lease: Lease, state: SweepState | None) -> SweepResults:
         """Runs the sweep to its end, and writes its results.
@@ -106,14 +147,15 @@ class Runner:
         """
         resumed, state = state is not None, state or SweepState()
         with contextlib.nullcontext() if resumed else self._name_stays_free(lease, state):
-            spec = self._write_spec()
+            spec, rate = self._write_spec(), self.rate
+            plan = self.plan(rate, state)
             journal = Journal(self.place, lease.term, state.seq)
             recorder = Recorder(self.place, journal, state, self.sweep.metric, self.sweep.mode, lease)
             self._print_start(state, resumed)
             try:
-                recorder.begin(resumed, self.assembly.trial_limits, self._settings(spec))
+                recorder.begin(resumed, self.assembly.trial_limits, self._settings(spec, rate))
                 observers = self._observers(state, executor, lease)
-                limits = self.assembly.run(self.plan, executor, recorder, observers)
+                limits = self.assembly.run(plan, executor, recorder, observers)
             finally:
                 journal.close()
                 sweep_results = SweepResults(self.place.url, spec, state, space=self.sweep.space)
@@ -152,7 +194,7 @@ class Runner:
         metric, mode = self.sweep.metric, self.sweep.mode
         progress = Progress(state, metric, mode, self.assembly.total, self.sweep.max_iterations, self.sweep.name)
         # Heart is closed first: the supervisor then waits while the others close, which a slow store may delay.
-        status = LiveStatus(self.place, lease.term, progress, lambda: executor.usage)
+        status = LiveStatus(self.place, lease.term, progress, lambda: executor.occupancy)
         seen = [progress, TensorBoard(self.place, metric, state), LiveReport(self.place), status]
         if ray_metrics.is_on():
             tags = {"sweep": self.sweep.name, "strategy": self.sweep.strategy, "task": self.sweep.task.name}
@@ -182,12 +224,13 @@ class Runner:
         self.place.put("sweep.json", (json.dumps(spec, indent=2) + "\n").encode())
         return spec
 
-    def _settings(self, spec: dict[str, Any]) -> dict[str, Any]:
+    def _settings(self, spec: dict[str, Any], rate: Rate | None = None) -> dict[str, Any]:
         """What may differ from driver to driver, for the journal: sweep.json has only that of the last one."""
         return {
             "share": dataclasses.asdict(self.assembly.share),
             "together": isinstance(self.assembly.scheduler, SYNCHRONOUS),
             **{key: spec[key] for key in ("code", "versions", "python")},
+            **({"prices": rate.note()} if rate else {}),
         }
 
     def _print_start(self, state: SweepState, resumed: bool) -> None:
@@ -230,6 +273,12 @@ class Runner:
             reason += "" if reported else " before the first report"
             click.echo(
                 f"{reason} with {remaining} trials to do: {fix}{'' if reported else ' and a longer --time-budget'}"
+            )
+        elif remaining and limits.out_of_money and limits.spending:
+            spending = limits.spending
+            click.echo(
+                f"the cost budget of {spending.budget:g} {spending.rate.prices.currency} is used up with {remaining}"
+                f" trials to do: {fix} and a larger --cost-budget"
             )
         elif remaining:
             raise SweepFailed(f"stopped with {remaining} trials to do: {fix}")

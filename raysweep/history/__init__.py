@@ -10,5 +10,6 @@ live                    what only the driver of a running sweep knows
 trial_log, log_reader   what trials print: the objects, and reading them
 results, predict        the table of trials, the best trial, its predictions
 export, optuna_export   files for other tools, among them an Optuna study
+cost                    the money that the journal's seconds add up to
 resubmit_ticket         what is needed to submit a lost job again
 """

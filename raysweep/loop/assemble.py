@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, HyperBandScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import Searcher
 
+from raysweep.history.cost import Rate
 from raysweep.history.results import Objective
 from raysweep.history.sweep_state import ENDED, SweepState
 from raysweep.loop.controller import Controller
@@ -20,7 +21,7 @@ from raysweep.loop.observers import Observer
 from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.recorder import Recorder
 from raysweep.loop.scheduler import Scheduler
-from raysweep.loop.stopping import SweepLimits, TrialLimits
+from raysweep.loop.stopping import Spending, SweepLimits, TrialLimits
 from raysweep.spec.flags import Flags
 from raysweep.spec.sweep import Sweep
 
@@ -93,12 +94,14 @@ class Assembly:
         """The largest number of trials at the same time, given this number of places."""
         return self._flags.concurrency or self._config.max_concurrent_trials or places
 
-    def plan(self, places: int, largest: dict[str, float]) -> Plan:
+    def plan(self, places: int, largest: dict[str, float], rate: Rate | None = None, spent: float = 0.0) -> Plan:
         """The plan for the loop.
 
         Args:
             places: trials that can run at the same time.
             largest: CPUs and GPUs that a worker of a trial may have at most.
+            rate: what the sweep costs by the hour, if that is known.
+            spent: what its earlier runs have cost.
         """
         flags = self._flags
         return Plan(
@@ -114,6 +117,7 @@ class Assembly:
             timeout=flags.trial_timeout,
             report_timeout=flags.report_timeout,
             time_budget=flags.time_budget or self._config.time_budget_s,
+            spending=Spending(rate, flags.cost_budget, spent) if rate and flags.cost_budget else None,
             retry=flags.retry,
         )
 

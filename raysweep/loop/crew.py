@@ -21,6 +21,7 @@ from raysweep.trial.actor import Over, Prepared
 from raysweep.trial.last_words import Traces
 from raysweep.trial.run import Run, Seat, TrialSpec
 from raysweep.trial.session import Report
+from raysweep.trial.usage import Usage
 
 CAUSE_S = 5.0  # Ray notices within this time that a process is gone, whose loss another one has met as an error
 # What a worker meets, in torch's words, when another one is gone.
@@ -104,6 +105,15 @@ class Crew:
         workers = range(len(self._actors)) if worker is None else [worker]
         calls = {each: self._actors[each].finish.remote(seconds) for each in workers}
         self._call(calls, lambda printed: printed[min(printed)], then)
+
+    def usage(self, seconds: float) -> list[Usage]:
+        """What the processes have needed so far; waits so many seconds for their answers.
+
+        Raises:
+            RayError: one of them is gone, or does not answer.
+        """
+        found: list[Usage] = ray.get([each.usage.remote() for each in self._actors], timeout=seconds)
+        return found
 
     def ask(self, worker: int, answer: ray.ObjectRef, then: Callable[[Outcome], None]) -> None:
         """Waits for what is found out about a worker whose process is gone."""

@@ -27,7 +27,7 @@ from raysweep.loop.interrupt import Interruption
 from raysweep.loop.observers import Observer
 from raysweep.loop.recorder import Recorder
 from raysweep.loop.searcher import STOPPED, Remembering, Resumable
-from raysweep.loop.stopping import SweepLimits
+from raysweep.loop.stopping import Spending, SweepLimits
 from raysweep.spec.configuration import Codec
 from raysweep.trial.run import Run
 from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION
@@ -53,6 +53,7 @@ class Plan:
         timeout: seconds that a trial may run.
         report_timeout: seconds without a report, after which a trial counts as hung.
         time_budget: seconds that the sweep may run.
+        spending: what it may cost, if that is limited.
         retry: which failed trials of earlier runs are tried again: "failed" for all, or a `failures.Kind`.
     """
 
@@ -68,6 +69,7 @@ class Plan:
     timeout: float | None = None
     report_timeout: float | None = None
     time_budget: float | None = None
+    spending: Spending | None = None
     retry: str | None = None
 
 
@@ -95,7 +97,7 @@ class Loop:
         self._plan, self._searcher, self._controller = plan, searcher, controller
         self._executor, self._recorder, self._observer = executor, recorder, observer
         self._state, self._codec = recorder.state, Codec(plan.space)
-        self.limits = SweepLimits(plan.time_budget, plan.total, executor.clock)
+        self.limits = SweepLimits(plan.time_budget, plan.total, executor.clock, plan.spending)
         self._watchdog = HangWatchdog(plan.report_timeout)
         self._interruption = Interruption()
         self._running: dict[str, Run] = {}
@@ -119,6 +121,7 @@ class Loop:
         with self._interruption:
             while self._should_continue():
                 self._fill_places()
+                self.limits.running = len(self._running)
                 for event in self._executor.wait(CHECK_S):
                     self._handle(event)
                 self._check_periodically()

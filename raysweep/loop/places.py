@@ -89,7 +89,7 @@ def reserve(name: str, share: Share, actor: Callable[..., Any]) -> Place:
     return Place(share, group, Crew([actor(scheduling_strategy=each, **resources) for each in strategies]))
 
 
-class Usage(NamedTuple):
+class Occupancy(NamedTuple):
     """The use of a sweep's places, see `history.live`."""
 
     places: int
@@ -98,7 +98,7 @@ class Usage(NamedTuple):
     nodes: int
 
     @classmethod
-    def of(cls, places: Collection[Place]) -> Usage:
+    def of(cls, places: Collection[Place]) -> Occupancy:
         """That of these places; one whose process is being ended counts no more."""
         there = [place for place in places if place.stage not in (Stage.STARTING, Stage.LEAVING)]
         busy = sum(place.stage in (Stage.BUSY, Stage.ENDING) for place in there)

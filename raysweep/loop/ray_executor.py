@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep.loop.crew import Answered, Broken, Outcome
 from raysweep.loop.executor import Event, Failed, Reported, Returned, Share
 from raysweep.loop.failures import Kind, is_alive, kind_of
-from raysweep.loop.places import YIELD_S, Neighbours, Place, Stage, Usage, reserve
+from raysweep.loop.places import YIELD_S, Neighbours, Occupancy, Place, Stage, reserve
 from raysweep.loop.show_output import ShowOutput
 from raysweep.storage import Storage
 from raysweep.trial import last_words, spool
@@ -25,6 +26,7 @@ from raysweep.trial.actor import Over, Printed, TrialActor
 from raysweep.trial.last_words import Traces
 from raysweep.trial.run import Run, TrialSpec
 from raysweep.trial.session import Report
+from raysweep.trial.usage import Usage
 
 QUICK_END_S = 1.0  # if a function takes longer to clean up, another place is requested for the next trial
 ANSWER_S = 5.0  # for a process to answer, after the time for its clean-up
@@ -183,6 +185,13 @@ class RayExecutor:
             if place.stage is Stage.IDLE:
                 self._leave(place)
 
+    def usage(self, trial: str) -> list[Usage]:
+        """What the processes of a trial that has reported have needed so far: nothing, if they are gone."""
+        place = self._place_of.get(trial)
+        with contextlib.suppress(RayError):
+            return place.crew.usage(ANSWER_S) if place else []
+        return []
+
     def step(self, trial: str) -> None:
         """Lets a trial that has reported continue."""
         if trial in self._place_of:  # it may have returned right after its last report
@@ -335,9 +344,9 @@ class RayExecutor:
             self._yields_until = time.monotonic() + YIELD_S
 
     @property
-    def usage(self) -> Usage:
+    def occupancy(self) -> Occupancy:
         """The use of its places."""
-        return Usage.of(self._places)
+        return Occupancy.of(self._places)
 
     def _held(self) -> int:
         return sum(place.stage is not Stage.STARTING for place in self._places)

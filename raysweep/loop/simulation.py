@@ -28,6 +28,7 @@ from raysweep import ray_private
 from raysweep.history import checkpoint as checkpoints
 from raysweep.history import journal, segments
 from raysweep.history.checkpoint import Checkpoint
+from raysweep.history.cost import Rate
 from raysweep.history.journal import Journal
 from raysweep.history.sweep_state import SweepState
 from raysweep.loop.assemble import Assembly
@@ -238,6 +239,7 @@ def simulate(
     storage: Storage | None = None,
     faults: Mapping[tuple[str, int], Fault] | None = None,
     observer: Observer | None = None,
+    rate: Rate | None = None,
 ) -> SweepState:
     """Runs a sweep in a simulation, from its beginning or from its journal.
 
@@ -250,6 +252,7 @@ def simulate(
         storage: the sweep's own, for its journal and its trials' states; in memory if not given.
         faults: what goes wrong, by trial and iteration.
         observer: is notified of events.
+        rate: what the sweep costs by the hour, for the budget in `flags`.
 
     Returns:
         The final state of the trials.
@@ -265,7 +268,7 @@ def simulate(
     with ray_private.quiet(), contextlib.closing(_journal(place, state, simulation.clock)) as log:
         recorder = Recorder(place, log, state, sweep.metric, sweep.mode)
         recorder.begin(bool(state.trials), parts.trial_limits)
-        plan = parts.plan(places, {"cpus": math.inf, "gpus": math.inf})
+        plan = parts.plan(places, {"cpus": math.inf, "gpus": math.inf}, rate)
         parts.run(plan, simulation, recorder, observer or Observer())
     return state
 

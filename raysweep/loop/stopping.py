@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from raysweep.history.cost import Rate
 from raysweep.history.sweep_state import TrialRecord
 from raysweep.values import TIME_TOTAL_S, TRAINING_ITERATION, finite
 
@@ -32,6 +33,31 @@ class TrialLimits:
         return diverged or complete or bool(result.get(TIME_TOTAL_S, 0.0) >= self._timeout)
 
 
+class Spending:
+    """What a sweep has cost, and may cost.
+
+    Args:
+        rate: what it costs by the hour.
+        budget: what it may cost in all.
+        spent: what its earlier runs have cost.
+    """
+
+    def __init__(self, rate: Rate, budget: float, spent: float = 0.0) -> None:
+        self.rate, self.budget, self.spent = rate, budget, spent
+        self._since = 0.0
+
+    def until(self, seconds: float, running: int) -> bool:
+        """Adds what it has cost since the last call; returns whether the budget is used up.
+
+        Args:
+            seconds: for how long this run of the sweep has lasted.
+            running: trials that ran meanwhile.
+        """
+        self.spent += self.rate.cost(seconds - self._since, (seconds - self._since) * running)
+        self._since = seconds
+        return self.spent >= self.budget
+
+
 class SweepLimits:
     """Whether a sweep has to end now, although trials are left.
 
@@ -39,21 +65,29 @@ class SweepLimits:
         budget: seconds that the sweep may run.
         total: trials of the sweep.
         clock: returns seconds, from an arbitrary start.
+        spending: what it may cost, if that is limited.
     """
 
-    def __init__(self, budget: float | None, total: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, budget: float | None, total: int, clock: Callable[[], float], spending: Spending | None = None
+    ) -> None:
         self._clock, self._began = clock, clock()
+        self.spending, self.running = spending, 0  # trials that run until the next turn of the loop
         self.budget, self._enough = budget or math.inf, min(SAME_FAILURES, total or SAME_FAILURES)
         self._reported = False
         self._failed: list[str] = []
         self.refused: str | None = None  # why the storage refuses checkpoints
         self.out_of_time = False  # whether the sweep's time budget is used up
+        self.out_of_money = False  # whether its cost budget is
 
     @property
     def reached(self) -> bool:
         """Checked in each turn of the loop."""
-        self.out_of_time = self.out_of_time or self.seconds >= self.budget
-        return self.out_of_time or self.refused is not None or self.hopeless
+        seconds = self.seconds
+        self.out_of_time = self.out_of_time or seconds >= self.budget
+        if self.spending is not None and self.spending.until(seconds, self.running):
+            self.out_of_money = True
+        return self.out_of_time or self.out_of_money or self.refused is not None or self.hopeless
 
     @property
     def seconds(self) -> float:

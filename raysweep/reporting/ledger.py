@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from raysweep.history.cost import Costs, Rate, costs
 from raysweep.history.segments import Event
 from raysweep.history.sweep_state import BY_LIMIT, SweepState, TrialRecord
 from raysweep.values import TIME_THIS_ITER_S, is_number
@@ -50,6 +51,7 @@ class Ledger:
         work: of all trials, each counted once, however many CPUs it has.
         repeated: work that was done again, since a trial went on from a checkpoint before its failure.
         broken: from a trial's last report, or its start, to its failure.
+        worked: trial -> its part of the work.
         reports: the results, in the order in which they came.
         spells: when each trial worked, and where.
         exploits: the events of population based training, each with its `wall`.
@@ -60,6 +62,7 @@ class Ledger:
     work: float = 0.0
     repeated: float = 0.0
     broken: float = 0.0
+    worked: dict[str, float] = field(default_factory=dict)
     reports: list[Reported] = field(default_factory=list)
     spells: list[Spell] = field(default_factory=list)
     exploits: list[dict[str, Any]] = field(default_factory=list)
@@ -69,6 +72,16 @@ class Ledger:
     def of(cls, events: Iterable[Event]) -> Ledger:
         """That of a journal."""
         return _Folding(events).ledger
+
+    def costs(self, rate: Rate, saved: Iterable[Rung]) -> Costs:
+        """What all that has cost.
+
+        Args:
+            rate: by the hour.
+            saved: where the scheduler stopped trials, see `rungs`.
+        """
+        spared = sum(rung.spared for rung in saved)
+        return costs(rate, self.wall, self.worked, self.repeated + self.broken, spared)
 
 
 class _Folding:
@@ -109,10 +122,14 @@ class _Folding:
         done = self._seconds.setdefault(trial, {})
         self.ledger.repeated += done.get(iteration, 0.0)
         done[iteration] = seconds
-        self.ledger.work += seconds
+        self._add(trial, seconds)
         self.ledger.reports.append(Reported(trial, iteration, metrics, now, self.ledger.work))
         if not event.get("adopted"):  # it was made in an earlier life, nobody knows when
             self._worked(trial, event["node"], now - seconds, now)
+
+    def _add(self, trial: str, seconds: float) -> None:
+        self.ledger.work += seconds
+        self.ledger.worked[trial] = self.ledger.worked.get(trial, 0.0) + seconds
 
     def _worked(self, trial: str, node: str, began: float, ended: float, lost: bool = False) -> None:
         last = self._spells.get(trial)
@@ -132,7 +149,7 @@ class _Folding:
         trial = event["trial"]
         began, last = self._free.get(trial, now), self._spells.get(trial)
         self.ledger.broken += now - began
-        self.ledger.work += now - began
+        self._add(trial, now - began)
         self._worked(trial, last.node if last else "", began, now, lost=True)
 
 

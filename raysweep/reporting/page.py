@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from jinja2.utils import htmlsafe_json_dumps
 
+from raysweep.history.cost import Rate, money, noted
 from raysweep.history.optuna_export import axes_of
 from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import ENDED, TrialRecord, first_line
@@ -107,6 +108,8 @@ class _View:
         self._ledger = Ledger.of(results.state.events or [])
         self._share = share_of(results, self._ledger)
         self._rungs = rungs(results.state, int(results.spec.get("max_iterations") or 1))
+        self._rate = rate_of(self._ledger, self._share)
+        self._costs = self._ledger.costs(self._rate, self._rungs) if self._rate else None
         self._scored = scored(results)
         self._axes = axes_of(results, described.domains(results.spec.get("space", {})))
 
@@ -136,6 +139,8 @@ class _View:
             "rungs": self._rungs,
             "failures": failures(results),
             "rows": rows,
+            "prices": str(self._rate.prices) if self._rate else None,
+            "costs": {id: self._money(cost) for id, cost in self._costs.trials.items()} if self._costs else {},
             "columns": list(dict.fromkeys(key for row in rows for key in flat(row["config"]))),
             "flat": flat,
             "starts": self._starts(),
@@ -163,14 +168,31 @@ class _View:
         lost = ledger.repeated + ledger.broken
         failed = sum(len(trial.failures) for trial in state.trials.values())
         lives = len(ledger.settings)
+        stopped, broke = f"about {_cost(spared * per_second, unit)} of stopped trials", f"{failed} failures"
+        if self._costs:
+            stopped += f", {self._money(self._costs.saved)}"
+            broke += f", {self._money(self._costs.failures)}"
         return [
             ("Trials", str(len(state.trials)), " · ".join(f"{n} {status}" for status, n in counts.items() if n)),
             ("Wall time", judgement.seconds(ledger.wall), f"in {lives} runs" if lives > 1 else "from start to end"),
             ("Work", _cost(ledger.work * per_second, unit), self._shares()),
             ("Saved by early stopping", f"{saved:.0%}" if self._rungs else "nothing",
-             f"about {_cost(spared * per_second, unit)} of stopped trials" if self._rungs else "no trial was stopped"),
-            ("Cost of failures", _cost(lost * per_second, unit), f"{failed} failures" if failed else "none"),
+             stopped if self._rungs else "no trial was stopped"),
+            ("Cost of failures", _cost(lost * per_second, unit), broke if failed else "none"),
+            *self._bill(),
         ]  # fmt: skip
+
+    def _bill(self) -> list[tuple[str, str, str]]:
+        """What the sweep has cost, if its driver found a table of prices."""
+        found = self._costs
+        if found is None:
+            return []
+        each = f"{self._money(sum(found.trials.values()) / len(found.trials))} a trial" if found.trials else "no trial"
+        idle = f", {self._money(found.idle)} of idle places" if found.idle > 0 else ""
+        return [("Cost", self._money(found.total), each + idle)]
+
+    def _money(self, amount: float) -> str:
+        return money(amount, self._rate.prices.currency if self._rate else "")
 
     def _shares(self) -> str:
         names = {"cpus": "CPU", "gpus": "GPU", "workers": "workers"}
@@ -213,6 +235,13 @@ def share_of(results: SweepResults, ledger: Ledger) -> dict[str, float]:
         "gpus": float(flags.get("gpus_per_trial") or 0.0),
         "workers": float(flags.get("workers_per_trial") or 1),
     }
+
+
+def rate_of(ledger: Ledger, share: dict[str, float]) -> Rate | None:
+    """What the sweep costs by the hour, as the newest driver has noted it; None if it found no table of prices."""
+    found = (event["prices"] for event in reversed(ledger.settings) if isinstance(event.get("prices"), dict))
+    note = next(found, None)
+    return noted(note, share) if note else None
 
 
 def _cost(amount: float, unit: str) -> str:

@@ -11,6 +11,7 @@ space, paths    the search space, converted for each strategy; nested parameters
 space_checks    what can be wrong with it
 space_file, yaml_loader     it, in a file of YAML
 described       its domains, from its description in sweep.json
+prices          what machines cost, from the project's table
 script_command  the command line of a task that is a script
 configuration   how a drawn configuration is written as JSON, and restored
 mutations       what population based training may change in it

@@ -114,6 +114,12 @@ class Flags:
         gt=0,
         le=LONGEST_S,
     )
+    cost_budget: float | None = knob(
+        None,
+        "Money that the sweep may cost by prices.yaml, its earlier runs counted; then it ends with exit code 0, too.",
+        gt=0,
+        le=LONGEST_S,
+    )
     resume: str = knob(
         "never",
         "never: the name must be new; auto: continue the sweep if it exists; must: it has to exist.",
@@ -132,7 +138,11 @@ class Flags:
     show_output: bool = knob(
         False, "Print what the trials print, too; `raysweep logs NAME --trial 3` has it without this flag."
     )
-    dry_run: bool = knob(False, "Check everything, print what would run, start nothing.")
+    dry_run: bool = knob(
+        False,
+        "Check everything, time an iteration or two of a few configurations, say what the sweep would take and cost,"
+        " and do not start it; as `raysweep check`.",
+    )
 
 
 def default_name(task: str, strategy: str) -> str:

@@ -7,6 +7,7 @@ workers         how the processes of a trial that has several find each other
 exits, last_words   how that process ends: on purpose, or by a signal
 output, spool   where its output goes: into a file of its node, and from there into the storage
 run             what that process is given
+usage           how much memory it has needed
 script, leash   a training function that runs any program, which ends with its trial
 
 A worker imports this room alone, with the storage and checkpoints below it: neither Ray Tune nor pandas, which take

@@ -22,6 +22,7 @@ from raysweep.trial.output import Output
 from raysweep.trial.run import Run, Seat, TrialSpec
 from raysweep.trial.session import Report, Session, enter
 from raysweep.trial.tune_session import TuneSession
+from raysweep.trial.usage import Usage, measure
 from raysweep.trial.workers import Worker
 from raysweep.values import finite
 
@@ -141,6 +142,10 @@ class TrialActor:
         clean = self._session.end(seconds) if self._session else True
         self._close()
         return Over(clean)
+
+    def usage(self) -> Usage:
+        """What this process has needed so far."""
+        return measure()
 
     def finish(self, seconds: float) -> Printed:
         """Stores what was printed, before this process is ended; waits so many seconds for a storage that is away."""

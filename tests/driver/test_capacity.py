@@ -95,3 +95,10 @@ def test_the_file_follows_a_change_that_the_environment_does_not(two_cpus: pytes
     two_cpus.setenv(env.RAYSWEEP_NODES, '[{"count": 3, "CPU": 1}]')
     capacity.FILE.write_text('[{"count": 5, "CPU": 1}]')
     assert capacity.max_trials(1, 0) == 5
+
+
+def test_the_nodes_that_have_room_are_told_one_by_one(two_cpus: pytest.MonkeyPatch) -> None:
+    assert capacity.rooms(1, 0) == [2]
+    assert capacity.rooms(3, 0) == []
+    two_cpus.setenv(env.RAYSWEEP_NODES, '[{"count": 2, "CPU": 4}, {"count": 1, "CPU": 1}]')
+    assert sorted(capacity.rooms(2, 0)) == [2, 2], "the small one has room for none"

@@ -12,7 +12,7 @@ from raysweep.driver.live_status import LiveStatus
 from raysweep.errors import StorageError
 from raysweep.history import live
 from raysweep.history.sweep_state import SweepState
-from raysweep.loop.places import Usage
+from raysweep.loop.places import Occupancy
 from raysweep.loop.progress import Progress
 from raysweep.storage import FolderStorage
 from tests.waiting import until
@@ -25,7 +25,7 @@ def place(tmp_path: Path) -> FolderStorage:
 
 def status(place: FolderStorage, **times: float) -> LiveStatus:
     progress = Progress(SweepState(), "loss", "min", total=40, max_iterations=9)
-    return LiveStatus(place, 7, progress, lambda: Usage(places=4, busy=3, starting=1, nodes=2), **times)
+    return LiveStatus(place, 7, progress, lambda: Occupancy(places=4, busy=3, starting=1, nodes=2), **times)
 
 
 def test_it_says_what_the_driver_knows_and_is_gone_at_the_end(place: FolderStorage) -> None:

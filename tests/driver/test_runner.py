@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from raysweep.driver.runner import Runner, code_hash
 from raysweep.errors import SweepFailed
+from raysweep.history.cost import Rate
 from raysweep.history.sweep_state import SweepState
 from raysweep.loop.memory_storage import MemoryStorage
-from raysweep.loop.stopping import SweepLimits
+from raysweep.loop.stopping import Spending, SweepLimits
 from raysweep.spec.flags import Flags
+from raysweep.spec.prices import FILE, Prices
 from raysweep.spec.sweep import NoKnobs, strategy
 from tests.loop import sweeps
 
+RATE = Rate(Prices("CHF", node_hour=3600.0, cpu_hour=3600.0), nodes=1, places=2, cpus=1.0, gpus=0.0)
 
-def runner() -> Runner:
+
+def runner(**flags: Any) -> Runner:
     sweep = sweeps.sweep_of("random_search", samples=3)
-    return Runner(strategy("random_search"), sweep, Flags(), NoKnobs(), sweeps.config_of(sweep), MemoryStorage())
+    return Runner(strategy("random_search"), sweep, Flags(**flags), NoKnobs(), sweeps.config_of(sweep), MemoryStorage())
 
 
 def limits(budget: float | None, seconds: float) -> SweepLimits:
@@ -57,6 +63,43 @@ def test_a_time_budget_used_up_later_is_none_either(capsys: pytest.CaptureFixtur
     runner()._raise_if_failed(limits(2.0, 3.0), state_of(STARTED, REPORTED))
     told = "the time budget of 2 s is used up with 3 trials to do: continue with --name s --resume auto\n"
     assert capsys.readouterr().out == told
+
+
+def test_a_used_up_cost_budget_is_none_either(capsys: pytest.CaptureFixture[str]) -> None:
+    limits = SweepLimits(None, 3, lambda: 0.0, Spending(RATE, budget=7.5, spent=7.5))
+    assert limits.reached
+    runner()._raise_if_failed(limits, state_of(STARTED, REPORTED))
+    assert capsys.readouterr().out == (
+        "the cost budget of 7.5 CHF is used up with 3 trials to do:"
+        " continue with --name s --resume auto and a larger --cost-budget\n"
+    )
+
+
+def test_what_earlier_runs_have_cost_counts_for_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    took = {"loss": 1.0, "time_this_iter_s": 3.0}
+    earlier = state_of(
+        {"type": "start"}, STARTED, REPORTED | {"metrics": took, "time": 4.0}, {"type": "end", "time": 5.0}
+    )
+    spending = runner(cost_budget=20.0).plan(RATE, earlier).spending
+    assert spending is not None
+    assert (spending.budget, spending.spent) == (20.0, 5.0 + 3.0)  # the node for 5 s, and a trial for 3
+    assert runner().plan(RATE, earlier).spending is None
+    assert runner(cost_budget=20.0).plan(None, earlier).spending is None
+
+
+def test_the_rate_is_that_of_the_projects_prices_and_the_clusters_nodes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert runner().rate is None
+    (tmp_path / FILE).write_text("node_hour: 2\ncpu_hour: 0.1\n")
+    node = {"Alive": True, "Resources": {"CPU": 2.0}}
+    monkeypatch.setattr(ray, "nodes", lambda: [node, node, {"Alive": True, "Resources": {"CPU": 0.0}}])
+    rate = runner().rate
+    assert rate == Rate(Prices(node_hour=2.0, cpu_hour=0.1), nodes=2, places=4, cpus=1.0, gpus=0.0)
+    spec = {"code": "abc", "versions": {}, "python": "3"}
+    assert runner()._settings(spec, rate)["prices"] == rate.note(), "the page shows what they were"
 
 
 def test_a_sweep_that_was_stopped_has_failed() -> None:

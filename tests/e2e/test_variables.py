@@ -93,5 +93,5 @@ def test_s3_keys_of_this_shell_reach_a_job_on_this_machine(local_cluster: Projec
     done = local_cluster.run(*flags, seconds=PATIENCE_S, **s3_server.env)
     assert done.returncode == 0, done.stdout
     assert "the job gets AWS_ACCESS_KEY_ID, " in done.stdout
-    assert f"to {place}/keys: nothing started" in done.stdout
+    assert f"to {place}/keys: not started" in done.stdout
     assert s3_server.secret_key not in done.stdout

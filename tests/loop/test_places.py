@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from raysweep.loop.executor import Share
-from raysweep.loop.places import Place, Stage, Usage
+from raysweep.loop.places import Occupancy, Place, Stage
 
 
 def place(stage: Stage, *nodes: str) -> Place:
@@ -17,5 +17,5 @@ def test_the_use_of_places_counts_those_that_are_there() -> None:
         place(Stage.STARTING), place(Stage.IDLE, "a"), place(Stage.BUSY, "a"), place(Stage.BUSY, "b", "c"),
         place(Stage.ENDING, "b"), place(Stage.LEAVING, "d"),
     ]  # fmt: skip
-    assert Usage.of(places) == Usage(places=4, busy=3, starting=1, nodes=3)
-    assert Usage.of([]) == Usage(0, 0, 0, 0)
+    assert Occupancy.of(places) == Occupancy(places=4, busy=3, starting=1, nodes=3)
+    assert Occupancy.of([]) == Occupancy(0, 0, 0, 0)

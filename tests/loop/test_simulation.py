@@ -7,10 +7,12 @@ from ray.exceptions import RayActorError
 
 from raysweep.errors import NotFound
 from raysweep.history import checkpoint, journal
+from raysweep.history.cost import Rate
 from raysweep.loop.executor import Failed, Reported, Returned
 from raysweep.loop.memory_storage import MemoryJournal, MemoryStorage
 from raysweep.loop.observers import Observer
 from raysweep.loop.simulation import Fault, Recorded, Simulation, Step, simulate
+from raysweep.spec.prices import Prices
 from raysweep.spec.sweep import strategies
 from raysweep.storage import FolderStorage
 from raysweep.trial.actor import NotFinite, Run, Unreported
@@ -382,6 +384,25 @@ def test_a_time_budget_is_of_the_simulations_time():
     state = run("random_search", storage=storage, samples=6, max_iterations=4, time_budget=10.0)
     assert state.count("finished") == 2
     assert events_of(storage)[-1]["status"] == "interrupted"
+
+
+def test_a_cost_budget_ends_a_sweep_in_order_and_counts_nodes_and_trials():
+    rate = Rate(Prices("EUR", node_hour=3600.0, cpu_hour=1800.0), nodes=1, places=2, cpus=1.0, gpus=0.0)
+    storage = MemoryStorage()
+    # One place: each second costs 1 for the node, and 0.5 for the trial.
+    state = run("random_search", storage=storage, samples=6, max_iterations=4, cost_budget=15.0, rate=rate)
+    assert (state.count("finished"), len(state.trials["00002"].results)) == (2, 2)
+    assert events_of(storage)[-1]["status"] == "interrupted"
+
+
+def test_two_trials_at_a_time_use_up_a_cost_budget_twice_as_fast():
+    rate = Rate(Prices("EUR", cpu_hour=3600.0), nodes=1, places=2, cpus=1.0, gpus=0.0)
+    one, two = (
+        run("random_search", samples=6, max_iterations=4, cost_budget=8.4, rate=rate, places=places)
+        for places in (1, 2)
+    )
+    assert one.count("finished") == two.count("finished") == 2
+    assert max(trial.completed for trial in two.trials.values()) == 4.0
 
 
 def test_a_recorded_sweep_is_repeated_from_its_table():

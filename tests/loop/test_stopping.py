@@ -6,9 +6,11 @@ import math
 
 import pytest
 
+from raysweep.history.cost import Rate
 from raysweep.history.sweep_state import TrialRecord
 from raysweep.loop.failures import Kind
-from raysweep.loop.stopping import FIRST_S, SweepLimits, TrialLimits
+from raysweep.loop.stopping import FIRST_S, Spending, SweepLimits, TrialLimits
+from raysweep.spec.prices import Prices
 
 
 def result(iteration=1, seconds=1.0, **metrics):
@@ -51,6 +53,22 @@ def clock():
 @pytest.fixture
 def limits(clock):
     return lambda budget=None, total=20: SweepLimits(budget, total, clock)
+
+
+def test_earlier_runs_count_for_a_cost_budget(clock):
+    rate = Rate(Prices("EUR", node_hour=3600.0, cpu_hour=3600.0), nodes=2, places=4, cpus=0.5, gpus=0.0)
+    spending = Spending(rate, budget=100.0, spent=60.0)
+    sweep = SweepLimits(None, 20, clock, spending)
+    sweep.running = 4  # 2 a second for the nodes, and 4 times 0.5 for the trials
+    clock.now += 5
+    assert not sweep.reached
+    assert spending.spent == pytest.approx(80.0)
+    sweep.running = 0
+    clock.now += 9
+    assert not sweep.reached
+    clock.now += 1
+    assert sweep.reached
+    assert (sweep.out_of_money, sweep.out_of_time) == (True, False)
 
 
 def test_a_used_up_budget_ends_the_sweep(limits, clock):

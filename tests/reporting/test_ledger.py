@@ -7,8 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from raysweep.history.cost import Rate
 from raysweep.history.sweep_state import SweepState
-from raysweep.reporting.ledger import Ledger, Spell, lanes, rungs
+from raysweep.reporting.ledger import Ledger, Rung, Spell, lanes, rungs
+from raysweep.spec.prices import Prices
 from tests.reporting.sweeps import simulated
 
 Events = list[dict[str, Any]]
@@ -126,3 +128,22 @@ def test_what_a_limit_ended_is_no_rung() -> None:
                   (2, "complete", {"trial": "1", "status": "stopped"}))  # fmt: skip
     [rung] = rungs(SweepState(told), 10)
     assert ([trial.id for trial in rung.stopped], rung.reached, rung.spared) == (["1"], 2, 9)
+
+
+def test_each_trial_has_its_part_of_the_work_with_what_it_lost() -> None:
+    told = events(
+        START, suggest(0, "0"), suggest(0, "1"), result(3, "0", 1, 3), result(4, "1", 1, 4), failure(5, "0"),
+        result(8, "0", 1, 3),
+    )  # fmt: skip
+    ledger = Ledger.of(told)
+    assert ledger.worked == {"0": 3 + 2 + 3, "1": 4}
+    assert sum(ledger.worked.values()) == ledger.work
+
+
+def test_failures_and_stopped_trials_have_their_price() -> None:
+    """An hour of a place costs 3600: a second costs one."""
+    rate = Rate(Prices("EUR", cpu_hour=1800.0), nodes=1, places=1, cpus=2.0, gpus=0.0)
+    told = events(START, suggest(0, "0"), result(3, "0", 1, 3), failure(5, "0"), result(8, "0", 1, 3))
+    spared = [Rung(1, 2, [], 7.0), Rung(3, 1, [], 4.0)]
+    found = Ledger.of(told).costs(rate, spared)
+    assert (found.total, found.failures, found.saved) == pytest.approx((8.0, 2 + 3, 11.0))

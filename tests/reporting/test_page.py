@@ -16,7 +16,7 @@ from raysweep.loop.memory_storage import MemoryStorage
 from raysweep.loop.simulation import Fault, Step
 from raysweep.reporting import judgement
 from raysweep.reporting.ledger import Ledger
-from raysweep.reporting.page import failures, share_of
+from raysweep.reporting.page import failures, rate_of, share_of
 from raysweep.reporting.write import NAME, page_of, write, write_if_possible
 from raysweep.storage import FolderStorage
 from tests.loop.sweeps import draw
@@ -225,3 +225,48 @@ def test_the_page_of_a_short_sweep_is_brief(seconds: float, brief: bool) -> None
 def test_what_fails_is_a_warning(caplog) -> None:
     assert write_if_possible(MemoryStorage()) >= 0
     assert "report.html could not be written, the journal has everything: NotFound: memory:// has no" in caplog.text
+
+
+def priced(found: SweepResults, **prices: object) -> SweepResults:
+    """The sweep, as if its driver had found these prices: of two nodes with two places each."""
+    note = {"currency": "EUR", "nodes": 2, "places": 4, **prices}
+    events = [each | ({"prices": note} if each["type"] == "start" else {}) for each in found.state.events or []]
+    return replace(found, state=SweepState(events))
+
+
+def test_what_a_sweep_cost_is_shown_by_trial_and_in_all() -> None:
+    faults = {("00002", 1): Fault(ValueError("no"), times=1)}
+    found = priced(simulated("asha", 12, 9, faults=faults, max_failures=1), node_hour=3600.0, currency="<b>€")
+    events = found.state.events or []
+    times = [event["time"] for event in events]
+    total = 2 * (max(times) - min(times))  # a second of two nodes costs 2
+    shown = Parsed(page_of([found])).shown
+    assert f"Cost {total:,.2f} <b>€" in shown
+    best = found.best
+    assert best is not None
+    results = [event for event in events if event["type"] == "result" and event["trial"] == best["trial"]]
+    own = sum(event["metrics"]["time_this_iter_s"] for event in results) / 2  # one of the four places
+    assert f"{own:,.2f} <b>€" in shown
+    lost = re.search(r"1 failures, ([\d.,]+) <b>€", shown)
+    saved = re.search(r"of stopped trials, ([\d.,]+) <b>€", shown)
+    assert lost
+    assert saved
+    assert float(lost[1].replace(",", "")) > 0
+    assert float(saved[1].replace(",", "")) > 0
+    assert "3600 <b>€ a node-hour, when the sweep ran" in shown
+
+
+def test_without_a_table_of_prices_nothing_is_said_of_money() -> None:
+    shown = Parsed(page_of([simulated("asha", 6, 9)])).shown
+    assert "EUR" not in shown
+    assert "prices" not in shown
+    assert "Cost of failures" in shown, "in the time of CPUs, as before"
+    assert " cost " not in shown
+
+
+def test_the_newest_drivers_prices_count() -> None:
+    ledger = Ledger(settings=[{"prices": {"node_hour": 1.0, "nodes": 1, "places": 2}}, {"prices": {"node_hour": 3.0}}])
+    rate = rate_of(ledger, {"cpus": 1.0})
+    assert rate is not None
+    assert (rate.prices.node_hour, rate.prices.currency) == (3.0, "EUR")
+    assert rate_of(Ledger(settings=[{"term": 1}]), {"cpus": 1.0}) is None

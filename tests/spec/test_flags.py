@@ -33,6 +33,7 @@ FROZEN = [
     "--cleanup-timeout",
     "--nan",
     "--time-budget",
+    "--cost-budget",
     "--resume",
     "--retry",
     "--repair",
