@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from raysweep import job_commands, kit, local_commands, study_commands
+from raysweep import advice_commands, job_commands, kit, local_commands, study_commands
 from raysweep.clusters import lifecycle
 from raysweep.clusters.shared.s3_keys import environment
 from raysweep.clusters.targets import TARGETS, Cluster, Options, load
@@ -55,7 +55,7 @@ def cli() -> None:
     """  # noqa: D301 - click wants the character, not its name
 
 
-for _command in (*local_commands.COMMANDS, *job_commands.COMMANDS, *study_commands.COMMANDS):
+for _command in (*local_commands.COMMANDS, *job_commands.COMMANDS, *study_commands.COMMANDS, *advice_commands.COMMANDS):
     cli.add_command(_command)
 
 

@@ -1,6 +1,7 @@
 """Runs a job from its command line to its exit code: `main` for strategy files, `run` for notebooks.
 
 preflight       all checks before anything starts
+warm_start      gives a new sweep what earlier ones have observed
 wrap            runs a script instead of a task
 verify          trains the best configurations of a sweep again, with fresh seeds
 runner          assembles and runs the loop of one sweep

@@ -108,7 +108,7 @@ class Runner:
             recorder = Recorder(self.place, journal, state, self.sweep.metric, self.sweep.mode, lease)
             self._print_start(state, resumed)
             try:
-                recorder.begin(resumed, self.assembly.trial_limits, self._settings(spec))
+                recorder.begin(resumed, self.assembly.trial_limits, self._settings(spec) | self._warm_start(state))
                 limits = self.assembly.run(self.plan, executor, recorder, self._observers(state))
             finally:
                 journal.close()
@@ -179,6 +179,11 @@ class Runner:
             "together": isinstance(self.assembly.scheduler, SYNCHRONOUS),
             **{key: spec[key] for key in ("code", "versions", "python")},
         }
+
+    def _warm_start(self, state: SweepState) -> dict[str, Any]:
+        """What came in from earlier sweeps, for the journal; once: a resumed sweep has it from there."""
+        new = self.sweep.earlier if state.warm_start is None else ()
+        return {"warm_start": [each.to_dict() for each in new]} if new else {}
 
     def _print_start(self, state: SweepState, resumed: bool) -> None:
         ended, total = state.count(*ENDED), self.assembly.total

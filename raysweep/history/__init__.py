@@ -9,5 +9,6 @@ lease                   lets one driver at a time write
 trial_log, log_reader   what trials print: the objects, and reading them
 results, predict        the table of trials, the best trial, its predictions
 export, optuna_export   files for other tools, among them an Optuna study
+warm_start              an earlier sweep's trials as observations for a new one
 resubmit_ticket         what is needed to submit a lost job again
 """

@@ -133,6 +133,7 @@ class SweepState:
         self._by_status: Counter[str] = Counter()
         self.events: list[Event] | None = []
         self.seq = 0
+        self.warm_start: list[dict[str, Any]] | None = None  # what came in from earlier sweeps, see `driver.warm_start`
         self.status = ""  # running, interrupted or ended: of the newest driver, who may have been killed meanwhile
         for event in events:
             self.apply(event)
@@ -160,6 +161,7 @@ class SweepState:
             self._add(TrialRecord(event["trial"], event["config"], memory=event.get("memory", {}), began=_time(event)))
         elif event["type"] in ("start", "end"):
             self.status = event.get("status", "running")
+            self.warm_start = event.get("warm_start", self.warm_start)
         elif (fold := getattr(self, f"_{event['type']}", None)) is not None:
             if event["trial"] not in self.trials:  # its `suggest` is lost: see `repair`
                 self._add(TrialRecord(event["trial"], {}))

@@ -22,6 +22,7 @@ FROZEN = [
     "--metric",
     "--mode",
     "--points",
+    "--warm-start",
     "--seed",
     "--cpus-per-trial",
     "--gpus-per-trial",
