@@ -29,7 +29,7 @@ from raysweep.study.curves import Curves
 from raysweep.study.table import SHIPPED, load
 
 TOLERANCE = 0.1
-TUNED = ("smooth", "crossing", "one_piece", "uneven")
+TUNED = ("digits", "smooth", "crossing", "uneven", "one_piece")
 
 
 @dataclass(frozen=True)

@@ -41,12 +41,12 @@ class Kind:
 
 
 KINDS = {
-    "smooth": Kind(iterations=27),
-    "noisy": Kind(iterations=20, noise=0.02),
-    "crossing": Kind(iterations=30, slow=1.0),
+    "smooth": Kind(iterations=16),
+    "noisy": Kind(iterations=12, noise=0.02),
+    "crossing": Kind(iterations=16, slow=1.0),
     "short": Kind(iterations=4),
-    "wide": Kind(iterations=12, numbers=6),
-    "uneven": Kind(iterations=15, uneven=10.0),
+    "wide": Kind(iterations=10, numbers=6),
+    "uneven": Kind(iterations=10, uneven=10.0),
     "one_piece": Kind(iterations=1),
 }
 
@@ -84,7 +84,7 @@ def _curve(kind: Kind, config: dict[str, Any], best: np.ndarray[Any, Any], rando
     others = np.array([config[f"x{n}"] for n in range(kind.numbers)]) - best
     bad = 0.05 * step**2 + 0.1 * float(np.mean(others**2)) + 0.01 * (config["width"] == 32)
     top = 0.98 - min(bad, 0.88)
-    pace = (0.1 + 0.9 * min(bad / 0.1, 1.0) if kind.slow else 1.0) * 8.0 / max(kind.iterations, 3)
+    pace = (0.4 + 0.6 * min(bad / 0.1, 1.0) if kind.slow else 1.0) * 8.0 / max(kind.iterations, 3)
     at = np.arange(1, kind.iterations + 1)
     values = top - (top - 0.1) * np.exp(-pace * at) + random.normal(0.0, kind.noise, kind.iterations)
     return values, 0.1 * kind.uneven ** (config["width"] / 128) * random.uniform(0.9, 1.1)

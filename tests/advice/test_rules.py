@@ -17,6 +17,13 @@ from raysweep.study.curves import Curves
 from raysweep.study.table import SHIPPED
 from tests.study.finished import ITERATIONS, recorded
 
+CASES = [
+    *(rule.example for rule in RULES),
+    Case(2, 1, 10),
+    Case(30, 4, 10, conditional=True),
+    Case(30, 4, 1, choices=2),
+]
+
 each_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.label)
 
 
@@ -30,8 +37,8 @@ def test_a_row_decides_its_own_example(rule):
 @each_rule
 def test_without_any_of_its_conditions_a_row_does_not_fit(rule):
     for condition in rule.when:
-        others = [each.example for each in RULES if not condition.holds(each.example)]
-        assert others, f"no example shows when `{condition.text}` does not hold"
+        others = [case for case in CASES if not condition.holds(case)]
+        assert others, f"no case shows when `{condition.text}` does not hold"
         assert not any(rule.fits(case) for case in others)
 
 
@@ -60,7 +67,7 @@ def known(evidence):
     assert evidence
     for each in evidence:
         if isinstance(each, Paper):
-            assert re.fullmatch(r"arXiv:\d{4}\.\d{5}|doi:10\.\d{4,}/\S+|[\w.]+/\S+", each.place)
+            assert re.fullmatch(r"arXiv:\d{4}\.\d{4,5}|doi:10\.\d{4,}/\S+|[\w.]+/\S+", each.place)
         else:
             assert isinstance(each, Figure)
             assert (SHIPPED / f"{each.table}.parquet").is_file(), "a figure is of a shipped table"
