@@ -133,9 +133,13 @@ LONG = Condition("trials of 8 or more iterations, in which a population can chan
 POPULATION = Condition("a budget of 4 or more complete trials", lambda case: case.trials >= 4)
 LARGE = Condition("a budget of 12 or more complete trials", lambda case: case.trials >= 12)
 NUMBERS = Condition("numbers only, at most ten of them", lambda case: case.choices == 0 and 0 < case.numbers <= 10)
-MODEL_LEARNS = Condition(
-    "a budget that gives each worker 3 or more trials, and 12 or more in all",
-    lambda case: case.rounds >= 3 and case.trials >= 12,
+LEARNS = Condition(
+    "a budget of 12 or more complete trials, of which a worker has more than one",
+    lambda case: case.trials >= 12 and case.rounds >= 1.5,
+)
+MANY = Condition(
+    "a budget of 100 or more complete trials, 10 or more for each worker",
+    lambda case: case.trials >= 100 and case.rounds >= 10,
 )
 FEW_ENOUGH = Condition("a budget of at most 100 complete trials", lambda case: case.trials <= 100)
 PLAIN = Condition("a space without conditions", lambda case: not case.conditional)
@@ -163,14 +167,14 @@ RULES = (
         (PB2, PBT), Case(trials=6, workers=6, iterations=50, mutable=True, best_only=True),
     ),
     Rule(
-        "tpe_asha", "", "drawn", (ITERATES, PLAIN, MODEL_LEARNS),
-        "most trials end early, and a model draws the next ones from what all of them have shown",
-        (BOHB, ASHA, TPE), Case(trials=30, workers=4, iterations=10),
+        "tpe_asha", "", "drawn", (ITERATES, PLAIN, MANY),
+        "most trials end early, and with so many a model draws better ones than chance",
+        (BOHB, ASHA, TPE), Case(trials=120, workers=4, iterations=10),
     ),
     Rule(
         "asha", "", "drawn", (ITERATES,),
         "most trials end early and nobody waits; a model learns too late for this budget, or cannot have this space",
-        (ASHA,), Case(trials=30, workers=16, iterations=10),
+        (Figure("digits", 10, 1), Figure("digits", 10, 4), ASHA), Case(trials=30, workers=4, iterations=10),
     ),
     Rule(
         "cma_es", "", "trials", (ONE_PIECE, NUMBERS, PLAIN, GENERATIONS),
@@ -178,12 +182,12 @@ RULES = (
         (CMA,), Case(trials=400, workers=4, iterations=1, numbers=6),
     ),
     Rule(
-        "gp", "", "trials", (ONE_PIECE, NUMBERS, PLAIN, MODEL_LEARNS, FEW_ENOUGH),
+        "gp", "", "trials", (ONE_PIECE, NUMBERS, PLAIN, LEARNS, FEW_ENOUGH),
         "it gets the most from few trials of a few numbers",
         (GP,), Case(trials=40, workers=4, iterations=1, numbers=4),
     ),
     Rule(
-        "tpe", "", "trials", (ONE_PIECE, PLAIN, MODEL_LEARNS),
+        "tpe", "", "trials", (ONE_PIECE, PLAIN, LEARNS),
         "it learns from all trials, and takes choices beside numbers",
         (TPE,), Case(trials=40, workers=4, iterations=1, choices=2),
     ),
