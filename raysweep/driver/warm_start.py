@@ -43,7 +43,8 @@ def warm_started(
         return sweep, [], _late_problems(sweep, flags)
     if known is not None:
         observations = tuple(map(Observation.from_dict, known))
-        said, problems = [], _other_problems(sweep, flags, observations)
+        said: list[str] = []
+        problems = _other_problems(sweep, flags, observations)
     else:
         observations, said, problems = _observations(sweep, flags, config)
     sweep = replace(sweep, earlier=observations)
