@@ -174,7 +174,7 @@ RULES = (
     Rule(
         "asha", "", "drawn", (ITERATES,),
         "most trials end early and nobody waits; a model learns too late for this budget, or cannot have this space",
-        (Figure("digits", 10, 1), Figure("digits", 10, 4), ASHA), Case(trials=30, workers=4, iterations=10),
+        (Figure("digits", 10, 4), Figure("digits", 30, 4), ASHA), Case(trials=30, workers=4, iterations=10),
     ),
     Rule(
         "cma_es", "", "trials", (ONE_PIECE, NUMBERS, PLAIN, GENERATIONS),
@@ -200,10 +200,16 @@ RULES = (
 
 # Strategies that are never the first choice, and why.
 NEVER_FIRST = {
-    "successive_halving": Passed("all trials of a rung wait for its slowest one, which asha avoids", (HALVING, ASHA)),
-    "hyperband": Passed("brackets wait for their slowest trial, and most of them stop late", (HYPERBAND, ASHA)),
-    "async_hyperband": Passed("part of the trials is spared the first rungs, and costs more than it finds", (ASHA,)),
-    "tpe_hyperband": Passed("part of the trials is spared the first rungs, and costs more than it finds", (BOHB, ASHA)),
+    "successive_halving": Passed(
+        "all trials of a rung wait for its slowest one, which asha avoids", (Figure("digits", 30, 4), HALVING)
+    ),
+    "hyperband": Passed(
+        "brackets wait for their slowest trial, and most of them stop late", (Figure("digits", 30, 4), HYPERBAND)
+    ),
+    "async_hyperband": Passed(
+        "it is as soon as asha, and no sooner, where early iterations say something", (Figure("digits", 30, 4), ASHA)
+    ),
+    "tpe_hyperband": Passed("it is later than asha on our tables", (Figure("digits", 30, 4), BOHB)),
     "median_stopping": Passed("it stops half of the trials where asha stops nine in ten", (VIZIER, ASHA)),
     "gp_asha": Passed("its model learns from complete trials only, which are few under asha", (GP, ASHA)),
 }
