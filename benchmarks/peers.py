@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 import optuna
@@ -24,6 +25,8 @@ from raysweep.spec.space import domains, scale_of
 from raysweep.spec.sweep import NoKnobs, Strategy, Sweep
 from raysweep.study.simulator import Contender
 from raysweep.values import TRAINING_ITERATION, is_number
+
+LIBRARIES = ("Optuna", "Syne Tune")  # the label of each contender begins with its library
 
 
 class Peer(Protocol):
@@ -177,6 +180,17 @@ def _contender(label: str, make: Callable[[Sweep], Peer]) -> Contender:
         return tune.TuneConfig(search_alg=_Asks(peer, stopped), scheduler=_Tells(peer, sweep.metric, stopped))
 
     return Contender(label, Strategy(label, tune_config, NoKnobs, label), NoKnobs())
+
+
+def versions() -> str:
+    """Of the libraries, as far as they are installed."""
+    found = []
+    for library in LIBRARIES:
+        try:
+            found.append(f"{library} {version(library.lower().replace(' ', '-'))}")
+        except PackageNotFoundError:
+            found.append(library)
+    return " and ".join(found)
 
 
 def contenders() -> list[Contender]:

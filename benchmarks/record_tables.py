@@ -19,8 +19,9 @@ from ray import tune
 
 import raysweep
 from raysweep.spec.task import Task, load
-from raysweep.study.record import SEED, record
+from raysweep.study.record import record
 from raysweep.study.table import SHIPPED
+from raysweep.values import SEED
 
 
 def drawn(task: Task, count: int) -> list[dict[str, Any]]:

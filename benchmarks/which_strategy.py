@@ -1,7 +1,9 @@
 """Which strategy to choose, from recorded learning curves: the page docs/which-strategy.md, and all figures as JSON.
 
 Each strategy of jobs/, and each of benchmarks/peers.py, is simulated on each table with several budgets and numbers of
-workers, once for each seed: time to the target, and the best value at the end of the budget.
+workers, once for each seed: time to the target, and the best value at the end of the budget. With `--cache DIR` a run
+that was interrupted goes on, and strategies can be added; a sweep is simulated anew if its table, its conditions, or
+the file of its strategy has changed.
 
     python benchmarks/which_strategy.py --output docs/which-strategy.md
     python benchmarks/which_strategy.py --table curves.parquet --seeds 5 --budget 10 --workers 4 --without-peers
@@ -9,17 +11,18 @@ workers, once for each seed: time to the target, and the best value at the end o
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
+import joblib
 import numpy as np
 
 from benchmarks import peers
@@ -47,6 +50,8 @@ class Cell:
         at: the conditions.
         found: the comparison.
         speedups: label -> how many times sooner than random search the target was reached, with its interval.
+        peer: the strategy of another library that was the fastest; None without any.
+        than_peer: label -> how many times sooner than that one, with its interval.
         seconds: real ones that a simulated sweep took.
     """
 
@@ -55,6 +60,8 @@ class Cell:
     at: Conditions
     found: Comparison
     speedups: dict[str, tuple[float, Interval]]
+    peer: str | None
+    than_peer: dict[str, tuple[float, Interval]]
     seconds: dict[str, float]
 
 
@@ -78,20 +85,73 @@ def _time(run: Trajectory, target: float, budget: float) -> float:
     return seconds if seconds <= budget else UNREACHED * budget
 
 
-def measured(name: str, curves: Curves, trials: int, workers: int, seeds: int, contenders: Sequence[Contender]) -> Cell:
+class Simulations:
+    """Simulated sweeps, which are kept in a folder if one is given.
+
+    Args:
+        cache: the folder.
+        jobs: processes.
+    """
+
+    def __init__(self, cache: Path | None = None, jobs: int = 1) -> None:
+        self._simulated = joblib.Memory(cache, verbose=0).cache(_simulated, ignore=["curves", "asked"])
+        self._parallel = joblib.Parallel(n_jobs=jobs)
+
+    def __call__(
+        self, curves: Curves, asked: Contender, at: Conditions, seeds: int
+    ) -> tuple[dict[int, Trajectory], float]:
+        """One sweep for each seed, and the mean of the seconds that they took."""
+        table, source = joblib.hash(curves.table.frame), _source(asked)
+        found = self._parallel(
+            joblib.delayed(self._simulated)(table, asked.label, source, at, seed, curves, asked)
+            for seed in range(seeds)
+        )
+        return {run.seed: run for run, _ in found}, float(np.mean([seconds for _, seconds in found]))
+
+
+def _source(asked: Contender) -> str:
+    """The file of a strategy."""
+    return inspect.getsource(inspect.getmodule(asked.strategy.tune_config) or peers)
+
+
+def _simulated(
+    table: str, label: str, source: str, at: Conditions, seed: int, curves: Curves, asked: Contender
+) -> tuple[Trajectory, float]:
+    """A sweep and the seconds that it took; the first arguments are what it is remembered by."""
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the models
+        run = simulator.run(curves, asked, at, seed)
+    return run, time.perf_counter() - began
+
+
+def measured(
+    name: str,
+    curves: Curves,
+    trials: int,
+    workers: int,
+    seeds: int,
+    contenders: Sequence[Contender],
+    simulations: Simulations | None = None,
+) -> Cell:
     """One cell; the target is what random search has reached at the end of the budget, as a median."""
     at, runs, seconds = simulator.conditions(curves, workers, None, trials), {}, {}
+    simulations = simulations or Simulations()
     for each in contenders:
-        began = time.perf_counter()
-        runs[each.label] = {run.seed: run for run in simulator.trajectories(curves, each, at, range(seeds))}
-        seconds[each.label] = (time.perf_counter() - began) / seeds
+        runs[each.label], seconds[each.label] = simulations(curves, each, at, seeds)
         click.echo(
             f"{name}, {trials} trials, {workers} workers: {each.label}, {seconds[each.label]:.2f} s a sweep", err=True
         )
     ordered = {BASELINE: runs[BASELINE]} | runs
     found = compare(ordered, curves.table.metric, curves.table.mode, Budget(seconds=at.seconds))
-    speedups = {label: speedup(group, runs[BASELINE], found.target, at.seconds) for label, group in runs.items()}
-    return Cell(name, trials, at, found, speedups, seconds)
+
+    def than(other: str) -> dict[str, tuple[float, Interval]]:
+        return {label: speedup(group, runs[other], found.target, at.seconds) for label, group in runs.items()}
+
+    speedups = than(BASELINE)
+    others = [label for label in runs if label.startswith(peers.LIBRARIES)]
+    peer = max(others, key=lambda label: speedups[label][0], default=None)
+    return Cell(name, trials, at, found, speedups, peer, than(peer) if peer else {}, seconds)
 
 
 def page(cells: Sequence[Cell], tables: Mapping[str, Curves], seeds: int, minutes: float) -> str:
@@ -100,13 +160,14 @@ def page(cells: Sequence[Cell], tables: Mapping[str, Curves], seeds: int, minute
         "# Which strategy",
         "",
         f"{date.today()}. Written by `benchmarks/which_strategy.py`: {seeds} simulated sweeps of each strategy in each",
-        f"row, {minutes:.0f} minutes in all, on the recorded learning curves below, with their recorded seconds.",
-        f"Beside the strategies of `jobs/`: Optuna {version('optuna')} and Syne Tune, where they are named, with their",
+        f"row, {minutes:.0f} minutes of one processor in all, on the recorded learning curves below, with their",
+        f"recorded seconds. Beside the strategies of `jobs/`: {peers.versions()}, where they are named, with their",
         "defaults.",
         "",
         "- **sooner**: how many times sooner than random search the target was reached: the ratio of the mean times",
         "  over the same seeds. The target is the median of what random search has at the end. A sweep that misses it",
-        f"  counts with {UNREACHED:g} times the budget.",
+        f"  counts with {UNREACHED:g} times the budget. **than the best peer**: the same ratio to the fastest strategy",
+        "  of another library in that row.",
         "- **reached**: the share of sweeps that did. **best**: the mean of the best values at the end of the budget.",
         f"- Brackets are {SHOWN:.0%} bootstrap intervals; * is a win over random search that is not luck (see",
         "  `raysweep compare`).",
@@ -136,16 +197,22 @@ def _table(cell: Cell) -> list[str]:
     lines = [
         f"### A budget of {cell.trials} complete trials, {cell.at.workers} workers",
         "",
-        f"{cell.at.seconds:.3g} simulated seconds; target {cell.found.target:.4g}.",
+        f"{cell.at.seconds:.3g} simulated seconds; target {cell.found.target:.4g}."
+        + (f" The best peer: {cell.peer}." if cell.peer else ""),
         "",
-        "| strategy | sooner | reached | best |",
-        "|---|---|---|---|",
+        "| strategy | sooner | than the best peer | reached | best |",
+        "|---|---|---|---|---|",
     ]
     for label in sooner:
-        (ratio, (low, high)), group = cell.speedups[label], groups[label]
+        group, peer = groups[label], _ratio(cell.than_peer[label]) if cell.peer else ""
         best = f"{group.mean:.4f} [{group.interval[0]:.4f}, {group.interval[1]:.4f}]{' *' if label in wins else ''}"
-        lines.append(f"| {label} | {ratio:.2f} [{low:.2f}, {high:.2f}] | {group.reached:.0%} | {best} |")
+        lines.append(f"| {label} | {_ratio(cell.speedups[label])} | {peer} | {group.reached:.0%} | {best} |")
     return lines
+
+
+def _ratio(found: tuple[float, Interval]) -> str:
+    ratio, (low, high) = found
+    return f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -153,7 +220,8 @@ def _figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         {
             "table": cell.table, "trials": cell.trials, "workers": cell.at.workers, "budget_s": cell.at.seconds,
             "target": cell.found.target, "strategies": json.loads(cell.found.table.to_json(orient="records")),
-            "sooner": cell.speedups, "simulation_s": cell.seconds,
+            "sooner": cell.speedups, "best_peer": cell.peer, "than_best_peer": cell.than_peer,
+            "simulation_s": cell.seconds,
         }
         for cell in cells
     ]  # fmt: skip
@@ -170,15 +238,16 @@ def _figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 )
 @click.option("--strategies", "asked", help="With commas. Default: all but grid and multi_objective.")
 @click.option("--without-peers", is_flag=True, help="Leave out the other libraries.")
+@click.option("--cache", type=click.Path(path_type=Path), help="A folder that keeps the simulated sweeps.")
+@click.option("--jobs", default=1, show_default=True, help="Processes.")
 @click.option("--output", type=click.Path(path_type=Path), help="The page; printed if not given.")
 @click.option("--figures", type=click.Path(path_type=Path), help="All figures, as JSON.")
 def main(
     names: tuple[str, ...], seeds: int, budgets: tuple[int, ...], workers: tuple[int, ...], asked: str | None,
-    without_peers: bool, output: Path | None, figures: Path | None,
+    without_peers: bool, cache: Path | None, jobs: int, output: Path | None, figures: Path | None,
 ) -> None:  # fmt: skip
     """Simulates all, and writes the page."""
-    warnings.simplefilter("ignore")  # of the models
-    began = time.monotonic()
+    simulations = Simulations(cache, jobs)
     chosen = asked.split(",") if asked else [name for name in strategies() if name not in LEFT_OUT]
     contenders = [simulator.contender(name) for name in dict.fromkeys([BASELINE, *chosen])]
     contenders += [] if without_peers else peers.contenders()
@@ -186,12 +255,13 @@ def main(
         Path(name).stem: Curves(load(name)) for name in names or sorted(p.stem for p in SHIPPED.glob("*.parquet"))
     }
     cells = [
-        measured(name, curves, trials, places, seeds, contenders)
+        measured(name, curves, trials, places, seeds, contenders, simulations)
         for name, curves in tables.items()
         for trials in budgets
         for places in workers
     ]
-    text = page(cells, tables, seeds, (time.monotonic() - began) / 60)
+    minutes = seeds * sum(sum(cell.seconds.values()) for cell in cells) / 60
+    text = page(cells, tables, seeds, minutes)
     click.echo(text) if output is None else output.write_text(text)
     if figures is not None:
         figures.write_text(json.dumps(_figures(cells), indent=1) + "\n")

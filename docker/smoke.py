@@ -24,7 +24,7 @@ from pathlib import Path
 MODULES = (
     "boto3", "click", "cmaes", "cryptography.fernet", "jinja2", "joblib", "kubernetes", "numpy", "optuna",
     "packaging.requirements", "pandas", "PIL", "plotly", "psutil", "pyarrow", "pydantic", "ray.tune",
-    "ray.dashboard.dashboard", "sklearn", "scipy", "statsmodels.stats.power", "tenacity",
+    "ray.dashboard.dashboard", "rich", "sklearn", "scipy", "statsmodels.stats.power", "tenacity",
     "tensorboard.summary.writer.record_writer", "torch", "torchvision", "yaml",
 )
 # fmt: on

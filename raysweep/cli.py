@@ -10,21 +10,18 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from raysweep import advice_commands, job_commands, kit, local_commands, study_commands
+from raysweep import advice_commands, job_commands, kit, local_commands, study_commands, view_commands
 from raysweep.clusters import lifecycle
 from raysweep.clusters.shared.s3_keys import environment
 from raysweep.clusters.targets import TARGETS, Cluster, Options, load
 from raysweep.errors import BadInput, ClusterError, RaysweepError
-from raysweep.local_commands import current_project, table
+from raysweep.local_commands import current_project, named, table
 from raysweep.submit import ray_jobs
 from raysweep.submit.connection import storage as place
-
-if TYPE_CHECKING:
-    from raysweep.history.results import SweepResults
 
 
 class Group(click.Group):
@@ -55,8 +52,9 @@ def cli() -> None:
     """  # noqa: D301 - click wants the character, not its name
 
 
-for _command in (*local_commands.COMMANDS, *job_commands.COMMANDS, *study_commands.COMMANDS, *advice_commands.COMMANDS):
-    cli.add_command(_command)
+for _room in (local_commands, job_commands, study_commands, view_commands, advice_commands):
+    for _command in _room.COMMANDS:
+        cli.add_command(_command)
 
 
 @cli.group("cluster")
@@ -240,12 +238,13 @@ def report(names: tuple[str, ...], storage: str | None, output: Path | None) -> 
     NAME is a sweep of the storage, or has its own: s3://bucket/prefix/NAME. The page is report.html beside the
     sweep's results; of several sweeps it is report.html in this folder.
     """
+    from raysweep.history import results
     from raysweep.reporting.write import NAME, page_of
     from raysweep.storage import open_storage
 
     if output and not output.absolute().parent.is_dir():
         raise BadInput(f"`--output {output}`: {output.absolute().parent} is no folder: make it, or choose another file")
-    sweeps = [_sweep(name, storage) for name in names]
+    sweeps = [results.read(*named(name, storage)) for name in names]
     page = page_of(sweeps)
     if output or len(sweeps) > 1:
         path = output or Path(NAME)
@@ -256,15 +255,6 @@ def report(names: tuple[str, ...], storage: str | None, output: Path | None) -> 
         click.echo(f"wrote {sweeps[0].url}/{NAME}")
     for problem in [problem for sweep in sweeps for problem in sweep.damage]:
         click.echo(f"warning: the page lacks what is damaged: {problem}", err=True)
-
-
-def _sweep(name: str, storage: str | None) -> SweepResults:
-    from raysweep.history import results
-
-    parent, _, last = name.rstrip("/").rpartition("/")
-    if parent and storage is not None:
-        raise BadInput(f"`{name}` has its own storage: leave out `--storage {storage}`")
-    return results.read(last, place(current_project(), parent or storage))
 
 
 @cli.command("predict")

@@ -14,6 +14,7 @@ from raysweep.clusters.shared import images
 from raysweep.errors import BadInput
 from raysweep.spec import catalogue, new_task
 from raysweep.spec.flags import name_problems, nearest
+from raysweep.submit.connection import storage as place
 from raysweep.submit.request import absolute
 
 
@@ -30,6 +31,18 @@ def refuse_wrong(strategy: str, name: str | None) -> None:
         problems = [unknown, *problems]
     if problems:
         raise BadInput(*problems)
+
+
+def named(name: str, storage: str | None) -> tuple[str, str]:
+    """A sweep's name and its storage; the name may have its own, as in s3://bucket/prefix/NAME.
+
+    Raises:
+        BadInput: there are two storages.
+    """
+    parent, _, last = name.rstrip("/").rpartition("/")
+    if parent and storage is not None:
+        raise BadInput(f"`{name}` has its own storage: leave out `--storage {storage}`")
+    return last, place(current_project(), parent or storage)
 
 
 def files(command: Any) -> Any:
@@ -62,15 +75,15 @@ def run(strategy: str, arguments: tuple[str, ...], **places: str | None) -> None
     """
     refuse_wrong(strategy, None)
     project = current_project()
-    given = [word for flag, place in places.items() if place is not None for word in (f"--{flag}", _here(place))]
-    path = catalogue.strategies(project)[strategy].path.absolute()
+    given = [word for flag, path in places.items() if path is not None for word in (f"--{flag}", _here(path))]
+    script = catalogue.strategies(project)[strategy].path.absolute()
     os.chdir(project)
-    os.execv(sys.executable, [sys.executable, str(path), *given, *arguments])
+    os.execv(sys.executable, [sys.executable, str(script), *given, *arguments])
 
 
-def _here(place: str) -> str:
+def _here(path: str) -> str:
     """A relative folder as an absolute one; an empty text stays one, which the job refuses."""
-    return (absolute(place) or "") if place else ""
+    return (absolute(path) or "") if path else ""
 
 
 @click.command("list")

@@ -15,6 +15,7 @@ AUTOMATIC_METRICS = (TRAINING_ITERATION, TIME_TOTAL_S, TIME_THIS_ITER_S)
 # What code for Ray Tune may say in a report of the trial itself: it is the last one; the trial is to be saved after it.
 DONE, SHOULD_CHECKPOINT = "done", "should_checkpoint"
 NOT_METRICS = (*AUTOMATIC_METRICS, DONE, SHOULD_CHECKPOINT)
+SEED = "seed"  # parameter by which a trial is given its seed, where a strategy or a user gives it one
 TAG = "!"  # first character of the key of a tagged value
 MOST_NESTED = 100  # levels of dictionaries and lists
 OWN_PREFIX = "raysweep:"  # of what the kit adds to metrics and memories of its own; no metric's name begins so
@@ -31,6 +32,11 @@ def is_number(value: Any) -> bool:
         return isinstance(value, int | float) and math.isfinite(value)
     except OverflowError:
         return False
+
+
+def without_seed(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration apart from the seed that its trial was given."""
+    return {key: value for key, value in config.items() if key != SEED}
 
 
 def is_tagged(value: dict[str, Any]) -> bool:

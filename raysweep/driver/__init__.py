@@ -6,6 +6,7 @@ wrap            runs a script instead of a task
 verify          trains the best configurations of a sweep again, with fresh seeds
 runner          assembles and runs the loop of one sweep
 live_report     keeps its page up to date meanwhile
+live_status     writes what only the driver knows, for `raysweep watch`
 supervisor      restarts a driver that died
 unexpected      tells of an exception that is no RaysweepError
 local_ray       connects to a cluster, or starts a private Ray on this machine

@@ -7,10 +7,9 @@ import time
 
 from raysweep.history.sweep_state import Result, TrialRecord
 from raysweep.loop.observers import Observer
-from raysweep.reporting.write import SHORT_S, write_if_possible
+from raysweep.reporting.write import OFTEN_S, SHORT_S, write_if_possible
 from raysweep.storage import Storage
 
-OFTEN_S = 30.0  # between two pages, at least
 MOST_OF_TIME = 0.01  # of the driver's time, that its pages take
 
 

@@ -23,9 +23,10 @@ from ray import tune
 from raysweep import env
 from raysweep.driver import capacity
 from raysweep.driver.live_report import LiveReport
+from raysweep.driver.live_status import LiveStatus
 from raysweep.driver.supervisor import Heart
 from raysweep.errors import StorageError, SweepFailed
-from raysweep.history import results, trial_log
+from raysweep.history import live, results, trial_log
 from raysweep.history.export import export
 from raysweep.history.journal import Journal
 from raysweep.history.lease import Lease
@@ -109,7 +110,7 @@ class Runner:
             self._print_start(state, resumed)
             try:
                 recorder.begin(resumed, self.assembly.trial_limits, self._settings(spec) | self._warm_start(state))
-                limits = self.assembly.run(self.plan, executor, recorder, self._observers(state))
+                limits = self.assembly.run(self.plan, executor, recorder, self._observers(state, executor, lease))
             finally:
                 journal.close()
                 sweep_results = SweepResults(self.place.url, spec, state, space=self.sweep.space)
@@ -135,7 +136,7 @@ class Runner:
     def _remove_all(self, lease: Lease) -> None:
         if lease.holds():
             self.place.delete_tree("journal")
-            for name in ("sweep.json", *results.FILES, results.REPORT):
+            for name in ("sweep.json", *results.FILES, results.REPORT, live.NAME):
                 self.place.delete(name)
 
     def _join_logs(self) -> None:
@@ -144,11 +145,12 @@ class Runner:
         except StorageError as error:  # `raysweep logs` reads them as they are
             click.echo(f"warning: what trials printed in several runs stays in several files: {error}", err=True)
 
-    def _observers(self, state: SweepState) -> Observers:
+    def _observers(self, state: SweepState, executor: RayExecutor, lease: Lease) -> Observers:
         metric, mode = self.sweep.metric, self.sweep.mode
         progress = Progress(state, metric, mode, self.assembly.total, self.sweep.max_iterations, self.sweep.name)
         # Heart is closed first: the supervisor then waits while the others close, which a slow store may delay.
-        return Observers([Heart(), progress, TensorBoard(self.place, metric, state), LiveReport(self.place)])
+        status = LiveStatus(self.place, lease.term, progress, lambda: executor.usage)
+        return Observers([Heart(), progress, TensorBoard(self.place, metric, state), LiveReport(self.place), status])
 
     def _write_spec(self) -> dict[str, Any]:
         spec = {

@@ -24,9 +24,8 @@ from raysweep.spec.flags import Flags, knob
 from raysweep.spec.initial_points import Point, parse
 from raysweep.spec.sweep import Strategy, Sweep
 from raysweep.spec.task import Task
-from raysweep.values import to_json
+from raysweep.values import SEED, to_json, without_seed
 
-SEED = "seed"
 LARGEST_SEED = 2**31 - 1  # what numpy, torch and the others take as a seed
 
 
@@ -86,14 +85,10 @@ def configurations(found: SweepResults, top: int) -> list[dict[str, Any]]:
     metric, mode = found.objective.metrics[0], found.objective.modes[0]
     best = [result for trial in trials if (result := trial.best(metric, mode))]
     best.sort(key=lambda result: result.metrics[metric], reverse=mode == "max")
-    configs = {to_json(_without_seed(each.config)): _without_seed(each.config) for each in best}
+    configs = {to_json(without_seed(each.config)): without_seed(each.config) for each in best}
     if not configs:
         raise BadInput(f"`{name}`: no trial has reported a number for {metric}: nothing can be verified")
     return list(configs.values())[:top]
-
-
-def _without_seed(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key != SEED}
 
 
 def task_of(flags: Flags) -> Task:

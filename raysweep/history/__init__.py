@@ -6,6 +6,7 @@ checkpoint              verified checkpoints of trials
 checkpoint_folder       the files of those that are folders
 marker                  what says what a checkpoint consists of
 lease                   lets one driver at a time write
+live                    what only the driver of a running sweep knows
 trial_log, log_reader   what trials print: the objects, and reading them
 results, predict        the table of trials, the best trial, its predictions
 export, optuna_export   files for other tools, among them an Optuna study

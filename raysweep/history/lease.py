@@ -152,8 +152,8 @@ class Lease:
 
     def _check_newer_term(self) -> None:
         # Terms have no gaps: usually one small request shows that there is no newer term.
-        if self._storage.exists(_key(self._term.number + 1)) and (newest := _newest(self._storage)):
-            self._lost_to = _who(newest)
+        if self._storage.exists(_key(self._term.number + 1)) and (last := newest(self._storage)):
+            self._lost_to = _who(last)
 
     def _put(self, **changes: Any) -> None:
         self._term = replace(self._term, **changes)
@@ -172,11 +172,11 @@ def claim(storage: Storage, notify: Callable[[str], None] = log.warning) -> Leas
         StorageError: the storage refused.
     """
     while True:
-        newest = _newest(storage)
-        if newest and not newest.free:
-            _wait_for_lapse(storage, newest, notify)
+        last = newest(storage)
+        if last and not last.free:
+            _wait_for_lapse(storage, last, notify)
         # Also if somebody removed the files of terms: what this driver writes has to follow the journal's last term.
-        term = _next_term(max(newest.number if newest else 0, segments.last_term(storage)))
+        term = _next_term(max(last.number if last else 0, segments.last_term(storage)))
         if storage.create(term.key, term.to_json()):
             return Lease(storage, term)
 
@@ -192,14 +192,14 @@ def _wait_for_lapse(storage: Storage, term: Term, notify: Callable[[str], None])
     while time.monotonic() < until:
         time.sleep(LOOK_SECONDS)
         request_time = time.monotonic()
-        newest = _newest(storage)
+        last = newest(storage)
         if (delay := time.monotonic() - request_time) > RENEW_SECONDS:
             until += delay  # the storage was unavailable, to the holder too
-        if newest and newest.released:
+        if last and last.released:
             return
-        if newest != term:
+        if last != term:
             raise BadInput(
-                f"the sweep in {storage.url} is being run by {_who(newest or term)}: wait for its end, stop it with"
+                f"the sweep in {storage.url} is being run by {_who(last or term)}: wait for its end, stop it with"
                 " `raysweep stop`, or choose another --name"
             )
 
@@ -208,7 +208,8 @@ def _key(number: int) -> str:
     return f"{FOLDER}/{number:06d}.json"
 
 
-def _newest(storage: Storage) -> Term | None:
+def newest(storage: Storage) -> Term | None:
+    """The last term of a sweep, as its file is now; None before the first one."""
     numbers = [int(name[1]) for key in storage.list(FOLDER) if (name := _NAME.fullmatch(key))]
     with contextlib.suppress(NotFound):
         return Term.from_json(max(numbers), storage.get(_key(max(numbers)))) if numbers else None

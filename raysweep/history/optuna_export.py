@@ -39,6 +39,12 @@ class _Lines(BaseJournalBackend):
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self._taken = 0
+
+    def take(self) -> list[str]:
+        """The lines since the last call."""
+        lines, self._taken = self.lines[self._taken :], len(self.lines)
+        return lines
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Called by Optuna."""
@@ -56,14 +62,34 @@ def study_log(results: SweepResults, space: dict[str, Any]) -> bytes:
         results: the sweep, as its journal has it.
         space: of Ray's domains, from which its trials were drawn.
     """
-    with silent(), experiments_allowed():
-        log = _Lines()
-        storage = optuna.storages.JournalStorage(log)
-        study = optuna.create_study(storage=storage, study_name=results.spec["name"], directions=directions(results))
-        study.set_metric_names(list(results.objective.metrics))
-        axes = axes_of(results, parameters(space))
-        study.add_trials(_frozen_trial(trial, results, axes) for trial in results.state.trials.values() if trial.ended)
-    return "".join(line + "\n" for line in log.lines).encode()
+    return StudyLog(results, parameters(space)).grow(results)
+
+
+class StudyLog:
+    """A study in that format, which grows with its sweep: what was written stays as it is, as such a file needs it.
+
+    A value outside of the axes that the study has begun with is an attribute of its trial.
+
+    Args:
+        results: the sweep, as its journal has it.
+        domains: Ray's, by the paths of the parameters.
+    """
+
+    def __init__(self, results: SweepResults, domains: Mapping[KeyPath, Domain]) -> None:
+        self._lines, self._ended = _Lines(), set[str]()
+        with silent(), experiments_allowed():
+            storage, name = optuna.storages.JournalStorage(self._lines), results.spec["name"]
+            self._study = optuna.create_study(storage=storage, study_name=name, directions=directions(results))
+            self._study.set_metric_names(list(results.objective.metrics))
+            self._axes = axes_of(results, domains)
+
+    def grow(self, results: SweepResults) -> bytes:
+        """Adds the trials that have ended meanwhile; returns the lines that are new."""
+        new = [trial for trial in results.state.trials.values() if trial.ended and trial.id not in self._ended]
+        self._ended |= {trial.id for trial in new}
+        with silent(), experiments_allowed():
+            self._study.add_trials(_frozen_trial(trial, results, self._axes) for trial in new)
+        return "".join(line + "\n" for line in self._lines.take()).encode()
 
 
 def directions(results: SweepResults) -> list[StudyDirection]:

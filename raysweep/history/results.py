@@ -2,9 +2,9 @@
 
 trials.csv    one row per trial                                     pandas, a spreadsheet
 best.json     the best trial: configuration, metric, checkpoint     `raysweep predict`, your own code
-optuna.log    the sweep as an Optuna study                          optuna-dashboard optuna.log
+optuna.log    the sweep as an Optuna study                          `raysweep open NAME --with optuna-dashboard`
 report.html   the page of the sweep, see `raysweep.reporting`       a browser
-tensorboard/  scalars of each trial, written while it runs          tensorboard --logdir
+tensorboard/  scalars of each trial, written while it runs          `raysweep open NAME --with tensorboard`
 """
 
 from __future__ import annotations

@@ -114,6 +114,45 @@ def read(storage: Storage) -> Reading:
     return _reading(current, storage.url)
 
 
+class Tail:
+    """What is appended to a journal from now on, by the driver that runs now: nothing is read twice.
+
+    Args:
+        storage: the sweep's own folder or prefix.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._taken = {key: size for key, size in storage.sizes(FOLDER).items() if size}
+        self._term = max((term for term, _, _ in _segments(list(self._taken))), default=0)
+
+    def take(self, after: int) -> list[Event] | None:
+        """The events that follow the one with this number.
+
+        None if the journal has to be read as a whole: there is another driver, or something is not as it was written.
+
+        Args:
+            after: number of the last event that is known already.
+        """
+        sizes, events = self._storage.sizes(FOLDER), list[Event]()
+        for term, first, key in _segments(list(sizes)):
+            taken = self._taken.get(key, 0)
+            if term < self._term or sizes[key] <= taken:  # what an earlier driver still writes does not count
+                continue
+            content = self._storage.get_from(key, max(taken - 1, 0))
+            if term > self._term or (taken and not content.startswith(b"\n")):
+                return None
+            begin, end = min(taken, 1), content.rfind(b"\n") + 1
+            for line in _lines(key, first, content[begin:end]):
+                if line.event is None or line.number > after + 1:
+                    return None
+                if line.number == after + 1:
+                    events.append(line.event)
+                    after += 1
+            self._taken[key] = taken + max(end - begin, 0)
+        return events
+
+
 def _lines(key: str, first: int, content: bytes) -> Iterator[_Line]:
     sealed = _SEALED.search(content) is not None
     *rows, rest = content.split(b"\n")

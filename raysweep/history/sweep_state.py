@@ -134,6 +134,7 @@ class SweepState:
         self.events: list[Event] | None = []
         self.seq = 0
         self.warm_start: list[dict[str, Any]] | None = None  # what came in from earlier sweeps, see `driver.warm_start`
+        self.out_of_time = False  # whether the newest driver has left since its time budget was used up
         self.status = ""  # running, interrupted or ended: of the newest driver, who may have been killed meanwhile
         for event in events:
             self.apply(event)
@@ -146,6 +147,15 @@ class SweepState:
     def count(self, *statuses: str) -> int:
         """How many trials have one of these statuses."""
         return sum(self._by_status[status] for status in statuses)
+
+    @property
+    def exit_code(self) -> int | None:
+        """That of the newest driver, as its journal tells it; None while it runs, or if it died."""
+        if self.status not in ("ended", "interrupted"):
+            return None
+        complete = self.status == "ended" or self.out_of_time
+        reported = self.out_of_time or any(trial.last for trial in self.trials.values())
+        return 0 if complete and reported and not self.count("failed") else 1
 
     def take_events(self) -> list[Event]:
         """The events so far, for a replay. From now on events are not kept, since a long sweep has many."""
@@ -160,7 +170,7 @@ class SweepState:
         if event["type"] == "suggest":
             self._add(TrialRecord(event["trial"], event["config"], memory=event.get("memory", {}), began=_time(event)))
         elif event["type"] in ("start", "end"):
-            self.status = event.get("status", "running")
+            self.status, self.out_of_time = event.get("status", "running"), event.get("out_of_time", False)
             self.warm_start = event.get("warm_start", self.warm_start)
         elif (fold := getattr(self, f"_{event['type']}", None)) is not None:
             if event["trial"] not in self.trials:  # its `suggest` is lost: see `repair`
@@ -223,6 +233,13 @@ class SweepState:
     def _complete(self, trial: TrialRecord, event: Event) -> None:
         self._set_status(trial, event["status"])
         trial.completed = _time(event)
+
+
+def first_line(error: str) -> str:
+    """The line that says what happened: of a traceback the one behind its last line of code."""
+    lines = [line for line in error.splitlines() if line.strip()]
+    code = max((n for n, line in enumerate(lines) if line.startswith((" ", "\t"))), default=-1)
+    return (lines[code + 1] if code + 1 < len(lines) else lines[-1]).strip() if lines else "no error was recorded"
 
 
 def _time(event: Event) -> float:

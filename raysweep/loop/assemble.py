@@ -144,7 +144,11 @@ class Assembly:
             executor.close()
             if isinstance(self.scheduler, PopulationBasedTraining) and left_at_start and not self.left(state):
                 recorder.expire_all()
-            recorder.end("interrupted" if self.left(state) else "ended")
+            out_of_time = loop.limits.out_of_time and loop.limits.refused is None
+            if self.left(state):
+                recorder.end("interrupted", out_of_time)
+            else:
+                recorder.end("ended")
             observer.close()
             recorder.close()
         return loop.limits

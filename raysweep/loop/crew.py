@@ -70,6 +70,11 @@ class Crew:
         """Where to look for what became of a worker's process; None before it has started."""
         return self._traces[worker]
 
+    @property
+    def nodes(self) -> set[str]:
+        """Ray's ids of the nodes of those that have started."""
+        return {traces.node for traces in self._traces if traces is not None}
+
     def prepare(self, spec: TrialSpec, then: Callable[[Outcome], None]) -> None:
         """Has all processes take what the trials share; `then` is called when they have, in any thread."""
         self._call([each.prepare.remote(spec) for each in self._actors], self._settle, then)

@@ -12,10 +12,10 @@ import contextlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray.util import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -87,6 +87,23 @@ def reserve(name: str, share: Share, actor: Callable[..., Any]) -> Place:
     strategies = (PlacementGroupSchedulingStrategy(group, index) for index in range(share.workers))
     resources = {"num_cpus": share.cpus, "num_gpus": share.gpus}
     return Place(share, group, Crew([actor(scheduling_strategy=each, **resources) for each in strategies]))
+
+
+class Usage(NamedTuple):
+    """The use of a sweep's places, see `history.live`."""
+
+    places: int
+    busy: int
+    starting: int
+    nodes: int
+
+    @classmethod
+    def of(cls, places: Collection[Place]) -> Usage:
+        """That of these places; one whose process is being ended counts no more."""
+        there = [place for place in places if place.stage not in (Stage.STARTING, Stage.LEAVING)]
+        busy = sum(place.stage in (Stage.BUSY, Stage.ENDING) for place in there)
+        starting = sum(place.stage is Stage.STARTING for place in places)
+        return cls(len(there), busy, starting, len(set().union(*(place.crew.nodes for place in there))))
 
 
 class Neighbours:

@@ -41,7 +41,7 @@ class Progress(Observer):
         self, state: SweepState, metric: str, mode: str, total: int, max_iterations: int, name: str = "NAME"
     ) -> None:
         self._state, self._metric, self._mode, self._name = state, metric, mode, name
-        self._total, self._max_iterations = total, max_iterations
+        self.total, self._max_iterations = total, max_iterations
         self._results, self._ended_before = 0, state.count(*ENDED)
         lengths = [len(trial.results) for trial in state.trials.values() if trial.ended]
         self._ended, self._ended_results = len(lengths), sum(lengths)
@@ -61,7 +61,7 @@ class Progress(Observer):
         step = f"{result.iteration:>{len(str(self._max_iterations))}}/{self._max_iterations}"
         best = f"best {_format(self._best)}" if self._best is not None else "best -"
         line = f"{self._head()} trial {trial.id} {step} {_format(self._metric)} {_format(value)} ({best})"
-        click.echo(f"{line} {_configuration(result.config)}".rstrip())
+        click.echo(f"{line} {configuration_text(result.config)}".rstrip())
 
     def _keep_best(self, value: Any) -> None:
         with contextlib.suppress(OverflowError):  # an integer that no float can hold
@@ -92,17 +92,20 @@ class Progress(Observer):
 
     def _head(self) -> str:
         ended = self._state.count(*ENDED)
-        return f"[{ended:>{len(str(self._total))}}/{self._total} ETA {self._eta(ended)}]"
+        return f"[{ended:>{len(str(self.total))}}/{self.total} ETA {eta_text(self.seconds_left)}]"
 
-    def _eta(self, ended: int) -> str:
-        """The time for the results still expected, at the rate so far; a new trial has as many as the ended ones."""
-        if not self._results or (self._results < ENOUGH and ended <= self._ended_before):
-            return "--:--"
+    @property
+    def seconds_left(self) -> float | None:
+        """The time for the results still expected, at the rate so far; a new trial has as many as the ended ones.
+
+        None if there are too few for an estimate.
+        """
+        if not self._results or (self._results < ENOUGH and self._state.count(*ENDED) <= self._ended_before):
+            return None
         length = self._ended_results / self._ended if self._ended_results else self._max_iterations
-        expected = max(self._total - self._ended_before, 1) * length
+        expected = max(self.total - self._ended_before, 1) * length
         elapsed = time.monotonic() - self._began - self._wait.total
-        left = max(elapsed, 0.0) * max(expected - self._results, 0) / self._results
-        return f"{int(left // 60):02d}:{int(left % 60):02d}"
+        return max(elapsed, 0.0) * max(expected - self._results, 0) / self._results
 
 
 class _Wait:
@@ -129,6 +132,11 @@ class _Wait:
         return due
 
 
+def eta_text(seconds: float | None) -> str:
+    """An estimate as minutes and seconds."""
+    return "--:--" if seconds is None else f"{int(seconds // 60):02d}:{int(seconds % 60):02d}"
+
+
 def _failure(trial: TrialRecord) -> str:
     """Why a trial failed: the kind, and the last line of the error, since Ray's errors are long."""
     kind = f"{trial.kinds[-1].replace('_', ' ')}: " if trial.kinds else ""
@@ -151,7 +159,8 @@ def printed(trial: TrialRecord, failure: int, name: str) -> str:
     return f"\n  the last it printed (all: raysweep logs {name} --trial {int(trial.id)}):{shown}"
 
 
-def _configuration(config: dict[str, Any]) -> str:
+def configuration_text(config: dict[str, Any]) -> str:
+    """A configuration in one line, long values shortened."""
     shown = " ".join(f"{key}={_format(value)}" for key, value in flat(config).items())
     return shown if len(shown) <= CONFIG_WIDTH else f"{shown[:CONFIG_WIDTH]} …"
 

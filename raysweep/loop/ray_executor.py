@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raysweep.loop.crew import Answered, Broken, Outcome
 from raysweep.loop.executor import Event, Failed, Reported, Returned, Share
 from raysweep.loop.failures import Kind, is_alive, kind_of
-from raysweep.loop.places import YIELD_S, Neighbours, Place, Stage, reserve
+from raysweep.loop.places import YIELD_S, Neighbours, Place, Stage, Usage, reserve
 from raysweep.loop.show_output import ShowOutput
 from raysweep.storage import Storage
 from raysweep.trial import last_words, spool
@@ -328,6 +328,11 @@ class RayExecutor:
         elif not started and self._neighbours.should_yield(self._held()):
             self._leave(place)
             self._yields_until = time.monotonic() + YIELD_S
+
+    @property
+    def usage(self) -> Usage:
+        """The use of its places."""
+        return Usage.of(self._places)
 
     def _held(self) -> int:
         return sum(place.stage is not Stage.STARTING for place in self._places)

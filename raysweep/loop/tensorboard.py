@@ -194,15 +194,15 @@ class _Events:
     def add(self, result: Result) -> None:
         """Adds the metrics that are numbers."""
         if any(is_number(value) for value in result.metrics.values()):
-            self._append(lambda: {"step": result.iteration, "summary": {"value": _scalars(result)}})
+            self._append(lambda: {"step": result.iteration, "summary": {"value": _scalars(result)}}, result.time)
 
     def add_configuration(self, config: dict[str, Any], metric: str) -> None:
         """Adds the configuration as hyperparameters, with the metric that they are shown with."""
         self._append(lambda: {"summary": {"value": _hyperparameters(config, metric)}})
 
-    def _append(self, fields: Callable[[], dict[str, Any]]) -> None:
-        now = time.time()
-        self._buffer.append(lambda: _library().Event(wall_time=now, **fields()))
+    def _append(self, fields: Callable[[], dict[str, Any]], at: float = 0.0) -> None:
+        when = at or time.time()
+        self._buffer.append(lambda: _library().Event(wall_time=when, **fields()))
 
     def write_into(self, folder: Path) -> None:
         """Appends the buffered events to the trial's file."""

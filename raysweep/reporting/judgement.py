@@ -150,6 +150,9 @@ def next_steps(results: SweepResults, best: dict[str, Any] | None, storage: str,
         steps.append(Step(what, f"raysweep report {name} {where}"))
     if best and best["checkpoint"]:
         steps.append(Step("Predict with the best checkpoint", f"raysweep predict {name} {where} --array inputs.npy"))
+    if best and not _open(results) and not _changed(results):
+        verify = f"raysweep verify {name} --top 3 --seeds 5 {where}"
+        steps.append(Step("Train the best three again with five fresh seeds, and score the test part", verify))
     if _open(results):
         steps.append(
             Step("Finish the trials that are left: the command of the sweep, and", f"--name {name} --resume auto")
@@ -172,6 +175,11 @@ def next_steps(results: SweepResults, best: dict[str, Any] | None, storage: str,
 
 def _open(results: SweepResults) -> bool:
     return results.state.status != "ended" and bool(results.state.trials)
+
+
+def _changed(results: SweepResults) -> bool:
+    """Whether trials changed their configurations, so that none of them can be trained again by itself."""
+    return any(trial.donors for trial in results.state.trials.values())
 
 
 def _synchronous(results: SweepResults) -> bool:

@@ -16,7 +16,7 @@ from jinja2.utils import htmlsafe_json_dumps
 
 from raysweep.history.optuna_export import axes_of
 from raysweep.history.results import SweepResults
-from raysweep.history.sweep_state import ENDED, TrialRecord
+from raysweep.history.sweep_state import ENDED, TrialRecord, first_line
 from raysweep.reporting import judgement, parameter_charts, progress_charts, run_charts
 from raysweep.reporting.chart import COLOURS, Chart, axis, text
 from raysweep.reporting.importance import importances
@@ -27,7 +27,6 @@ from raysweep.values import flat, to_json
 
 HERE = Path(__file__).parent
 ROWS = 20  # of the table of trials
-REFRESH_S = 30  # between two reloads of the page of a running sweep
 LONGEST_ERROR = 6000  # characters
 MOST_CHOICE = 200  # characters of one value in a table
 
@@ -41,12 +40,13 @@ class Section:
     charts: list[Chart]
 
 
-def render(sweeps: Sequence[SweepResults], now: float, brief: bool = False) -> bytes:
+def render(sweeps: Sequence[SweepResults], now: float, reload: float, brief: bool = False) -> bytes:
     """The page.
 
     Args:
         sweeps: with their events; what is shown is as old as they are.
         now: seconds since the epoch, for the page's own date.
+        reload: seconds after which the page of a running sweep reloads itself.
         brief: without the importance of the parameters, whose evaluator takes seconds to import.
     """
     views = [_View(n, results, brief).content for n, results in enumerate(sweeps)]
@@ -61,8 +61,9 @@ def render(sweeps: Sequence[SweepResults], now: float, brief: bool = False) -> b
         script=(HERE / "page.js").read_text(),
         nonce=secrets.token_hex(16),
         made=_date(now),
-        refresh=REFRESH_S if any(view["running"] for view in views) else None,
+        refresh=round(reload) if any(view["running"] for view in views) else None,
         title=", ".join(str(results.spec["name"]) for results in sweeps),
+        events=" ".join(str(results.state.seq) for results in sweeps),
     )
     return page.encode()
 
@@ -238,13 +239,6 @@ def failures(results: SweepResults) -> list[dict[str, Any]]:
         }
         for (kind, line), cases in ordered
     ]
-
-
-def first_line(error: str) -> str:
-    """The line that says what happened: of a traceback the one behind its last line of code."""
-    lines = [line for line in error.splitlines() if line.strip()]
-    code = max((n for n, line in enumerate(lines) if line.startswith((" ", "\t"))), default=-1)
-    return (lines[code + 1] if code + 1 < len(lines) else lines[-1]).strip() if lines else "no error was recorded"
 
 
 def _together(sweeps: Sequence[SweepResults], charts: Sequence[Chart]) -> list[Chart]:

@@ -14,6 +14,7 @@ from raysweep.storage import Storage
 
 NAME = results.REPORT
 SHORT_S = 5.0  # of a sweep
+OFTEN_S = 30.0  # between two pages of a running sweep, at least; they reload themselves that often
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def page_of(sweeps: list[SweepResults], brief: bool = False) -> bytes:
     """The page of these sweeps, as they are now; see `page.render`."""
     from raysweep.reporting.page import render  # a second of imports, which nothing else needs while a sweep starts
 
-    return render([replace(each, spec=_whole(each)) for each in sweeps], time.time(), brief)
+    return render([replace(each, spec=_whole(each)) for each in sweeps], time.time(), OFTEN_S, brief)
 
 
 def _whole(sweep: SweepResults) -> dict[str, Any]:

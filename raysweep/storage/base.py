@@ -80,6 +80,10 @@ class Storage(ABC):
     def get(self, key: str) -> bytes:
         """The object's bytes; NotFound when there is none."""
 
+    def get_from(self, key: str, start: int) -> bytes:
+        """The object's bytes from this one on, counted from 0; there must be one. NotFound when there is no object."""
+        return self.get(key)[start:]
+
     @abstractmethod
     def size(self, key: str) -> int:
         """The object's size in bytes; NotFound when there is none."""

@@ -62,6 +62,11 @@ class FolderStorage(Storage):
         with self._errors(key):
             return self.local_path(key).read_bytes()
 
+    def get_from(self, key: str, start: int) -> bytes:
+        with self._errors(key), self.local_path(key).open("rb") as file:
+            file.seek(start)
+            return file.read()
+
     def get_file(self, key: str, target: IO[bytes] | None = None) -> Digest:
         writer = HashingWriter(target)
         with self._errors(key), self.local_path(key).open("rb") as file:

@@ -113,6 +113,14 @@ class S3Storage(Storage):
             return data.getvalue()
 
     @_retrying
+    def get_from(self, key: str, start: int) -> bytes:
+        with self._errors(key):
+            bucket, name = self._split(key)
+            response = self._s3.get_object(Bucket=bucket, Key=name, Range=f"bytes={start}-")
+            with contextlib.closing(response["Body"]) as body:
+                return body.read()
+
+    @_retrying
     def put_file(self, key: str, source: IO[bytes]) -> Digest:
         reader = HashingReader(source)
         with self._errors(key, writing=True):

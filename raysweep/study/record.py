@@ -17,9 +17,8 @@ from raysweep.spec.space import describe
 from raysweep.spec.space_file import write
 from raysweep.study import table
 from raysweep.study.table import METRIC, CurveTable
-from raysweep.values import AUTOMATIC_METRICS, TIME_THIS_ITER_S, is_number, to_json
+from raysweep.values import AUTOMATIC_METRICS, SEED, TIME_THIS_ITER_S, is_number, to_json
 
-SEED = "seed"  # parameter by which the kit's tasks are given a seed
 SAME = ("task", "metrics", "modes", "max_iterations")  # in all sweeps of a table
 
 

@@ -19,9 +19,8 @@ from raysweep.errors import BadInput
 from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import Result
 from raysweep.study.comparison import SHOWN, Interval, interval
-from raysweep.values import is_number, to_json
+from raysweep.values import is_number, to_json, without_seed
 
-SEED = "seed"
 OWN_PARTS = ("val_", "valid_", "validation_", "dev_", "eval_")  # what the name of a sweep's own metric may begin with
 
 
@@ -134,15 +133,11 @@ def evaluate(sweep: SweepResults, verification: SweepResults, test_metric: str |
 def _verified(own: float, fresh: list[Result], metric: str, test: str | None, sign: int) -> Verified:
     values = tuple(float(result.metrics[metric]) for result in fresh)
     tests = tuple(float(r.metrics[test]) for r in fresh if is_number(r.metrics.get(test))) if test else ()
-    return Verified(_without_seed(fresh[0].config), own, values, tests, sign)
+    return Verified(without_seed(fresh[0].config), own, values, tests, sign)
 
 
 def _key(config: dict[str, Any]) -> str:
-    return to_json(_without_seed(config))
-
-
-def _without_seed(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key != SEED}
+    return to_json(without_seed(config))
 
 
 def _row(rank: int, each: Verified, found: Verification) -> dict[str, Any]:

@@ -64,6 +64,47 @@ def test_a_sweep_that_was_stopped_has_failed() -> None:
         runner()._raise_if_failed(limits(None, 3.0), state_of(STARTED, REPORTED))
 
 
+def judged(budget: float | None, seconds: float, *events: dict[str, Any]) -> int:
+    """The exit code of the driver."""
+    try:
+        runner()._raise_if_failed(limits(budget, seconds), state_of(*events))
+    except SweepFailed as error:
+        return error.exit_code
+    return 0
+
+
+THREE = [{**STARTED, "trial": f"0000{n}"} for n in range(3)]
+DONE = [{"type": "complete", "trial": f"0000{n}", "status": "finished"} for n in range(3)]
+LOST = [{**DONE[1], "status": "failed"}]
+FAILED = [{"type": "failure", "trial": "00001", "error": "ValueError: no", "kind": "exception"}, *LOST]
+
+
+@pytest.mark.parametrize(
+    ("events", "status", "out_of_time", "code"),
+    [
+        ([*THREE, REPORTED, *DONE], "ended", False, 0),
+        ([*THREE, *DONE], "ended", False, 1),  # nothing was reported
+        ([*THREE, REPORTED, DONE[0], *FAILED, DONE[2]], "ended", False, 1),
+        ([STARTED, REPORTED], "interrupted", False, 1),
+        ([STARTED, REPORTED], "interrupted", True, 0),
+        ([STARTED], "interrupted", True, 0),
+        ([*THREE, REPORTED, *FAILED], "interrupted", True, 1),
+    ],
+)
+def test_the_journal_tells_the_exit_code_that_the_driver_has(
+    events: list[dict[str, Any]], status: str, out_of_time: bool, code: int
+) -> None:
+    end = {"type": "end", "status": status, **({"out_of_time": True} if out_of_time else {})}
+    assert state_of(*events, end).exit_code == code
+    assert judged(2.0 if out_of_time else None, 3.0, *events) == code
+
+
+def test_a_journal_of_a_driver_that_runs_or_died_tells_no_exit_code() -> None:
+    assert state_of(STARTED).exit_code is None
+    again = [{"type": "end", "status": "ended"}, {"type": "start"}]
+    assert state_of({"type": "start"}, STARTED, *again).exit_code is None
+
+
 def train(config: dict[str, Any]) -> None: ...
 
 

@@ -91,7 +91,7 @@ def test_an_outage_while_a_second_driver_waits_is_no_sign_of_the_first_ones_deat
     held = claim(folder)
     silent(held)  # nor can it renew
     elsewhere()
-    newest, looks = lease._newest, []
+    newest, looks = lease.newest, []
 
     def away(storage):
         found = newest(storage)
@@ -101,7 +101,7 @@ def test_an_outage_while_a_second_driver_waits_is_no_sign_of_the_first_ones_deat
             held._put(beat=held._term.beat + 1)  # the first thing that a driver does when the storage is back
         return found
 
-    monkeypatch.setattr(lease, "_newest", away)
+    monkeypatch.setattr(lease, "newest", away)
     with pytest.raises(BadInput, match="is being run by"):
         claim(folder)
 

@@ -12,7 +12,7 @@ import pytest
 
 from raysweep.history import segments
 from raysweep.history.journal import Journal, to_json
-from raysweep.history.segments import Reading, last_term, read
+from raysweep.history.segments import Reading, Tail, last_term, read
 from raysweep.storage import FolderStorage, Storage
 
 Lines = list[bytes]
@@ -229,3 +229,67 @@ def test_a_number_out_of_all_bounds_costs_nothing(folder: FolderStorage) -> None
     found = read(folder)
     assert [event["seq"] for event in found.events] == [1, 2, 4, 10**15]
     assert len(found.damage) == 2
+
+
+def test_what_is_appended_is_read_once_in_either_storage(either_storage: Storage) -> None:
+    log = Journal(either_storage, 1)
+    events = [log.append("suggest", trial="00000", config={})]
+    assert log.stored(1)
+    tail = Tail(either_storage)
+    assert tail.take(1) == []
+    for count in (1, 3):
+        new = [log.append("result", trial="00000", iteration=n) for n in range(count)]
+        assert log.stored(new[-1]["seq"])
+        assert tail.take(len(events)) == new
+        events += new
+        assert tail.take(len(events)) == []
+    log.close()
+    assert read(either_storage).events == events
+
+
+def test_events_that_are_known_already_are_left_out(folder: FolderStorage) -> None:
+    written(folder, 1)
+    tail = Tail(folder)
+    edit(folder, lambda lines: [*lines, segments.seal(to_json({"seq": 2, "type": "end"})).encode()])
+    assert tail.take(2) == []
+    edit(folder, lambda lines: [*lines, segments.seal(to_json({"seq": 3, "type": "end"})).encode()])
+    assert tail.take(2) == [{"seq": 3, "type": "end"}]
+
+
+def test_a_line_that_is_being_written_is_waited_for(folder: FolderStorage) -> None:
+    written(folder, 1)
+    tail = Tail(folder)
+    line = segments.seal(to_json({"seq": 2, "type": "end"})).encode()
+    edit(folder, lambda lines: [*lines, line[:9]])
+    assert tail.take(1) == []
+    edit(folder, lambda lines: [lines[0], line])
+    assert tail.take(1) == [{"seq": 2, "type": "end"}]
+
+
+@pytest.mark.parametrize(
+    "line", [b"?\n", segments.seal('{"seq":7,"type":"end"}').encode(), b'{"seq":6,"type":"end","crc32":1}\n']
+)
+def test_what_is_not_as_it_was_written_has_to_be_read_as_a_whole(line: bytes, folder: FolderStorage) -> None:
+    written(folder, 5)
+    tail = Tail(folder)
+    edit(folder, lambda lines: [*lines, line])
+    assert tail.take(5) is None
+
+
+def test_another_driver_has_to_be_read_as_a_whole_and_an_earlier_one_does_not_count(folder: FolderStorage) -> None:
+    written(folder, 2)
+    first = Tail(folder)
+    written(folder, 1, after=2, term=2)
+    assert first.take(2) is None
+    second = Tail(folder)
+    edit(folder, lambda lines: [*lines, segments.seal('{"seq":3,"type":"end"}').encode()])  # it was suspended
+    assert second.take(3) == []
+
+
+def test_a_journal_that_was_listed_in_the_middle_of_a_line_is_read_as_a_whole(folder: FolderStorage) -> None:
+    written(folder, 2)
+    whole = folder.get(FIRST)
+    folder.put(FIRST, whole[:-5])
+    tail = Tail(folder)
+    folder.put(FIRST, whole)
+    assert tail.take(1) is None

@@ -11,12 +11,12 @@ import pytest
 
 from raysweep.history import results
 from raysweep.history.results import SweepResults
-from raysweep.history.sweep_state import SweepState
+from raysweep.history.sweep_state import SweepState, first_line
 from raysweep.loop.memory_storage import MemoryStorage
 from raysweep.loop.simulation import Fault, Step
 from raysweep.reporting import judgement
 from raysweep.reporting.ledger import Ledger
-from raysweep.reporting.page import failures, first_line, share_of
+from raysweep.reporting.page import failures, share_of
 from raysweep.reporting.write import NAME, page_of, write, write_if_possible
 from raysweep.storage import FolderStorage
 from tests.loop.sweeps import draw
@@ -102,6 +102,13 @@ def test_the_best_configuration_can_be_given_as_points() -> None:
     found = simulated("random_search", 3, 2)
     [point] = json.loads(judgement.points(found, found.best))
     assert point == {"config": found.best["config"]}
+
+
+@pytest.mark.parametrize(("strategy", "offered"), [("tpe_asha", True), ("pbt", False)])
+def test_it_offers_to_verify_what_one_configuration_repeats(strategy: str, offered: bool) -> None:
+    found = simulated(strategy, 8)
+    commands = [step.command for step in judgement.next_steps(found, found.best, "s3://mine/runs")]
+    assert ("raysweep verify digits-run --top 3 --seeds 5 --storage s3://mine/runs" in commands) is offered
 
 
 def test_the_front_can_be_given_as_points() -> None:

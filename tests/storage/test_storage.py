@@ -110,6 +110,14 @@ def test_sizes_of_all_that_is_in_a_folder(storage):
     assert storage.sizes("nothing") == {}
 
 
+@pytest.mark.parametrize("start", [0, 1, 5])
+def test_the_rest_of_an_object_is_read_from_any_byte_on(storage, start):
+    storage.put("a", b"012345")
+    assert storage.get_from("a", start) == b"012345"[start:]
+    with pytest.raises(NotFound):
+        storage.get_from("b", start)
+
+
 def test_the_last_put_counts(storage):
     storage.put("a", b"first, and longer")
     storage.put("a", b"second")

@@ -40,6 +40,6 @@ def test_it_is_of_the_task_as_it_is(name):
 @pytest.mark.parametrize("name", TABLES)
 def test_it_can_be_simulated_by_its_name(name):
     curves = Curves(load(name))
-    assert curves.accuracy().rank > 0.7  # the look-up of other configurations keeps their order
+    assert curves.accuracy().rank > 0.6  # the look-up of other configurations keeps their order
     run = simulator.run(curves, simulator.contender("asha"), simulator.conditions(curves, 4, None, 5), 0)
     assert run.best[-1] > 0.8

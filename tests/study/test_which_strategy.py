@@ -7,12 +7,13 @@ import optuna
 import pytest
 
 from benchmarks import peers
-from benchmarks.which_strategy import UNREACHED, measured, page
+from benchmarks.which_strategy import UNREACHED, Simulations, measured, page
 from raysweep.study import simulator
 from raysweep.study.curves import Curves
 from tests.study.finished import recorded
 
-NAMES = ("random_search", "asha")
+PEER = "Optuna TPE, median pruner"
+NAMES = ("random_search", "asha", PEER)
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +23,18 @@ def curves(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cell(curves):
-    return measured("bowl", curves, 5, 2, 6, [simulator.contender(name) for name in NAMES])
+    return measured("bowl", curves, 5, 2, 6, [contender(name) for name in NAMES])
+
+
+def contender(label):
+    known = {each.label: each for each in peers.contenders()}
+    return known[label] if label in known else simulator.contender(label)
 
 
 def test_the_figures_of_the_page_are_those_of_the_sweeps(curves, cell):
     text = page([cell], {"bowl": curves}, 6, 0.0)
     at = simulator.conditions(curves, 2, None, 5)
-    runs = {name: [simulator.run(curves, simulator.contender(name), at, seed) for seed in range(6)] for name in NAMES}
+    runs = {name: [simulator.run(curves, contender(name), at, seed) for seed in range(6)] for name in NAMES}
     best = {name: [run.best[run.seconds <= at.seconds][-1] for run in same] for name, same in runs.items()}
     target, times = np.median(best["random_search"]), {}
     for name, same in runs.items():
@@ -36,12 +42,26 @@ def test_the_figures_of_the_page_are_those_of_the_sweeps(curves, cell):
         times[name] = [hit[0] if len(hit) else UNREACHED * at.seconds for hit in hits]
     for name in NAMES:
         row = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
-        ratio, reached, mean = re.findall(r"\| ([\d.]+)", row.replace(name, "x"))
+        ratio, than_peer, reached, mean = re.findall(r"\| ([\d.]+)", row.replace(name, "x"))
         assert float(ratio) == pytest.approx(np.mean(times["random_search"]) / np.mean(times[name]), abs=0.006)
+        assert float(than_peer) == pytest.approx(np.mean(times[PEER]) / np.mean(times[name]), abs=0.006)
         assert float(reached) == round(100 * np.mean(np.array(times[name]) <= at.seconds))
         assert float(mean) == pytest.approx(np.mean(best[name]), abs=6e-5)
     assert "20 configurations, 3 seeds, 6 iterations" in text
     assert cell.speedups["random_search"] == (1.0, (1.0, 1.0))
+
+
+def test_a_sweep_is_simulated_once_for_a_table_its_conditions_and_the_file_of_its_strategy(curves, tmp_path):
+    asked, simulations = simulator.contender("asha"), Simulations(tmp_path)
+    at, other = simulator.conditions(curves, 2, None, 5), simulator.conditions(curves, 4, None, 5)
+    first, seconds = simulations(curves, asked, at, 2)
+    again, kept = simulations(curves, asked, at, 3)
+    assert kept != seconds
+    assert [run.seconds.tolist() for run in again.values()][:2] == [run.seconds.tolist() for run in first.values()]
+    assert len(list(tmp_path.rglob("output.pkl"))) == 3
+    simulations(curves, asked, other, 2)
+    assert len(list(tmp_path.rglob("output.pkl"))) == 5
+    assert Simulations()(curves, asked, at, 2)[0].keys() == {0, 1}
 
 
 def test_the_interval_of_a_ratio_covers_what_resampling_by_hand_gives(cell, curves):
