@@ -29,7 +29,7 @@ from raysweep.study.curves import Curves
 from raysweep.study.table import SHIPPED, load
 
 TOLERANCE = 0.1
-TUNED = ("digits", "fashion_mnist", "smooth", "crossing", "one_piece")
+TUNED = ("digits", "fashion_mnist", "smooth", "crossing", "one_piece", "short", "wide", "noisy")
 
 
 @dataclass(frozen=True)
