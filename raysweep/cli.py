@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from raysweep import job_commands, kit, local_commands, study_commands, view_commands
+from raysweep import advice_commands, job_commands, kit, local_commands, study_commands, view_commands
 from raysweep.clusters import lifecycle
 from raysweep.clusters.shared.s3_keys import environment
 from raysweep.clusters.targets import TARGETS, Cluster, Options, load
@@ -52,7 +52,7 @@ def cli() -> None:
     """  # noqa: D301 - click wants the character, not its name
 
 
-for _room in (local_commands, job_commands, study_commands, view_commands):
+for _room in (local_commands, job_commands, study_commands, view_commands, advice_commands):
     for _command in _room.COMMANDS:
         cli.add_command(_command)
 

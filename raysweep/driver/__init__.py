@@ -6,6 +6,7 @@ measure         times these in real processes of trials
 pace            what an iteration of any other configuration takes
 forecast        simulates the sweep on these seconds
 fit             whether its trials fit into a node's memory
+warm_start      gives a new sweep what earlier ones have observed
 wrap            runs a script instead of a task
 verify          trains the best configurations of a sweep again, with fresh seeds
 runner          assembles and runs the loop of one sweep

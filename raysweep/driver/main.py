@@ -15,7 +15,7 @@ from ray import tune
 from ray.tune import TuneError
 
 from raysweep import ray_private, sealed
-from raysweep.driver import local_ray, preflight, unexpected
+from raysweep.driver import local_ray, preflight, unexpected, warm_start
 from raysweep.driver.runner import Runner, code_hash
 from raysweep.driver.supervisor import Supervisor
 from raysweep.errors import BadInput, RaysweepError
@@ -179,9 +179,14 @@ def check_and_run(
     resumed = existing if flags.resume != "never" else None
     if resumed:
         sweep = dataclasses.replace(sweep, points=joined(resumed.spec.get("points", []), points, sweep.space))
-    config, config_problems = _tune_config(strategy, sweep, knobs)
+    config, config_problems = config_of(strategy, sweep, knobs)
+    said: list[str] = []
+    if config is not None and not storage_problems:
+        sweep, said, warm_problems = warm_start.warm_started(sweep, flags, config, resumed)
+        config, config_problems = config_of(strategy, sweep, knobs)  # it may have more points now
+        problems = problems + warm_problems
     problems = problems + config_problems + preflight.check_static(flags, sweep, config) + storage_problems
-    if config is not None and (draw := _tune_config(strategy, sweep, knobs)[0]):
+    if config is not None and (draw := config_of(strategy, sweep, knobs)[0]):
         problems += preflight.check_draw(flags, sweep, draw, list(resumed.state.trials.values()) if resumed else [])
     problems += [] if storage_problems else _resume_problems(sweep, flags, knobs, config, existing)
     problems += _capacity_problems(sweep, flags, storage_usable=not storage_problems)
@@ -189,7 +194,7 @@ def check_and_run(
         raise BadInput(*problems)
     assert config is not None
     place = open_storage(sweep.storage).child(sweep.name).patient()
-    for note in forgotten_choices(sweep.space):
+    for note in [*said, *forgotten_choices(sweep.space)]:
         click.echo(note, err=True)
     runner = Runner(strategy, sweep, flags, knobs, config, place)
     if flags.dry_run:
@@ -197,7 +202,7 @@ def check_and_run(
         if timed:
             from raysweep.driver.check import check
 
-            check(runner, lambda other: _tune_config(strategy, other, knobs)[0])
+            check(runner, lambda other: config_of(strategy, other, knobs)[0])
         return None
     with ray_private.quiet(), runner.opened() as executor, claim(place, click.echo) as lease:
         # Another driver may have changed the sweep before this one got the lease.
@@ -240,7 +245,7 @@ def _capacity_problems(sweep: Sweep, flags: Flags, storage_usable: bool) -> list
     return local_ray.connect() or (preflight.check_cluster(flags, sweep) if storage_usable else [])
 
 
-def _tune_config(strategy: Strategy, sweep: Sweep, knobs: Any) -> tuple[tune.TuneConfig | None, list[str]]:
+def config_of(strategy: Strategy, sweep: Sweep, knobs: Any) -> tuple[tune.TuneConfig | None, list[str]]:
     """The strategy's TuneConfig, always with a searcher, or the problems with its arguments."""
     problems = knob_problems(sweep, knobs)
     try:

@@ -153,7 +153,8 @@ class Runner:
             recorder = Recorder(self.place, journal, state, self.sweep.metric, self.sweep.mode, lease)
             self._print_start(state, resumed)
             try:
-                recorder.begin(resumed, self.assembly.trial_limits, self._settings(spec, rate))
+                settings = self._settings(spec, rate) | self._warm_start(state)
+                recorder.begin(resumed, self.assembly.trial_limits, settings)
                 observers = self._observers(state, executor, lease)
                 limits = self.assembly.run(plan, executor, recorder, observers)
             finally:
@@ -232,6 +233,11 @@ class Runner:
             **{key: spec[key] for key in ("code", "versions", "python")},
             **({"prices": rate.note()} if rate else {}),
         }
+
+    def _warm_start(self, state: SweepState) -> dict[str, Any]:
+        """What came in from earlier sweeps, for the journal; once: a resumed sweep has it from there."""
+        new = self.sweep.earlier if state.warm_start is None else ()
+        return {"warm_start": [each.to_dict() for each in new]} if new else {}
 
     def _print_start(self, state: SweepState, resumed: bool) -> None:
         ended, total = state.count(*ENDED), self.assembly.total

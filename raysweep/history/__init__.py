@@ -11,5 +11,6 @@ trial_log, log_reader   what trials print: the objects, and reading them
 results, predict        the table of trials, the best trial, its predictions
 export, optuna_export   files for other tools, among them an Optuna study
 cost                    the money that the journal's seconds add up to
+warm_start              an earlier sweep's trials as observations for a new one
 resubmit_ticket         what is needed to submit a lost job again
 """

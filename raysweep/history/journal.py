@@ -9,7 +9,8 @@ writes after it has lost its lease is ignored.
 Events, by `type`:
     start     a driver started or resumed the sweep                    term, resumed
               (and its settings: share, the CPUs, GPUs and workers of a trial; together, if the strategy compares all
-              trials with each other; code, versions, python, as in sweep.json)
+              trials with each other; code, versions, python, as in sweep.json; warm_start, the trials of earlier sweeps
+              that came in, if there are any: see spec.observations)
     suggest   the search proposed a configuration                      trial, config, memory
     result    a trial reported one iteration                           trial, iteration, metrics, checkpoint, node
               (and config, if it differs from the last one; stop, if it ended the trial, with what decided so: see

@@ -141,6 +141,7 @@ class SweepState:
         self.stalled_s = 0.0
         self.events: list[Event] | None = []
         self.seq = 0
+        self.warm_start: list[dict[str, Any]] | None = None  # what came in from earlier sweeps, see `driver.warm_start`
         self.out_of_time = False  # whether the newest driver has left since its time budget was used up
         self.status = ""  # running, interrupted or ended: of the newest driver, who may have been killed meanwhile
         for event in events:
@@ -178,6 +179,7 @@ class SweepState:
             self._add(TrialRecord(event["trial"], event["config"], memory=event.get("memory", {}), began=_time(event)))
         elif event["type"] in ("start", "end"):
             self.status, self.out_of_time = event.get("status", "running"), event.get("out_of_time", False)
+            self.warm_start = event.get("warm_start", self.warm_start)
         elif (fold := getattr(self, f"_{event['type']}", None)) is not None:
             if event["trial"] not in self.trials:  # its `suggest` is lost: see `repair`
                 self._add(TrialRecord(event["trial"], {}))

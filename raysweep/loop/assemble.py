@@ -21,6 +21,7 @@ from raysweep.loop.observers import Observer
 from raysweep.loop.random_grid_search import Variants
 from raysweep.loop.recorder import Recorder
 from raysweep.loop.scheduler import Scheduler
+from raysweep.loop.searcher import Learning
 from raysweep.loop.stopping import Spending, SweepLimits, TrialLimits
 from raysweep.spec.flags import Flags
 from raysweep.spec.sweep import Sweep
@@ -47,6 +48,9 @@ class Assembly:
         objective = (sweep.metric, sweep.mode) if single else (None, None)
         self.searcher.set_search_properties(*objective, sweep.space)
         self.scheduler.set_search_properties(*objective)
+        # What waits for others begins with the best of them instead, as points: it needs just so many trials.
+        if sweep.earlier and isinstance(self.searcher, Learning) and not isinstance(self.scheduler, SYNCHRONOUS):
+            self.searcher.learn(sweep.earlier)
 
     @property
     def objective(self) -> Objective:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from raysweep.optuna_quiet import experiments_allowed, silent
 from raysweep.spec.configuration import Choices, Codec, filled, has_domains, parameters
 from raysweep.spec.distributions import number_distribution
 from raysweep.spec.initial_points import Point
+from raysweep.spec.observations import Observation
 from raysweep.spec.paths import KeyPath, name_of, value_at
 from raysweep.spec.space import quantum
 from raysweep.values import TRAINING_ITERATION, is_number
@@ -65,6 +66,7 @@ class OptunaSearch(Searcher):
         self._study: optuna.Study | None = None
         self._space: dict[str, Any] = {}
         self._parameters: list[_Parameter] = []
+        self._earlier: tuple[Observation, ...] = ()
         self._ids: dict[str, int] = {}  # trial -> its id in Optuna's storage
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
@@ -101,8 +103,25 @@ class OptunaSearch(Searcher):
             raise RuntimeError("the study exists once set_search_properties has given the space")
         return self._study
 
+    def learn(self, observations: Sequence[Observation]) -> None:
+        """The trials of earlier sweeps, which `begin` puts into the study before all others."""
+        self._earlier = tuple(observations)
+
+    def _observe(self, earlier: Observation) -> None:
+        """Puts an earlier trial into the study: COMPLETE, or PRUNED if it was not trained to its end."""
+        params = {each.name: each.adopted(value_at(earlier.config, each.path)) for each in self._parameters}
+        if earlier.complete:
+            self._add(TrialState.COMPLETE, params, list(earlier.values))
+        elif earlier.values and isinstance(self.metric, str):
+            steps = {earlier.iteration: earlier.values[0]}
+            self._add(TrialState.PRUNED, params, list(earlier.values), steps)
+        else:
+            self._add(TrialState.PRUNED, params, None)
+
     def begin(self, adopted: list[TrialRecord]) -> None:
-        """Fills the study: known values, then the journal's trials, then the points that were not tried yet."""
+        """Fills the study: earlier sweeps' trials, known values, the journal's trials, then the points left to try."""
+        for earlier in self._earlier:
+            self._observe(earlier)
         waiting = [self._to_optuna(point.config) for point in self._points if point.value is None]
         for point in self._points:
             if point.value is not None:

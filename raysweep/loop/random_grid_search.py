@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import math
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,11 @@ from raysweep.history.sweep_state import TrialRecord
 from raysweep.loop.searcher import FIXED
 from raysweep.spec.configuration import Codec, filled, has_domains, parameters
 from raysweep.spec.initial_points import Point
+from raysweep.spec.observations import Observation
 from raysweep.spec.paths import KeyPath, value_at
 from raysweep.spec.space import grids
+
+MOST_DRAWS = 10_000  # for one configuration that was not tried in an earlier sweep
 
 
 class Variants(Searcher):
@@ -42,6 +47,11 @@ class Variants(Searcher):
         self._pass: Iterator[dict[str, Any]] = iter(())  # the rest of the current pass over the space
         self._given: dict[str, Any] = {}  # the point of the current pass
         self._given_by_trial: dict[str, dict[str, Any]] = {}
+        self._tried: dict[str, dict[str, Any]] = {}  # configurations of earlier sweeps
+
+    def learn(self, observations: Sequence[Observation]) -> None:
+        """From now on, configurations of earlier sweeps are skipped, but for points and in a grid with draws in it."""
+        self._tried = {_text(each.config): each.config for each in observations}
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Called with the sweep's metric, mode and space."""
@@ -54,7 +64,16 @@ class Variants(Searcher):
         space = self.space or {}
         passes = [_merged(space, point.config) for point in self._points]
         left = max(samples - len(passes), 0)
-        return sum(map(_combinations, passes)) + left * _combinations(space)
+        return sum(map(_combinations, passes)) + left * (_combinations(space) - self._tried_of_grid(space))
+
+    def _tried_of_grid(self, space: dict[str, Any]) -> int:
+        """How many combinations of a pure grid were tried in earlier sweeps."""
+        if not self._tried or not _is_grid(space):
+            return 0
+        codec, paths = Codec(space), list(parameters(space))
+        axes = {path: Counter(map(_text, known.written)) for path in paths if (known := codec.choices(path))}
+        tried = [config for config in self._tried.values() if codec.matches(config)]
+        return sum(math.prod(axes[path][_text(value_at(config, path))] for path in paths) for config in tried)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next configuration: of the current pass, else of the next point, else of the whole space."""
@@ -67,8 +86,25 @@ class Variants(Searcher):
 
     def _begin_pass(self, given: dict[str, Any]) -> dict[str, Any] | None:
         space = self.space or {}
-        self._given, self._pass = given, self._one_pass(_merged(space, given) if given else space)
+        self._given, self._pass = given, self._one_pass(_merged(space, given)) if given else self._untried(space)
         return next(self._pass, None)  # an empty grid has no configuration
+
+    def _untried(self, space: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """One pass over the space without what was tried in earlier sweeps."""
+        if not self._tried or (grids(space) and not _is_grid(space)):
+            return self._one_pass(space)
+        codec = Codec(space)
+        if grids(space):
+            return (each for each in self._one_pass(space) if _text(codec.write(each)) not in self._tried)
+        return self._new_draw(space, codec)
+
+    def _new_draw(self, space: dict[str, Any], codec: Codec) -> Iterator[dict[str, Any]]:
+        """One draw that was not tried; after so many others any one, since perhaps there is no new one."""
+        for draws in itertools.count(1):
+            for config in self._one_pass(space):
+                if draws == MOST_DRAWS or _text(codec.write(config)) not in self._tried:
+                    yield config
+                    return
 
     def _one_pass(self, space: dict[str, Any]) -> Iterator[dict[str, Any]]:
         drawn = {path: _Drawn(domain) for path, domain in parameters(space).items()}
@@ -145,6 +181,16 @@ def _without_tuples(node: Any) -> Any:
     if isinstance(node, list | tuple) and has_domains(node):
         return [_without_tuples(value) for value in node]
     return node
+
+
+def _is_grid(space: dict[str, Any]) -> bool:
+    """Whether nothing of a space is drawn at random."""
+    return bool(grids(space)) and len(grids(space)) == len(parameters(space))
+
+
+def _text(written: Any) -> str:
+    """The same text for the same configuration, in whatever order its parameters are written."""
+    return json.dumps(written, sort_keys=True)
 
 
 def _combinations(space: dict[str, Any]) -> int:

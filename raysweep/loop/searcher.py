@@ -1,10 +1,12 @@
-"""What the loop needs from a searcher: Ray's own interface, and two additions that the kit's own searchers have."""
+"""What the loop needs from a searcher: Ray's own interface, and three additions that the kit's own searchers have."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from raysweep.history.sweep_state import TrialRecord
+from raysweep.spec.observations import Observation
 from raysweep.values import OWN_PREFIX
 
 # Key of a trial's memory: the values that a point gave it, in Optuna's own words.
@@ -24,6 +26,14 @@ class Resumable(Protocol):
     @property
     def waiting(self) -> int:
         """The number of points that are still to be tried."""
+
+
+@runtime_checkable
+class Learning(Protocol):
+    """A searcher that takes the trials of earlier sweeps; see `--warm-start`."""
+
+    def learn(self, observations: Sequence[Observation]) -> None:
+        """Called once, with metric, mode and space set, before `begin`."""
 
 
 @runtime_checkable

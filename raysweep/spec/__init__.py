@@ -17,5 +17,6 @@ configuration   how a drawn configuration is written as JSON, and restored
 mutations       what population based training may change in it
 distributions   the space's numbers in Optuna's terms
 initial_points  configurations to try first
+observations    what earlier sweeps have observed
 sweep           flags, task and points combined: what a strategy file gets
 """

@@ -71,6 +71,9 @@ class Flags:
     metric: str | None = knob(None, "What to optimise. Default: the task's METRIC.", min_length=1)
     mode: str | None = knob(None, "max or min. Default: the task's MODE.", ("max", "min"))
     points: Path | None = knob(None, "YAML or JSON file of configurations to try first.")
+    warm_start: tuple[str, ...] = knob(
+        (), "An earlier sweep to learn from: its name, or s3://bucket/prefix/NAME. May be given several times."
+    )
     seed: int = knob(0, "Seeds the search and the scheduler: the same seed gives the same trials.", ge=0, le=2**32 - 1)
     cpus_per_trial: float | None = knob(
         None, "CPUs of one trial, and its number of threads. Default: what tune.with_resources asks for, else 1.", ge=0
@@ -209,11 +212,14 @@ def _option(field: dataclasses.Field[Any], kind: Any) -> click.Option:
     if kind is bool:
         return click.Option(names, is_flag=True, default=field.default, help=about)
     choices = field.metadata["choices"]
-    if isinstance(kind, types.UnionType):
+    several = typing.get_origin(kind) is tuple
+    if several or isinstance(kind, types.UnionType):
         kind = next(each for each in typing.get_args(kind) if each is not type(None))
     shown = f"[{'|'.join(choices)}]" if choices else METAVARS[kind]
-    has_default = field.default is not None
-    return click.Option(names, type=str, metavar=shown, default=field.default, help=about, show_default=has_default)
+    has_default = field.default not in (None, ())
+    return click.Option(
+        names, type=str, metavar=shown, default=field.default, help=about, show_default=has_default, multiple=several
+    )
 
 
 def nearest(word: str, known: list[str]) -> str:

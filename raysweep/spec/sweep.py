@@ -22,6 +22,7 @@ from raysweep.errors import BadInput
 from raysweep.spec import catalogue
 from raysweep.spec.flags import Flags, checked, default_name, flag_name, nearest
 from raysweep.spec.initial_points import Point
+from raysweep.spec.observations import Observation
 from raysweep.spec.resources import request_of
 from raysweep.spec.rules import check, rule
 from raysweep.spec.task import Task
@@ -66,6 +67,7 @@ class Sweep:
         cpus: of a trial.
         gpus: of a trial.
         workers: of a trial; CPUs and GPUs are those of each.
+        earlier: what earlier sweeps have observed, for the search.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Sweep:
     cpus: float = 1.0
     gpus: float = 0.0
     workers: int = 1
+    earlier: tuple[Observation, ...] = ()
 
     def refuse_points(self, why: str, values_only: bool = False) -> None:
         """Called by a strategy that cannot use `--points`, or no known values.

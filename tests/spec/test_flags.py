@@ -22,6 +22,7 @@ FROZEN = [
     "--metric",
     "--mode",
     "--points",
+    "--warm-start",
     "--seed",
     "--cpus-per-trial",
     "--gpus-per-trial",
@@ -142,6 +143,13 @@ def test_values_have_their_types():
     )
     assert isinstance(flags.trial_timeout, float)
     assert knobs == Knobs(grace_period=4, fraction=1.0)
+
+
+def test_earlier_sweeps_may_be_several():
+    flags, _, problems = parse("--warm-start", "first", "--warm-start", "s3://bucket/runs/second")
+    assert (flags.warm_start, problems) == (("first", "s3://bucket/runs/second"), [])
+    assert checked(Flags, {"warm_start": ["first"]}) == (Flags(warm_start=("first",)), [])
+    assert checked(Flags, {"warm_start": "first"}) == (Flags(), ["`--warm-start first`: must be a tuple"])
 
 
 def test_everything_wrong_is_collected_and_the_rest_is_kept():
