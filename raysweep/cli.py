@@ -19,7 +19,7 @@ from raysweep.clusters import lifecycle
 from raysweep.clusters.shared.s3_keys import environment
 from raysweep.clusters.targets import TARGETS, Cluster, Options, load
 from raysweep.errors import BadInput, ClusterError, RaysweepError
-from raysweep.local_commands import current_project, named, table
+from raysweep.local_commands import current_project, named, storage_option, table
 from raysweep.submit import ray_jobs
 from raysweep.submit.connection import storage as place
 
@@ -158,16 +158,11 @@ def status(name: str | None) -> None:
         click.echo(f"error: {reason}", err=True)
 
 
-_storage = click.option(
-    "--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's."
-)
-
-
 @cli.command()
 @click.argument("job")
 @click.option("--follow/--no-follow", default=False, help="Keep printing until the job ends; exit with its code.")
 @click.option("--trial", metavar="NUMBER", help="Print what this trial of the sweep JOB has printed, instead.")
-@_storage
+@storage_option
 def logs(job: str, follow: bool, trial: str | None, storage: str | None) -> None:
     """Print the log of a job, or what one of its trials has printed.
 
@@ -210,7 +205,7 @@ def stop(job: str) -> None:
 
 @cli.command("results")
 @click.argument("name", required=False)
-@_storage
+@storage_option
 @click.option("--top", default=10, show_default=True, help="How many trials to show, the best first.")
 def results_(name: str | None, storage: str | None, top: int) -> None:
     """Show the results of a sweep, running or ended; without NAME the sweeps of the storage."""
@@ -231,7 +226,7 @@ def results_(name: str | None, storage: str | None, top: int) -> None:
 
 @cli.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@_storage
+@storage_option
 @click.option("--output", type=click.Path(path_type=Path), help="Write the page here, and not beside the results.")
 def report(names: tuple[str, ...], storage: str | None, output: Path | None) -> None:
     """Write the page of a sweep, running or ended; of several sweeps, one page.
@@ -260,7 +255,7 @@ def report(names: tuple[str, ...], storage: str | None, output: Path | None) -> 
 
 @cli.command("predict")
 @click.argument("name")
-@_storage
+@storage_option
 @click.option("--image", type=click.Path(path_type=Path), help="A picture, such as a PNG of a digit.")
 @click.option("--array", type=click.Path(path_type=Path), help="An .npy file of one or more inputs.")
 def predict_(name: str, storage: str | None, image: Path | None, array: Path | None) -> None:
@@ -281,7 +276,7 @@ def predict_(name: str, storage: str | None, image: Path | None, array: Path | N
 @cli.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--to", help="A folder or s3://bucket/prefix. Default: data/FOLDER in the storage.")
-@_storage
+@storage_option
 def upload(folder: Path, to: str | None, storage: str | None) -> None:
     """Copy a data set into the storage, where the cluster's jobs can read it."""
     from raysweep.storage.dataset import upload

@@ -12,7 +12,7 @@ import click
 
 from raysweep.clusters import lifecycle
 from raysweep.errors import BadInput
-from raysweep.local_commands import current_project, files, refuse_wrong, run
+from raysweep.local_commands import current_project, files, refuse_wrong, run, storage_option
 from raysweep.spec import catalogue
 from raysweep.spec.flags import Flags, default_name
 from raysweep.submit import flag_check, ray_jobs, requirements, variables
@@ -38,7 +38,7 @@ _env = click.option(
 @click.argument("strategy")
 @click.option("--task", help="What is tuned: a file of tasks/, or your own module.")
 @click.option("--name", help="Name of the sweep in the storage, and of the job.")
-@click.option("--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
+@storage_option
 @files
 @_requirements
 @_env
@@ -79,7 +79,7 @@ def submit(
 @click.argument("strategy")
 @click.option("--task", help="What is tuned: a file of tasks/, or your own module.")
 @click.option("--name", help="Name of the sweep in the storage: one that is continued has to be named.")
-@click.option("--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
+@storage_option
 @files
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
 @click.pass_context
@@ -162,7 +162,7 @@ class _BeforeScript(click.Command):
     "--pattern", "patterns", multiple=True, help="Finds metrics in the output: 'loss: (?P<loss>\\S+)'. Repeatable."
 )
 @click.option("--name", help="Name of the sweep in the storage, and of the job.")
-@click.option("--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's.")
+@storage_option
 @_requirements
 @_env
 @click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")

@@ -45,6 +45,11 @@ def named(name: str, storage: str | None) -> tuple[str, str]:
     return last, place(current_project(), parent or storage)
 
 
+storage_option = click.option(
+    "--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's."
+)
+
+
 def files(command: Any) -> Any:
     """Adds the flags of a job that name files, which are relative to where the user stands."""
     command = click.option("--points", help="YAML or JSON file of configurations to try first.")(command)

@@ -14,7 +14,7 @@ import click
 
 from raysweep.clusters import lifecycle
 from raysweep.errors import BadInput
-from raysweep.local_commands import current_project
+from raysweep.local_commands import current_project, storage_option
 from raysweep.submit import ray_jobs
 from raysweep.submit.connection import ADDRESSES
 from raysweep.submit.connection import storage as place
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 FORMATS = (".csv", ".json")
 # Flags of a sweep with which its configurations are trained again, beside its task, data, metric and iterations.
 KEPT = ("cpus_per_trial", "gpus_per_trial", "workers_per_trial", "max_failures", "trial_timeout")
-_storage = click.option(
-    "--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's."
-)
 _target = click.option("--target", type=float, help="Value to reach. Default: the median best of the first strategy.")
 
 
@@ -47,7 +44,7 @@ def _output(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--space", type=click.Path(path_type=Path), help="YAML file of the space, if the task cannot be imported."
 )
-@_storage
+@storage_option
 def record(names: tuple[str, ...], output: Path, space: Path | None, storage: str | None) -> None:
     """Make a table of learning curves from finished sweeps, for `raysweep simulate` and for pandas.
 
@@ -130,7 +127,7 @@ def simulate(
 @click.option("--budget", type=click.IntRange(min=1), help="Iterations of all trials. Default: of the shortest sweep.")
 @_target
 @_output
-@_storage
+@storage_option
 def compare(
     groups: tuple[str, ...], budget: int | None, target: float | None, output: Path | None, storage: str | None
 ) -> None:
@@ -158,7 +155,7 @@ def compare(
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Fresh seeds of each.")
 @click.option("--name", "own_name", help="Name of the sweep that does it. Default: NAME-verify.")
 @click.option("--test-metric", help="Of the test part. Default: test_X, if the sweep optimised val_X or X.")
-@_storage
+@storage_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
 def verify(
     name: str,

@@ -8,17 +8,14 @@ import click
 
 from raysweep.clusters.shared import ports
 from raysweep.errors import BadInput
-from raysweep.local_commands import named
+from raysweep.local_commands import named, storage_option
 
 VIEWERS = ("report", "tensorboard", "optuna-dashboard")
-_storage = click.option(
-    "--storage", help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else the cluster's."
-)
 
 
 @click.command()
 @click.argument("name")
-@_storage
+@storage_option
 @click.option("--once", is_flag=True, help="Show it as it is now, and return: for scripts and pipes.")
 def watch(name: str, storage: str | None, once: bool) -> None:
     """Watch a sweep until it ends: its trials, the best, what is left, its places, the last failures.
@@ -36,7 +33,7 @@ def watch(name: str, storage: str | None, once: bool) -> None:
 
 @click.command("open")
 @click.argument("name")
-@_storage
+@storage_option
 @click.option("--with", "viewer", type=click.Choice(VIEWERS), default="report", show_default=True, help="The viewer.")
 @click.option("--port", type=click.IntRange(1024, 65535), help="Port on 127.0.0.1. Default: a free one.")
 def open_(name: str, storage: str | None, viewer: str, port: int | None) -> None:
