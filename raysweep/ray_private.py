@@ -136,6 +136,11 @@ def one_bracket(samples: int, grace_period: int, max_t: int, reduction_factor: f
     return scheduler
 
 
+def is_one_bracket(scheduler: object) -> bool:
+    """Whether it is a scheduler of `one_bracket`, whose trials all wait for each other."""
+    return getattr(scheduler, "_s_max_1", None) == 1
+
+
 def gpus_of_this_machine() -> int:
     """How many GPUs Ray would find here."""
     from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager

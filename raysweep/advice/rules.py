@@ -5,15 +5,14 @@ Each row says how it is known: a paper, a figure of docs/which-strategy.md, or w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from raysweep.advice.case import Case
+from raysweep.study.simulator import paid_for
 
 ITERATIVE = 3  # iterations from which on stopping early can save anything: fewer have no rung before the end
-ETA = 3.0  # the default of the strategies with rungs
 
 
 class Paper(NamedTuple):
@@ -78,7 +77,7 @@ class Rule:
 
     def flags_for(self, case: Case) -> str:
         """The flags of the command line."""
-        counts = {"trials": max(int(case.trials), 1), "drawn": drawn(case)}
+        counts = {"trials": max(int(case.trials), 1), "drawn": paid_for(case.trials, case.iterations)}
         return " ".join([self.knobs, f"--samples {counts[self.samples]}" if self.samples else ""]).strip()
 
     @property
@@ -92,16 +91,6 @@ class Passed(NamedTuple):
 
     why: str
     evidence: tuple[Paper | Figure, ...]
-
-
-def drawn(case: Case, eta: float = ETA) -> int:
-    """About how many trials a budget pays for, if at each rung 1, eta, eta^2, … only the best 1/eta go on."""
-    rungs = [1.0]
-    while rungs[-1] * eta < case.iterations:
-        rungs.append(rungs[-1] * eta)
-    ends = [*rungs[1:], float(case.iterations)]
-    spent = rungs[0] + sum((end - rung) / eta ** (n + 1) for n, (rung, end) in enumerate(zip(rungs, ends, strict=True)))
-    return max(math.floor(case.trials * case.iterations / spent), int(case.trials), 1)
 
 
 RANDOM = Paper("Bergstra & Bengio, Random Search for Hyper-Parameter Optimization", "jmlr.org/papers/v13/bergstra12a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shlex
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from raysweep.loop.assemble import SYNCHRONOUS
 from raysweep.loop.observers import Observer
 from raysweep.loop.simulation import simulate
 from raysweep.optuna_quiet import silent
+from raysweep.ray_private import is_one_bracket
 from raysweep.spec.flags import Flags
 from raysweep.spec.sweep import Strategy, Sweep, checked_knobs, strategy
 from raysweep.spec.task import Task
@@ -118,11 +120,14 @@ def run(curves: Curves, asked: Contender, at: Conditions, seed: int) -> Trajecto
         (), seed, "memory://",
     )  # fmt: skip
     config = _tune_config(asked, sweep, at)
+    if (fitting := _sized(sweep, config, asked.knobs, at)) != sweep:
+        sweep = fitting
+        config = _tune_config(asked, sweep, at)
     heard, saves = _Reports(table.metric), isinstance(config.scheduler, SYNCHRONOUS)
     flags = Flags(time_budget=at.seconds)
-    outcome, sized = Replay(curves, seed, saves), _sized(sweep, config, at)
+    outcome = Replay(curves, seed, saves)
     with silent():
-        simulate(config, sized, outcome, places=at.workers, flags=flags, observer=heard)
+        simulate(config, sweep, outcome, places=at.workers, flags=flags, observer=heard)
     return of_reports(seed, table.mode, heard.seconds, heard.values)
 
 
@@ -136,9 +141,31 @@ def _tune_config(asked: Contender, sweep: Sweep, at: Conditions) -> tune.TuneCon
     return config
 
 
-def _sized(sweep: Sweep, config: tune.TuneConfig, at: Conditions) -> Sweep:
-    """The sweep with a population that the budget trains to the end, if its strategy has one."""
-    return replace(sweep, samples=at.population) if isinstance(config.scheduler, PopulationBasedTraining) else sweep
+def _sized(sweep: Sweep, config: tune.TuneConfig, knobs: Any, at: Conditions) -> Sweep:
+    """The sweep with as many trials as the budget trains to its end, if all of them wait for each other."""
+    if isinstance(config.scheduler, PopulationBasedTraining):
+        return replace(sweep, samples=at.population)
+    if is_one_bracket(config.scheduler):
+        paid = paid_for(at.population, sweep.max_iterations, knobs.grace_period, knobs.reduction_factor)
+        return replace(sweep, samples=paid)
+    return sweep
+
+
+def paid_for(trials: float, iterations: int, grace_period: int = 1, reduction_factor: float = 3.0) -> int:
+    """About how many trials a budget pays for, if only the best 1/eta of each rung r, r eta, r eta^2, … go on.
+
+    Args:
+        trials: complete ones that the budget has room for.
+        iterations: of a complete trial.
+        grace_period: r.
+        reduction_factor: eta.
+    """
+    rungs = [float(grace_period)]
+    while rungs[-1] * reduction_factor < iterations:
+        rungs.append(rungs[-1] * reduction_factor)
+    steps = itertools.pairwise([*rungs, float(iterations)])
+    spent = rungs[0] + sum((end - rung) / reduction_factor ** (n + 1) for n, (rung, end) in enumerate(steps))
+    return max(math.floor(trials * iterations / spent), int(trials), 1)
 
 
 def _never_called(config: dict[str, Any]) -> None:

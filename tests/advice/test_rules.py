@@ -1,14 +1,13 @@
 """The table of rules: each row decides its own example, with flags that its strategy takes, and names its evidence."""
 
 import dataclasses
-import math
 import re
 
 import pytest
 
 from raysweep.advice.advisor import advise
 from raysweep.advice.case import Case
-from raysweep.advice.rules import NEVER_FIRST, RULES, STRATEGIES, Figure, Paper, drawn
+from raysweep.advice.rules import NEVER_FIRST, RULES, STRATEGIES, Figure, Paper
 from raysweep.errors import BadInput
 from raysweep.spec.flags import Flags, checked
 from raysweep.spec.sweep import strategies
@@ -123,23 +122,10 @@ def test_if_nothing_is_legal_all_problems_are_told():
     assert caught.value.problems == ("the space is empty",)
 
 
-@pytest.mark.parametrize("trials", [1, 7, 30.5])
-@pytest.mark.parametrize("iterations", [3, 9, 10, 100])
-def test_the_number_of_drawn_trials_is_what_successive_halving_pays_for(trials, iterations):
-    """By hand: walks through the iterations, of which each is done by those that have passed the rungs before it."""
-    share, spent = 1.0, 0.0
-    for iteration in range(1, iterations + 1):
-        spent += share
-        if iteration in (1, 3, 9, 27, 81) and iteration < iterations:
-            share /= 3
-    expected = math.floor(trials * iterations / spent)
-    assert abs(drawn(Case(trials, 4, iterations)) - max(expected, 1)) <= 1
-
-
 def test_so_many_trials_of_asha_take_about_the_budget(tmp_path):
     curves = Curves(recorded(tmp_path, samples=20, seeds=1))
     case = Case(trials=40, workers=2, iterations=ITERATIONS)
     at = simulator.conditions(curves, 2, 1e9)
-    limited = dataclasses.replace(at, most=drawn(case))
+    limited = dataclasses.replace(at, most=simulator.paid_for(case.trials, ITERATIONS))
     spent = [simulator.run(curves, simulator.contender("asha"), limited, seed).iterations for seed in range(4)]
     assert sum(spent) / 4 == pytest.approx(case.trials * ITERATIONS, rel=0.25)

@@ -1,5 +1,8 @@
 """The strategies of jobs/ on recorded curves: what they report was recorded, when it was, within the budget."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 
@@ -63,6 +66,27 @@ def test_more_workers_do_more_in_the_same_time(curves):
     ]
     assert counts[1] == pytest.approx(2 * counts[0], rel=0.1)
     assert counts[2] == pytest.approx(4 * counts[0], rel=0.1)
+
+
+@pytest.mark.parametrize("trials", [1, 7, 30.5])
+@pytest.mark.parametrize("iterations", [3, 9, 10, 100])
+def test_the_trials_that_are_paid_for_are_those_of_successive_halving(trials, iterations):
+    """By hand: walks through the iterations, of which each is done by those that have passed the rungs before it."""
+    share, spent = 1.0, 0.0
+    for iteration in range(1, iterations + 1):
+        spent += share
+        if iteration in (1, 3, 9, 27, 81) and iteration < iterations:
+            share /= 3
+    expected = math.floor(trials * iterations / spent)
+    assert abs(simulator.paid_for(trials, iterations) - max(expected, 1)) <= 1
+
+
+@pytest.mark.parametrize("flags", ["", " --grace-period 2 --reduction-factor 2"])
+def test_successive_halving_comes_to_its_end_within_the_budget(curves, flags):
+    asked, at = simulator.contender(f"successive_halving{flags}"), simulator.conditions(curves, 2, None, 10)
+    run, endless = (simulator.run(curves, asked, dataclasses.replace(at, seconds=s), 0) for s in (at.seconds, 1e9))
+    assert endless.iterations == pytest.approx(10 * ITERATIONS, rel=0.2)  # what the budget pays for
+    assert run.iterations >= 0.8 * endless.iterations  # the rest is time in which trials wait for each other
 
 
 def test_a_strategy_is_given_its_own_flags():
