@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator
 
 from raysweep.errors import BadInput
-from raysweep.history import results, trial_log
+from raysweep.history import lease, results, trial_log
 from raysweep.history.results import SweepResults
-from raysweep.storage import open_storage
+from raysweep.storage import Storage, open_storage
+
+ENDED = ("ended", "interrupted")  # status of a sweep
 
 
 def trial_of(found: SweepResults, number: str) -> str:
@@ -30,6 +32,9 @@ def trial_of(found: SweepResults, number: str) -> str:
 def follow(name: str, storage: str, trial: str) -> Iterator[bytes]:
     """What a trial has printed and prints, until it ends or its sweep does; unfinished lines come at the end.
 
+    A process stores the last lines of a trial soon after the trial's end. They are waited for, until a later look finds
+    no more of them; or until the sweep's driver has left, who waits for them, too.
+
     Args:
         name: of the sweep.
         storage: where the sweeps are.
@@ -38,17 +43,20 @@ def follow(name: str, storage: str, trial: str) -> Iterator[bytes]:
     Raises:
         StorageError: the storage refused, or is not reachable.
     """
-    place, grown = open_storage(storage).child(name), 0
+    place, grown, over = open_storage(storage).child(name), 0, False
     while True:
-        over = _is_over(results.read(name, storage), trial)  # asked first: its text is then complete
+        had_ended, found = over, results.read(name, storage)
+        over = found.state.trials[trial].ended or found.state.status in ENDED
+        complete = found.state.status in ENDED and _driver_has_left(place)  # asked before the text is read
         text = trial_log.read(place, trial)
         yield text.since(grown)
-        if over:
+        if complete or (had_ended and text.grown == grown):
             yield text.rest and text.rest + b"\n"
             return
         grown = text.grown
         time.sleep(trial_log.pause(text.size))
 
 
-def _is_over(found: SweepResults, trial: str) -> bool:
-    return found.state.trials[trial].ended or found.state.status in ("ended", "interrupted")
+def _driver_has_left(place: Storage) -> bool:
+    newest = lease.newest(place)
+    return newest is None or newest.free

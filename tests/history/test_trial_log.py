@@ -114,8 +114,18 @@ def test_a_trial_is_followed_until_it_ends(place, monkeypatch):
         lambda: place.put("logs/00000.txt", b"one\ntwo\nprogress 2"),
         lambda: place.put("logs/00000/1-a.txt", b"again\nhalf"),
         lambda: journal.append("complete", trial="00000", status="finished"),
+        lambda: place.put("logs/00000/1-a.txt", b"again\nhalf a line, and the last\nhalf"),  # after its end
+        lambda: None,
     ])  # fmt: skip
     monkeypatch.setattr(log_reader.time, "sleep", lambda _: next(turns)())
     shown = list(log_reader.follow("s", str(place.url).rpartition("/")[0], "00000"))
-    assert shown == [b"", b"one\ntwo\n", b"", b"progress 2\nagain\n", b"", b"half\n"]
+    late = b"half a line, and the last\n"
+    assert shown == [b"", b"one\ntwo\n", b"", b"progress 2\nagain\n", b"", late, b"", b"half\n"]
     journal.close()
+
+
+def test_when_the_driver_has_left_nothing_is_waited_for(place, monkeypatch):
+    sweep(place, SUGGESTED, ("complete", {"trial": "00000", "status": "finished"}), ("end", {"status": "ended"})).close()
+    place.put("logs/00000.txt", b"one\nhalf")
+    monkeypatch.setattr(log_reader.time, "sleep", lambda _: pytest.fail("it waited"))
+    assert list(log_reader.follow("s", str(place.url).rpartition("/")[0], "00000")) == [b"one\n", b"half\n"]

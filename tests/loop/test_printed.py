@@ -156,9 +156,13 @@ def test_a_killed_process_shows_its_last_lines_too(sweep, capfd):
             time.sleep(60)
         raysweep.report({"loss": config["x"]})
 
-    sweep(train, samples=1, max_iterations=2, show_output=True)
+    found = sweep(train, samples=1, max_iterations=2, show_output=True)
     shown = [line.partition(") ")[2] for line in capfd.readouterr().out.splitlines() if line.startswith("(trial ")]
-    assert sorted(shown) == ["about to be killed", "before", "before"]
+    printed = lines_of(found, 0)
+    assert printed == ["before", "about to be killed", "before"]
+    # What a process had just handed over when it was killed, its node may show once more; the text has it once.
+    assert set(shown) == set(printed)
+    assert len(printed) <= len(shown) <= len(printed) + 2
 
 
 def test_it_is_followed_while_the_trial_runs(sweep, storage, tmp_path, monkeypatch):
@@ -171,7 +175,7 @@ def test_it_is_followed_while_the_trial_runs(sweep, storage, tmp_path, monkeypat
         print("second")
         raysweep.report({"loss": config["x"]})
 
-    monkeypatch.setattr(trial_log, "AGAIN_S", 0.2)  # of the reader
+    monkeypatch.setattr(trial_log, "AGAIN_S", 1.0)  # of the reader
     running = threading.Thread(target=lambda: sweep(train, samples=1))
     running.start()
     try:
