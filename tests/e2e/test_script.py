@@ -23,7 +23,8 @@ ITERATIONS, SAMPLES = 6, 4
 def driver_of(storage: Path) -> psutil.Process:
     """The driver of the one sweep in a storage: what its supervisor, which has the same command line, has forked."""
     lines = {each.pid: each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])}
-    jobs = {pid for pid, words in lines.items() if "raysweep.driver.wrap" in words and str(storage) in words}
+    asked = {pid: words for pid, words in lines.items() if "raysweep.driver.wrap" in words and str(storage) in words}
+    jobs = {pid for pid, words in asked.items() if "raysweep.submit.log_to_storage" not in words}
     [driver] = [each for each in map(psutil.Process, jobs) if each.ppid() in jobs]
     return driver
 
