@@ -23,7 +23,7 @@ Events, by `type`:
     retry     a resume tries a failed trial again                      trial
     complete  a trial ended                                            trial, status: see sweep_state.ENDED
     end       the driver left the sweep                                status
-              (and out_of_time, if that is since its time budget is used up)
+              (and out_of_budget, if that is since a budget of time or money is used up)
     repaired  a damaged journal was written anew: see `repair`         damage
 """
 

@@ -142,7 +142,7 @@ class SweepState:
         self.events: list[Event] | None = []
         self.seq = 0
         self.warm_start: list[dict[str, Any]] | None = None  # what came in from earlier sweeps, see `driver.warm_start`
-        self.out_of_time = False  # whether the newest driver has left since its time budget was used up
+        self.out_of_budget = False  # whether the newest driver has left since a budget of time or money was used up
         self.status = ""  # running, interrupted or ended: of the newest driver, who may have been killed meanwhile
         for event in events:
             self.apply(event)
@@ -161,8 +161,8 @@ class SweepState:
         """That of the newest driver, as its journal tells it; None while it runs, or if it died."""
         if self.status not in ("ended", "interrupted"):
             return None
-        complete = self.status == "ended" or self.out_of_time
-        reported = self.out_of_time or any(trial.last for trial in self.trials.values())
+        complete = self.status == "ended" or self.out_of_budget
+        reported = self.out_of_budget or any(trial.last for trial in self.trials.values())
         return 0 if complete and reported and not self.count("failed") else 1
 
     def take_events(self) -> list[Event]:
@@ -178,7 +178,7 @@ class SweepState:
         if event["type"] == "suggest":
             self._add(TrialRecord(event["trial"], event["config"], memory=event.get("memory", {}), began=_time(event)))
         elif event["type"] in ("start", "end"):
-            self.status, self.out_of_time = event.get("status", "running"), event.get("out_of_time", False)
+            self.status, self.out_of_budget = event.get("status", "running"), event.get("out_of_budget", False)
             self.warm_start = event.get("warm_start", self.warm_start)
         elif (fold := getattr(self, f"_{event['type']}", None)) is not None:
             if event["trial"] not in self.trials:  # its `suggest` is lost: see `repair`

@@ -148,9 +148,9 @@ class Assembly:
             executor.close()
             if isinstance(self.scheduler, PopulationBasedTraining) and left_at_start and not self.left(state):
                 recorder.expire_all()
-            out_of_time = loop.limits.out_of_time and loop.limits.refused is None
+            out_of_budget = loop.limits.out_of_budget and loop.limits.refused is None
             if self.left(state):
-                recorder.end("interrupted", out_of_time)
+                recorder.end("interrupted", out_of_budget)
             else:
                 recorder.end("ended")
             observer.close()

@@ -75,9 +75,9 @@ class Recorder:
             result = {**report.metrics, TRAINING_ITERATION: report.iteration}
             self.reported(record.id, report, config, adopted=True, stop=BY_LIMIT if ends(result) else "")
 
-    def end(self, status: str, out_of_time: bool = False) -> None:
-        """The driver leaves the sweep; `out_of_time` if that is since its time budget is used up."""
-        why = {"out_of_time": True} if out_of_time else {}
+    def end(self, status: str, out_of_budget: bool = False) -> None:
+        """The driver leaves the sweep; `out_of_budget` if that is since a budget of time or money is used up."""
+        why = {"out_of_budget": True} if out_of_budget else {}
         self.state.apply(self._journal.append("end", status=status, **why))
 
     def suggested(self, trial_id: str, config: dict[str, Any], memory: dict[str, Any]) -> None:

@@ -81,13 +81,18 @@ class SweepLimits:
         self.out_of_money = False  # whether its cost budget is
 
     @property
+    def out_of_budget(self) -> bool:
+        """Whether one of the budgets is used up, which ends a sweep in order."""
+        return self.out_of_time or self.out_of_money
+
+    @property
     def reached(self) -> bool:
         """Checked in each turn of the loop."""
         seconds = self.seconds
         self.out_of_time = self.out_of_time or seconds >= self.budget
         if self.spending is not None and self.spending.until(seconds, self.running):
             self.out_of_money = True
-        return self.out_of_time or self.out_of_money or self.refused is not None or self.hopeless
+        return self.out_of_budget or self.refused is not None or self.hopeless
 
     @property
     def seconds(self) -> float:

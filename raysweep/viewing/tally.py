@@ -43,8 +43,6 @@ class Tally:
 
     Attributes:
         sweep: the results, with their state.
-        results: reports of all drivers, repeated ones too.
-        failed: failures so far, those after which the trial started again too.
         failures: the last ones.
         last: time of the last event, in seconds since the epoch by the driver's clock; 0 before the first.
         wall: seconds that a driver ran; the time between two drivers is left out.
@@ -52,7 +50,7 @@ class Tally:
 
     def anew(self, sweep: SweepResults) -> None:
         """Forgets everything."""
-        self.sweep, self.results, self.failed, self.last, self.wall = sweep, 0, 0, 0.0, 0.0
+        self.sweep, self.last, self.wall = sweep, 0.0, 0.0
         self.failures: deque[Failure] = deque(maxlen=FAILURES)
         self._clock: float | None = None  # of the newest driver
         self._times: deque[float] = deque()  # of the results in the last WINDOW_S
@@ -70,13 +68,21 @@ class Tally:
             now = max(now, self._clock)
         self._clock = self.last = now
         if event["type"] == "result":
-            self.results += 1
             self._times.append(now)
             self._drop(now)
             self._judge(self.sweep.state.trials[event["trial"]])
         elif event["type"] == "failure":
-            self.failed += 1
             self.failures.append(Failure(event["trial"], event["kind"], first_line(event["error"])))
+
+    @property
+    def results(self) -> int:
+        """Reports of all drivers, repeated ones too."""
+        return self.sweep.state.reports
+
+    @property
+    def failed(self) -> int:
+        """Failures so far, those after which the trial started again too."""
+        return self.sweep.state.failed_by.total()
 
     def rate(self, now: float) -> float | None:
         """Results a second in the last WINDOW_S of this driver; None in its first moment.

@@ -123,7 +123,7 @@ FAILED = [{"type": "failure", "trial": "00001", "error": "ValueError: no", "kind
 
 
 @pytest.mark.parametrize(
-    ("events", "status", "out_of_time", "code"),
+    ("events", "status", "out_of_budget", "code"),
     [
         ([*THREE, REPORTED, *DONE], "ended", False, 0),
         ([*THREE, *DONE], "ended", False, 1),  # nothing was reported
@@ -135,11 +135,11 @@ FAILED = [{"type": "failure", "trial": "00001", "error": "ValueError: no", "kind
     ],
 )
 def test_the_journal_tells_the_exit_code_that_the_driver_has(
-    events: list[dict[str, Any]], status: str, out_of_time: bool, code: int
+    events: list[dict[str, Any]], status: str, out_of_budget: bool, code: int
 ) -> None:
-    end = {"type": "end", "status": status, **({"out_of_time": True} if out_of_time else {})}
+    end = {"type": "end", "status": status, **({"out_of_budget": True} if out_of_budget else {})}
     assert state_of(*events, end).exit_code == code
-    assert judged(2.0 if out_of_time else None, 3.0, *events) == code
+    assert judged(2.0 if out_of_budget else None, 3.0, *events) == code
 
 
 def test_a_journal_of_a_driver_that_runs_or_died_tells_no_exit_code() -> None:

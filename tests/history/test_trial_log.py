@@ -125,7 +125,8 @@ def test_a_trial_is_followed_until_it_ends(place, monkeypatch):
 
 
 def test_when_the_driver_has_left_nothing_is_waited_for(place, monkeypatch):
-    sweep(place, SUGGESTED, ("complete", {"trial": "00000", "status": "finished"}), ("end", {"status": "ended"})).close()
+    complete = ("complete", {"trial": "00000", "status": "finished"})
+    sweep(place, SUGGESTED, complete, ("end", {"status": "ended"})).close()
     place.put("logs/00000.txt", b"one\nhalf")
     monkeypatch.setattr(log_reader.time, "sleep", lambda _: pytest.fail("it waited"))
     assert list(log_reader.follow("s", str(place.url).rpartition("/")[0], "00000")) == [b"one\n", b"half\n"]

@@ -391,6 +391,7 @@ def test_a_cost_budget_ends_a_sweep_in_order_and_counts_nodes_and_trials():
     storage = MemoryStorage()
     # One place: each second costs 1 for the node, and 0.5 for the trial.
     state = run("random_search", storage=storage, samples=6, max_iterations=4, cost_budget=15.0, rate=rate)
+    assert (state.status, state.exit_code) == ("interrupted", 0), "as its driver, which `raysweep watch` repeats"
     assert (state.count("finished"), len(state.trials["00002"].results)) == (2, 2)
     assert events_of(storage)[-1]["status"] == "interrupted"
 

@@ -50,7 +50,7 @@ def test_once_shows_one_frame_and_takes_no_exit_code_for_a_running_sweep(growing
     ("events", "code"),
     [([complete(0), END], 0), ([failure(0, "no"), complete(0, "failed"), END], 1),
      ([{"type": "end", "status": "interrupted"}], 1),
-     ([{"type": "end", "status": "interrupted", "out_of_time": True}], 0)],
+     ([{"type": "end", "status": "interrupted", "out_of_budget": True}], 0)],
 )  # fmt: skip
 def test_the_exit_code_is_that_of_the_sweep(growing: Growing, events: list, code: int) -> None:
     growing.append(*events)
