@@ -23,11 +23,15 @@ from raysweep.spec.task import load
 from raysweep.study.trajectory import of_sweep
 
 
-def run(name: str, task: str, strategy_name: str, seed: int, samples: int, storage: str) -> SweepResults:
+def run(
+    name: str, task: str, strategy_name: str, seed: int, samples: int, storage: str, data: str | None
+) -> SweepResults:
     """One sweep, with as many trials as it takes to use the budget up."""
     budget, asked = samples * load(task).max_iterations, samples
     while True:
-        found = raysweep.run(strategy_name, task, name=name, seed=seed, samples=asked, storage=storage, resume="auto")
+        found = raysweep.run(
+            strategy_name, task, name=name, seed=seed, samples=asked, storage=storage, data=data, resume="auto"
+        )
         done, trials = of_sweep(found).iterations, len(found.state.trials)
         if done >= budget or trials < asked:  # used up, or there is nothing left to draw
             return found
@@ -42,7 +46,8 @@ def run(name: str, task: str, strategy_name: str, seed: int, samples: int, stora
     "--samples", type=click.IntRange(min=1), default=20, show_default=True, help="Complete trials of a budget."
 )
 @click.option("--storage", default=None, help="A folder or s3://bucket/prefix. Default: $RAYSWEEP_STORAGE, else runs.")
-def main(task: str, strategies: str, seeds: int, samples: int, storage: str | None) -> None:
+@click.option("--data", default=None, help="Folder of the task's data set.")
+def main(task: str, strategies: str, seeds: int, samples: int, storage: str | None, data: str | None) -> None:
     """Runs all sweeps, and says which strategy is better."""
     from raysweep.study_commands import compare
 
@@ -52,7 +57,7 @@ def main(task: str, strategies: str, seeds: int, samples: int, storage: str | No
     local_ray.start()
     for seed in range(seeds):
         for name in names:
-            run(f"compare-{task}-{name}-{seed}", task, name, seed, samples, where)
+            run(f"compare-{task}-{name}-{seed}", task, name, seed, samples, where, data)
     groups = [f"{name}=compare-{task}-{name}-*" for name in names]
     figures = Path(f"compare-{task}.json")
     budget = samples * load(task).max_iterations

@@ -183,7 +183,8 @@ def check_and_run(
     said: list[str] = []
     if config is not None and not storage_problems:
         sweep, said, warm_problems = warm_start.warm_started(sweep, flags, config, resumed)
-        config, config_problems = config_of(strategy, sweep, knobs)  # it may have more points now
+        if sweep.earlier:  # a searcher that has learnt nothing yet, and has the points that came
+            config, config_problems = config_of(strategy, sweep, knobs)
         problems = problems + warm_problems
     problems = problems + config_problems + preflight.check_static(flags, sweep, config) + storage_problems
     if config is not None and (draw := config_of(strategy, sweep, knobs)[0]):

@@ -60,7 +60,8 @@ def run(
         mode: "max" or "min".
         points: configurations to try first, or `{"config": …, "value": …}` with a known value.
         points_to_evaluate: another name for `points`, as in Ray Tune.
-        data: passed to each trial through the object store; for a training function.
+        data: for a training function, what is passed to each trial through the object store; for a task by name, the
+            folder of its data set, as `--data`.
         mutable: parameters that PBT may change; for a training function.
         reuse_actors: see `Task`, whose default it has; for a training function.
         storage: folder or s3://bucket/prefix.
@@ -81,6 +82,8 @@ def run(
         task = asked.one("task", task, "objective", objective)
         space = asked.one("space", space, "config", config)
         points = asked.one("points", points, "points_to_evaluate", points_to_evaluate)
+        if isinstance(task, str | Task) and isinstance(data, str | os.PathLike):
+            given, data = given | {"data": os.fspath(data)}, None
         all_flags, all_knobs = asked.flags(given), asked.knobs(strategy, knobs)
         own = {"space": space, "mutable": mutable, "data": data, "reuse_actors": reuse_actors}
         loaded = asked.noted(lambda: _task_of(task, given, all_flags, own))

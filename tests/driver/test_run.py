@@ -163,6 +163,18 @@ def test_what_only_a_function_needs_is_refused_with_a_task(task, storage):
     ]
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_task_gets_the_folder_of_its_data(kind, private_ray, storage, tmp_path):
+    (tmp_path / "value").write_text("3")
+
+    def load(root):
+        return float((root / "value").read_text())
+
+    task = Task("folder", lambda config, data: raysweep.report({"loss": data}), SPACE, "loss", "min", 1, load_data=load)
+    found = raysweep.run("random_search", task, data=kind(tmp_path), samples=1, storage=storage, name="with_data")
+    assert found.best["loss"] == 3
+
+
 class Trainer:
     def __init__(self, scale=1.0):
         self.scale = scale

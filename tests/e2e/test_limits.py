@@ -8,8 +8,9 @@ from pathlib import Path
 from raysweep.history.sweep_state import SweepState
 from tests.e2e.sweeps import add_task, events_of, submit
 from tests.ray_project import Project
+from tests.waiting import PATIENCE_S
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = 10.0  # much more than 30 quick iterations take on a busy machine
 
 # PyDLL, unlike CDLL, keeps the interpreter's lock during the call: no thread and no signal handler of Python runs.
 LIMITED_TASK = """
@@ -30,7 +31,7 @@ def train(config):
         if config["kind"] == "hangs once" and iteration == 3 and not HUNG.exists():
             HUNG.touch()
             ctypes.PyDLL(None).sleep(3600)
-        time.sleep(0.4 if config["kind"] == "crawls" else 0)
+        time.sleep(0.8 if config["kind"] == "crawls" else 0)
         raysweep.report({{"loss": config["x"]}}, state=iteration)
 """
 
@@ -100,9 +101,12 @@ def test_trial_timeout_ends_what_hangs_in_c_and_what_crawls(local_cluster: Proje
     (failure,) = [event for event in events if event["type"] == "failure"]
     assert failure["trial"] == "00000"
     began = next(e["time"] for e in events if e["type"] == "result" and e["trial"] == "00000")
-    assert TIMEOUT_S < failure["time"] - began < TIMEOUT_S + 15
+    assert TIMEOUT_S < failure["time"] - began < TIMEOUT_S + PATIENCE_S
     assert iterations_of(events, "00000") == list(range(1, 31)), "it goes on from its last checkpoint"
-    assert TIMEOUT_S <= trials["00003"].last.metrics["time_total_s"] < TIMEOUT_S + 1
+    *before, last = [
+        event["metrics"]["time_total_s"] for event in events if event["type"] == "result" and event["trial"] == "00003"
+    ]
+    assert max(before) < TIMEOUT_S <= last, "the first result after its time is its last one"
 
 
 def test_failures_beyond_what_is_allowed_fail_the_sweep_with_the_first_traceback(
