@@ -133,12 +133,25 @@ def measured(
     seeds: int,
     contenders: Sequence[Contender],
     simulations: Simulations | None = None,
+    fewer: Mapping[str, int] | None = None,
 ) -> Cell:
-    """One cell; the target is what random search has reached at the end of the budget, as a median."""
+    """One cell; the target is what random search has reached at the end of the budget, as a median.
+
+    Args:
+        name: of the table.
+        curves: the table.
+        trials: complete trials that the budget has room for.
+        workers: trials at the same time.
+        seeds: sweeps of each strategy.
+        contenders: the strategies.
+        simulations: those that were done before.
+        fewer: label -> sweeps of a strategy that is slow to simulate.
+    """
     at, runs, seconds = simulator.conditions(curves, workers, None, trials), {}, {}
     simulations = simulations or Simulations()
     for each in contenders:
-        runs[each.label], seconds[each.label] = simulations(curves, each, at, seeds)
+        own = (fewer or {}).get(each.label, seeds)
+        runs[each.label], seconds[each.label] = simulations(curves, each, at, own)
         click.echo(
             f"{name}, {trials} trials, {workers} workers: {each.label}, {seconds[each.label]:.2f} s a sweep", err=True
         )
@@ -154,13 +167,15 @@ def measured(
     return Cell(name, trials, at, found, speedups, peer, than(peer) if peer else {}, seconds)
 
 
-def page(cells: Sequence[Cell], tables: Mapping[str, Curves], seeds: int, minutes: float) -> str:
+def page(cells: Sequence[Cell], tables: Mapping[str, Curves]) -> str:
     """The page in Markdown."""
+    counts = [(group.seeds, cell.seconds[group.label]) for cell in cells for group in cell.found.groups]
+    minutes = sum(seeds * seconds for seeds, seconds in counts) / 60
     parts = [
         "# Which strategy",
         "",
-        f"{date.today()}. Written by `benchmarks/which_strategy.py`: {seeds} simulated sweeps of each strategy in each",
-        f"row, {minutes:.0f} minutes of one processor in all, on the recorded learning curves below, with their",
+        f"{date.today()}. Written by `benchmarks/which_strategy.py`: {sum(seeds for seeds, _ in counts):,} simulated",
+        f"sweeps, {minutes:.0f} minutes of one processor in all, on the recorded learning curves below, with their",
         f"recorded seconds. Beside the strategies of `jobs/`: {peers.versions()}, where they are named, with their",
         "defaults.",
         "",
@@ -168,7 +183,8 @@ def page(cells: Sequence[Cell], tables: Mapping[str, Curves], seeds: int, minute
         "  over the same seeds. The target is the median of what random search has at the end. A sweep that misses it",
         f"  counts with {UNREACHED:g} times the budget. **than the best peer**: the same ratio to the fastest strategy",
         "  of another library in that row.",
-        "- **reached**: the share of sweeps that did. **best**: the mean of the best values at the end of the budget.",
+        "- **sweeps**: how many were simulated, each with a seed that all others of the table have, too. **reached**:",
+        "  the share of them that did. **best**: the mean of the best values at the end of the budget.",
         f"- Brackets are {SHOWN:.0%} bootstrap intervals; * is a win over random search that is not luck (see",
         "  `raysweep compare`).",
     ]
@@ -200,13 +216,14 @@ def _table(cell: Cell) -> list[str]:
         f"{cell.at.seconds:.3g} simulated seconds; target {cell.found.target:.4g}."
         + (f" The best peer: {cell.peer}." if cell.peer else ""),
         "",
-        "| strategy | sooner | than the best peer | reached | best |",
-        "|---|---|---|---|---|",
+        "| strategy | sooner | than the best peer | sweeps | reached | best |",
+        "|---|---|---|---|---|---|",
     ]
     for label in sooner:
         group, peer = groups[label], _ratio(cell.than_peer[label]) if cell.peer else ""
         best = f"{group.mean:.4f} [{group.interval[0]:.4f}, {group.interval[1]:.4f}]{' *' if label in wins else ''}"
-        lines.append(f"| {label} | {_ratio(cell.speedups[label])} | {peer} | {group.reached:.0%} | {best} |")
+        sooner_than = f"{_ratio(cell.speedups[label])} | {peer}"
+        lines.append(f"| {label} | {sooner_than} | {group.seeds} | {group.reached:.0%} | {best} |")
     return lines
 
 
@@ -231,6 +248,9 @@ def _figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 @click.option("--table", "names", multiple=True, help="A file, or a shipped table. Repeatable. Default: all shipped.")
 @click.option("--seeds", default=30, show_default=True, help="Sweeps of each strategy.")
 @click.option(
+    "--seeds-of", type=(str, int), multiple=True, metavar="STRATEGY N", help="Fewer of one that is slow to simulate."
+)
+@click.option(
     "--budget", "budgets", multiple=True, type=int, default=(10, 30), show_default=True, help="Complete trials."
 )
 @click.option(
@@ -243,8 +263,9 @@ def _figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 @click.option("--output", type=click.Path(path_type=Path), help="The page; printed if not given.")
 @click.option("--figures", type=click.Path(path_type=Path), help="All figures, as JSON.")
 def main(
-    names: tuple[str, ...], seeds: int, budgets: tuple[int, ...], workers: tuple[int, ...], asked: str | None,
-    without_peers: bool, cache: Path | None, jobs: int, output: Path | None, figures: Path | None,
+    names: tuple[str, ...], seeds: int, seeds_of: tuple[tuple[str, int], ...], budgets: tuple[int, ...],
+    workers: tuple[int, ...], asked: str | None, without_peers: bool, cache: Path | None, jobs: int,
+    output: Path | None, figures: Path | None,
 ) -> None:  # fmt: skip
     """Simulates all, and writes the page."""
     simulations = Simulations(cache, jobs)
@@ -255,13 +276,12 @@ def main(
         Path(name).stem: Curves(load(name)) for name in names or sorted(p.stem for p in SHIPPED.glob("*.parquet"))
     }
     cells = [
-        measured(name, curves, trials, places, seeds, contenders, simulations)
+        measured(name, curves, trials, places, seeds, contenders, simulations, dict(seeds_of))
         for name, curves in tables.items()
         for trials in budgets
         for places in workers
     ]
-    minutes = seeds * sum(sum(cell.seconds.values()) for cell in cells) / 60
-    text = page(cells, tables, seeds, minutes)
+    text = page(cells, tables)
     click.echo(text) if output is None else output.write_text(text)
     if figures is not None:
         figures.write_text(json.dumps(_figures(cells), indent=1) + "\n")
