@@ -35,6 +35,13 @@ def test_the_last_lines_are_shown_and_all_of_them_kept(logs: Path) -> None:
     assert (logs / "sh.log").stat().st_mode & 0o777 == 0o600
 
 
+def test_the_stack_below_a_reason_is_only_kept(logs: Path) -> None:
+    stack = "main.main\n\tk8s.io/kubeadm.go:25\nruntime.goexit\n\truntime/asm_amd64.s:1771\n"
+    message = failed('printf %s "$0" >&2; exit 1', f"error: the kubelet did not start\n{stack}")
+    assert message.endswith(f"failed: error: the kubelet did not start\nall of it: {logs / 'sh.log'}")
+    assert "main.main" in (logs / "sh.log").read_text()
+
+
 def test_what_fails_later_is_added(logs: Path) -> None:
     for word in ("first", "second"):
         failed(f"echo {word} >&2; exit 1")
