@@ -20,7 +20,7 @@ from typing import IO, Self
 from raysweep import env
 from raysweep.errors import BadInput, Corrupt, NotFound, StorageError, Unavailable
 from raysweep.storage.files import Digest, HashingReader, HashingWriter
-from raysweep.storage.reasons import ENDPOINT, find
+from raysweep.storage.reasons import ELSEWHERE, ENDPOINT, find
 
 Keys = list[str]
 
@@ -160,7 +160,7 @@ class Storage(ABC):
             intact = self._reads(key, data)
             answered(False)
             self.delete(key)
-            damaged = StorageError(f"{self.url}: the storage does not give back what was written: choose another one")
+            damaged = StorageError(f"{self.url}: the storage does not give back what was written: {ELSEWHERE}")
             answered(intact or damaged)
         except StorageError as error:
             # Without the random key, which means nothing to the user.

@@ -39,18 +39,18 @@ RIGHTS = {
     "s3:DeleteObject": ("to remove what a sweep needs no more", ("DeleteObject",)),
 }
 
-_ELSEWHERE = "choose another --storage"
-_SPACE = f"free some space, or {_ELSEWHERE}"
+ELSEWHERE = "choose another --storage"
+_SPACE = f"free some space, or {ELSEWHERE}"
 ENDPOINT = "start the store, or correct AWS_ENDPOINT_URL, the network or the proxy"
 DENIED = Reason("AccessDenied 403", "no permission", f"allow its key {', '.join(RIGHTS)}", keys=True)
-UNKNOWN = Reason("", "refused", _ELSEWHERE)
+UNKNOWN = Reason("", "refused", ELSEWHERE)
 
 REASONS = (
-    Reason("EACCES EPERM", "no permission", f"change the folder's owner or mode, or {_ELSEWHERE}"),
-    Reason("EROFS", "no permission, the file system is read-only", _ELSEWHERE),
+    Reason("EACCES EPERM", "no permission", f"change the folder's owner or mode, or {ELSEWHERE}"),
+    Reason("EROFS", "no permission, the file system is read-only", ELSEWHERE),
     Reason("ENOSPC EDQUOT", "the disk is full", _SPACE),
-    Reason("ENOTDIR EEXIST", "a file stands where a folder should be", f"move it away, or {_ELSEWHERE}"),
-    Reason("EIO ESTALE ETIMEDOUT", "the disk or its mount fails", f"check it, or {_ELSEWHERE}"),
+    Reason("ENOTDIR EEXIST", "a file stands where a folder should be", f"move it away, or {ELSEWHERE}"),
+    Reason("EIO ESTALE ETIMEDOUT", "the disk or its mount fails", f"check it, or {ELSEWHERE}"),
     DENIED,
     Reason(
         "InvalidAccessKeyId SignatureDoesNotMatch 401",
@@ -81,7 +81,7 @@ REASONS = (
     ),
     # botocore looks for a bucket's region in the answer to a request, for which it looks in that to another one.
     Reason("RecursionError", "every request is redirected", "correct AWS_ENDPOINT_URL, perhaps to https://…"),
-    Reason("NoSuchBucket", "no such bucket", f"create it, or {_ELSEWHERE}"),
+    Reason("NoSuchBucket", "no such bucket", f"create it, or {ELSEWHERE}"),
     Reason(
         "QuotaExceeded XMinioStorageFull XMinioAdminBucketQuotaExceeded 507",
         "the store is full, or its quota used up",
