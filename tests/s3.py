@@ -29,8 +29,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from raysweep.storage import Storage, open_storage
+from tests.waiting import PATIENCE_S
 
-READY_SECONDS = 40.0
 HANG_SECONDS = 30.0
 
 
@@ -142,7 +142,7 @@ def _command(folder: Path, ports: dict[str, tuple[int, int]], server: S3Server) 
 
 
 def _wait_until_ready(server: S3Server, process: subprocess.Popen, log: Path) -> None:
-    end = time.monotonic() + READY_SECONDS
+    end = time.monotonic() + PATIENCE_S
     while True:
         try:
             bucket = server.new_bucket().removeprefix("s3://")
