@@ -30,6 +30,14 @@ DOCKER = ROOT / "docker"
 LOCK = {package["name"]: package for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
 
 
+def test_a_worker_without_space_is_not_healthy() -> None:
+    check = composed("compose.yaml")["services"]["worker"]["healthcheck"]["test"][1]
+    enough = check.rpartition("&& ")[2].replace("$$", "$")
+    small, large = (enough.replace("-ge 64", f"-ge {megabytes}") for megabytes in (10**9, 0))
+    assert subprocess.run(["sh", "-c", small], check=False).returncode == 1
+    assert subprocess.run(["sh", "-c", large], check=False).returncode == 0
+
+
 def composed(*files: str, **settings: str) -> dict:
     """What compose makes of its files; it needs no engine for that."""
     program = Path(sys.executable).with_name("docker-compose")
