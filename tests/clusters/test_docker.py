@@ -223,6 +223,19 @@ def test_the_parts_of_a_cluster_are_counted(project, monkeypatch):
     ]
 
 
+def test_a_worker_that_is_not_healthy_is_named_with_the_setting(project, monkeypatch):
+    folder = project / ".raysweep"
+    docker._write(folder / "compose.env", docker._settings(folder, Options(workers=2), cpus=2))
+    workers = [("raysweep-worker-1", "healthy"), ("raysweep-worker-2", "unhealthy")]
+    rows = "".join(json.dumps({"Service": "worker", "Name": n, "Health": health}) + "\n" for n, health in workers)
+    monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: rows)
+    _, counted, *_, told = docker.Docker().parts(cluster_of(folder))
+    assert counted.split() == ["worker", "1", "of", "2", "healthy"]
+    assert told.startswith("raysweep-worker-2 is unhealthy: ")
+    assert "`docker restart raysweep-worker-2`" in told
+    assert "RAYSWEEP_TMP=8g" in told
+
+
 def test_settings_share_the_cpus_and_keep_the_volume(project):
     folder = project / ".raysweep"
     first = docker._settings(folder, Options(), cpus=8)

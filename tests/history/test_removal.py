@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from raysweep.history import checkpoint, journal, lease, removal, results
 from raysweep.history.lease import claim
 from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import SweepState
-from raysweep.loop.simulation import Fault
+from raysweep.loop.simulation import Fault, Step
 from raysweep.reporting.ledger import Ledger
 from raysweep.storage import FolderStorage, Storage, open_storage
 from tests import s3
@@ -72,10 +74,10 @@ class Fails:
 
 
 def test_an_interrupted_deletion_leaves_no_sweep_that_looks_whole_and_can_be_repeated(tmp_path: Path) -> None:
+    sweep_in(open_storage(str(tmp_path / "whole")))
     calls, deleted = 1, False  # the first call makes an end of the sweep
     while not deleted:
-        where = open_storage(str(tmp_path / str(calls)))
-        sweep_in(where)
+        where = open_storage(str(shutil.copytree(tmp_path / "whole", tmp_path / str(calls))))
         with pytest.MonkeyPatch.context() as patch:
             Fails(patch, calls)
             try:
@@ -139,7 +141,9 @@ def test_only_the_best_trials_checkpoints_stay(storage: Storage) -> None:
     assert owners(storage) == {best["trial"]}
     assert (after.damage, after.best, after.load()) == ((), best, state)
     assert list(after.table["accuracy"]) == list(before.table["accuracy"])
-    assert [bool(key) for key in after.table["checkpoint"]] == [trial == best["trial"] for trial in after.state.trials]
+    assert [isinstance(key, str) for key in after.table["checkpoint"]] == [
+        trial == best["trial"] for trial in after.state.trials
+    ]
     assert storage.get("mine/trials.csv").count(b"checkpoints/") == 1
     other = next(key for key in before.table["checkpoint"] if key != best["checkpoint"])
     with pytest.raises(NotFound):
@@ -171,7 +175,7 @@ def test_what_an_interrupted_pruning_left_is_removed_by_the_next(tmp_path: Path)
         Fails(patch, 1)
         with pytest.raises(StorageError):
             prune(where)
-    assert results.read("mine", where.url).state.trials["00000"].id in owners(where) or len(owners(where)) > 1
+    assert len(owners(where)) > 1
     kept = prune(where).kept
     assert owners(where) == {*kept}
 
@@ -245,7 +249,6 @@ def test_nor_one_that_is_damaged(tmp_path: Path) -> None:
 
 def test_nor_one_without_a_best_trial(tmp_path: Path) -> None:
     where = open_storage(str(tmp_path))
-    fails = {(f"{trial:05d}", 1): Fault(RuntimeError("no"), times=99) for trial in range(4)}
-    sweep_in(where, faults=fails, max_failures=0)
+    sweep_in(where, outcome=lambda *_: Step({"accuracy": math.nan, "size": 1.0}, 1.0, "state"))
     with pytest.raises(BadInput, match="has no best trial to keep: remove it with `raysweep delete`"):
         prune(where)

@@ -29,7 +29,7 @@ def test_the_use_of_places_counts_those_that_are_there() -> None:
 def nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """Three nodes of Ray's, the first of which runs no trials."""
     found = {
-        name: {"NodeID": name, "Alive": True, "NodeManagerAddress": f"10.0.0.{cpus}", "Resources": {"CPU": cpus}}
+        name: {"NodeID": name, "Alive": True, "NodeManagerAddress": f"10.0.0.{cpus:g}", "Resources": {"CPU": cpus}}
         for name, cpus in (("head", 0.0), ("a", 2.0), ("b", 4.0))
     }
     monkeypatch.setattr(places.ray, "nodes", lambda: list(found.values()))
