@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from typing import TYPE_CHECKING
 
 import click
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_fixed
 
 from raysweep.clusters.shared import ports
-from raysweep.errors import BadInput
-from raysweep.local_commands import named, storage_option
+from raysweep.errors import BadInput, ClusterError, StorageError
+from raysweep.local_commands import current_project, named, storage_option
+from raysweep.submit import ray_jobs
+
+if TYPE_CHECKING:
+    from raysweep.viewing.watch import Watch
 
 VIEWERS = ("report", "tensorboard", "optuna-dashboard")
 
@@ -20,15 +27,35 @@ VIEWERS = ("report", "tensorboard", "optuna-dashboard")
 def watch(name: str, storage: str | None, once: bool) -> None:
     """Watch a sweep until it ends: its trials, the best, what is left, its places, the last failures.
 
-    NAME is a sweep of the storage, or has its own: s3://bucket/prefix/NAME. Exit code: that of the sweep; with --once
-    0 while it runs. Ctrl-C ends the view, and the sweep goes on.
+    NAME is a sweep of the storage, or has its own: s3://bucket/prefix/NAME. One whose job has just been submitted is
+    waited for. Exit code: that of the sweep; with --once 0 while it runs. Ctrl-C ends the view, and the sweep goes on.
     """
+    view = _begun(*named(name, storage))
+    sys.exit(view.once() if once else view.to_the_end())
+
+
+def _begun(name: str, storage: str) -> Watch:
+    """The view of a sweep; if it has stored nothing yet, but its job is there, as soon as it has."""
     from rich.console import Console
 
     from raysweep.viewing.watch import Watch
 
-    view = Watch(*named(name, storage), Console())
-    sys.exit(view.once() if once else view.to_the_end())
+    def missing(error: BaseException) -> bool:
+        return isinstance(error, BadInput) and _has_a_job(name)
+
+    def say(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            click.echo(f"{name} has not begun yet: its job is on the way", err=True)
+
+    waiting = Retrying(retry=retry_if_exception(missing), wait=wait_fixed(1), before_sleep=say, reraise=True)
+    return waiting(Watch, name, storage, Console())
+
+
+def _has_a_job(name: str) -> bool:
+    """Whether the project's cluster, if there is one, has a job of this sweep that has not ended."""
+    with contextlib.suppress(BadInput, ClusterError, StorageError):
+        return any(not job.over for job in ray_jobs.jobs(current_project(), name))
+    return False
 
 
 @click.command("open")

@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from raysweep.cli import cli
+from raysweep.submit import ray_jobs
+from raysweep.submit.submit import Job
 from tests.viewing.growing import Growing, complete, failure, result, start, suggest
 
 
@@ -39,6 +41,34 @@ def test_watch_ends_with_the_exit_code_of_the_sweep(growing: Growing) -> None:
     growing.append({"type": "end", "status": "ended"})
     assert run("watch", "mine").exit_code == 1
     assert run("watch", "mine", "--once").exit_code == 1
+
+
+def test_a_sweep_whose_job_is_on_the_way_is_waited_for(growing: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Path(growing.storage) / "mine"
+    away = place.with_name("away")
+    growing.append({"type": "end", "status": "ended"})
+    place.rename(away)
+
+    def jobs(project: Path, name: str) -> list[Job]:
+        """Of the cluster, on which the sweep begins after the second look."""
+        asked.append(name)
+        if len(asked) == 2:
+            away.rename(place)
+        return [Job("asha-mine-1", "RUNNING", "mine", "asha", "digits", 0.0, None, None, None)]
+
+    asked: list[str] = []
+    monkeypatch.setattr(ray_jobs, "jobs", jobs)
+    watched = run("watch", "mine")
+    assert asked == ["mine", "mine"]
+    assert watched.exit_code == 1, "that of the sweep"
+    assert watched.output.count("mine has not begun yet") == 1
+    assert "2 of 2 ended" in watched.output
+
+
+def test_a_sweep_whose_job_has_ended_is_not_waited_for(growing: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = Job("asha-mime-1", "FAILED", "mime", "asha", "digits", 0.0, 1.0, 2, None)
+    monkeypatch.setattr(ray_jobs, "jobs", lambda project, name: [ended])
+    assert run("watch", "mime").exit_code == 2
 
 
 @pytest.mark.parametrize("command", ["watch", "open"])

@@ -141,14 +141,19 @@ class Lease:
             self._put(released=True)
 
     def _renew(self) -> None:
+        told = ""
         while not self._closing.wait(RENEW_SECONDS):
             try:
                 self._check_newer_term()
                 if self._lost_to:
                     return
                 self._put(beat=self._term.beat + 1)
+                told = ""
             except StorageError as error:
-                log.warning("the lease is not renewed yet, trying again: %s", error)
+                reason = str(error).partition(": ")[2]  # without the object: it is now this one, now that
+                if reason != told:  # else it would be told every second
+                    log.warning("the lease is not renewed yet, trying again: %s", error)
+                told = reason
 
     def _check_newer_term(self) -> None:
         # Terms have no gaps: usually one small request shows that there is no newer term.

@@ -128,8 +128,8 @@ class FolderStorage(Storage):
     def local_path(self, key: str) -> Path:
         return Path(self._at(key))
 
-    def _name(self, error: Exception) -> str | None:
-        return errno.errorcode.get(error.errno or 0, "OSError") if isinstance(error, OSError) else None
+    def _names(self, error: Exception) -> tuple[str, ...]:
+        return (errno.errorcode.get(error.errno or 0, "OSError"),) if isinstance(error, OSError) else ()
 
 
 def _raise(error: OSError) -> None:

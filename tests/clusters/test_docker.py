@@ -91,6 +91,26 @@ def test_an_engine_that_is_not_running_is_named(project, engine):
         docker._check(Options())
 
 
+def test_an_engine_that_is_not_ours_to_use_has_docker_say_so(project, engine, monkeypatch):
+    engine["info"] = ""
+    refusal = subprocess.CompletedProcess([], 1, "", "Client: 29\npermission denied at docker.sock\n")
+    monkeypatch.setattr(docker, "_run", lambda command: refusal)
+    with pytest.raises(BadInput, match=r"does not answer \(permission denied at docker.sock\): start it"):
+        docker._check(Options())
+
+
+def test_the_containers_logs_are_kept_of_a_start_that_failed(project, monkeypatch):
+    def fails(cluster, *arguments):
+        raise ClusterError("`docker compose up` failed: container head is unhealthy")
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(docker, "_compose", fails)
+    monkeypatch.setattr(docker, "_logs", lambda cluster, lines: f"{lines} lines of the head\n")
+    with pytest.raises(ClusterError, match=r"is unhealthy\n30 lines of the head\nall of it: .*containers.log"):
+        docker._up(cluster_of(project))
+    assert "1000 lines of the head" in (project / ".raysweep" / "logs" / "containers.log").read_text()
+
+
 def test_all_problems_are_reported_at_once(tmp_path, engine):
     engine["image"] = ""
     with pytest.raises(BadInput) as refused:

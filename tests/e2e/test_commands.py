@@ -1,4 +1,4 @@
-"""`raysweep results` and `raysweep predict` on a finished sweep, by the command line."""
+"""`raysweep watch` on a sweep that begins, `results` and `predict` on the finished one, by the command line."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from raysweep.history.results import read
 from tests.e2e.sweeps import submit
 from tests.ray_project import Project
 from tests.tasks.test_mnist import DEBIAN, needs_debians_files
+from tests.waiting import PATIENCE_S
 
 SAMPLES = 4
 
 
 @pytest.fixture(scope="module")
 def storage(local_cluster: Project, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with one finished sweep, `digits`."""
+    """A folder with one finished sweep, `digits`, that was watched from before its beginning."""
     folder = str(tmp_path_factory.mktemp("commands"))
-    done = submit(
+    sent = submit(
         local_cluster, "random_search", "--task", "digits", "--storage", folder, "--name", "digits",
-        "--samples", str(SAMPLES), "--max-iterations", "5",
+        "--samples", str(SAMPLES), "--max-iterations", "5", "--no-follow",
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout
+    assert sent.returncode == 0, sent.stdout
+    watched = local_cluster.run("watch", "digits", "--storage", folder, seconds=PATIENCE_S)
+    assert watched.returncode == 0, watched.stdout
+    assert f"{SAMPLES} of {SAMPLES} ended" in watched.stdout
     return folder
 
 

@@ -26,6 +26,7 @@ from tests.waiting import PATIENCE_S
 
 TASKS = Path(__file__).with_name("frameworks")
 MARK = "# For raysweep, instead of the Tuner.\n"
+TRIALS = 2  # each begins twice, and to import a framework takes longer than all else
 ONCE = [
     ("with_xgboost", "pbt"),
     ("with_lightgbm", "asha"),
@@ -51,11 +52,11 @@ def test_a_sweep_whose_driver_is_killed_half_way(
     command = [sys.executable, f"jobs/{strategy}.py", "--task", task, "--storage", str(place.parent), "--name", name]
     with (tmp_path / "log").open("w") as log:
         job = subprocess.Popen(
-            [*command, "--samples", "3", *few], cwd=folder, env=environment(local_cluster),
+            [*command, "--samples", str(TRIALS), *few], cwd=folder, env=environment(local_cluster),
             stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        wait_for(place, "result", 4)
+        wait_for(place, "result", 3)
         [driver] = psutil.Process(job.pid).children()
         driver.kill()
         wait_for(place, "start", 2)
@@ -66,7 +67,7 @@ def test_a_sweep_whose_driver_is_killed_half_way(
     assert code == 0, (tmp_path / "log").read_text()
 
     trials = SweepState(events_of(place)).trials
-    assert len(trials) == 3
+    assert len(trials) == TRIALS
     assert {trial.status for trial in trials.values()} <= {"finished", "stopped"}
     assert all(checkpoint.verified(open_storage(str(place)), trial) for trial in trials)
     again = repeated(place, folder / "epochs.txt")
