@@ -12,7 +12,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 HOME = PACKAGE if (PACKAGE / "jobs").is_dir() else PACKAGE.parent  # what has jobs/, docker/, k8s/ and uv.lock
 PREFIX = "raysweep." if HOME == PACKAGE else ""  # of `jobs.asha` and `tasks.digits`, as modules
-MARKS = (".raysweep", ".rayignore")  # a cluster of a project leaves the one, `raysweep init` writes the other
+FOLDER = ".raysweep"  # of a project: its cluster's record and files; for this user only, see `clusters.lifecycle`
+MARKS = (FOLDER, ".rayignore")  # a cluster of a project leaves the one, `raysweep init` writes the other
 
 
 def is_checkout(folder: Path) -> bool:

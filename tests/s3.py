@@ -29,8 +29,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from raysweep.storage import Storage, open_storage
+from tests.waiting import PATIENCE_S
 
-READY_SECONDS = 40.0
 HANG_SECONDS = 30.0
 
 
@@ -142,7 +142,7 @@ def _command(folder: Path, ports: dict[str, tuple[int, int]], server: S3Server) 
 
 
 def _wait_until_ready(server: S3Server, process: subprocess.Popen, log: Path) -> None:
-    end = time.monotonic() + READY_SECONDS
+    end = time.monotonic() + PATIENCE_S
     while True:
         try:
             bucket = server.new_bucket().removeprefix("s3://")
@@ -167,7 +167,9 @@ class Fault:
     nth: int = 0
     every: int = 0
     status: int = 503
+    code: str = ""
     keep: int = 0
+    seconds: float = 0.0
     seen: int = 0
 
     def hits(self, operation: str, key: str) -> bool:
@@ -191,9 +193,15 @@ class S3Proxy(S3Server):
         """The url of a new, empty bucket, made past the proxy."""
         return self.backend.new_bucket()
 
-    def refuse(self, operation: str, *, key: str = "", nth: int = 1, every: int = 0, status: int = 403) -> None:
+    def refuse(
+        self, operation: str = "", *, key: str = "", nth: int = 1, every: int = 0, status: int = 403, code: str = ""
+    ) -> None:
         """Answers an error to the nth UploadPart, PutObject, …, or to every 7th, instead of passing it on."""
-        self.faults.append(Fault("refuse", operation, key, nth, every, status))
+        self.faults.append(Fault("refuse", operation, key, nth, every, status, code))
+
+    def slow(self, seconds: float) -> None:
+        """Passes each request on, but only after so long."""
+        self.faults.append(Fault("slow", seconds=seconds))
 
     def unavailable(self, *, requests: int = 0) -> None:
         """Answers 503 to the next requests; 0: to all until `heal`."""
@@ -259,8 +267,11 @@ class _ProxyHandler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault.action == "refuse":
             codes = {403: "AccessDenied", 500: "InternalError", 503: "ServiceUnavailable"}
-            code = codes.get(fault.status, str(fault.status))
+            code = fault.code or codes.get(fault.status, str(fault.status))
             self._answer(fault.status, f"<Error><Code>{code}</Code><Message>by the test</Message></Error>".encode())
+        elif fault.action == "slow":
+            time.sleep(fault.seconds)
+            self._forward(body)
         elif fault.action == "drop":
             self._ask(body)
             self.close_connection = True

@@ -16,7 +16,7 @@ import click
 
 from raysweep import env, kit
 from raysweep.clusters import vm_config
-from raysweep.clusters.shared import forward, ports, processes
+from raysweep.clusters.shared import commands, forward, ports, processes
 from raysweep.clusters.shared.ports import HOST
 from raysweep.clusters.shared.until import until
 from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, Target, answers
@@ -112,9 +112,13 @@ def _ray(*arguments: str) -> None:
 
 
 def _tunnel(cluster: Cluster) -> None:
+    log = Path(cluster.token_path).with_name("tunnel.log")
     if not processes.marked(cluster.id):
         port = cluster.dashboard.rpartition(":")[2]
         ray = shlex.join([*_command(), "dashboard", cluster.settings, f"--port={port}", "--no-config-cache"])
-        forward.detach(ray, cluster.id, Path(cluster.token_path).with_name("tunnel.log"))
+        forward.detach(ray, cluster.id, log)
     if not until(lambda: answers(cluster), DASHBOARD_SECONDS, pause=0.5):
-        raise ClusterError(f"{cluster.dashboard} does not answer within {DASHBOARD_SECONDS} s: see `ray monitor`")
+        said = commands.last_lines(commands.said_in(log))
+        raise ClusterError(
+            f"{cluster.dashboard} does not answer within {DASHBOARD_SECONDS} s: {said}\nsee {log}, and `ray monitor`"
+        )

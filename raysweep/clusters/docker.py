@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from raysweep import env, kit
-from raysweep.clusters.shared import ports, s3_keys
+from raysweep.clusters.shared import commands, ports, s3_keys
 from raysweep.clusters.shared.images import own_images
 from raysweep.clusters.shared.ports import HOST
 from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, Target, below_one
@@ -26,7 +26,7 @@ from raysweep.errors import BadInput, ClusterError
 
 WORKERS = 2
 START_SECONDS = 300
-LOG_LINES = 30
+LOG_LINES, KEPT_LINES = 30, 1000  # of each container, shown and kept
 IMAGE_UID = 10001  # the user of both images
 # Settings without a flag: from the environment, else as in the last cluster.
 UNFLAGGED = {env.RAYSWEEP_TMP: "2g", env.RAYSWEEP_HEAD_MEMORY: "4g"}
@@ -34,6 +34,12 @@ GPU_FILE = "compose.gpu.yaml"
 ONE_WORKER = (
     "each worker gets all GPUs of this machine, so Ray would assign each GPU several times: use one worker,"
     " and share a GPU with --gpus-per-trial 0.5"
+)
+
+# What compose's health check of a worker looks at, and what can be done.
+UNHEALTHY = (
+    "is unhealthy: it does not answer, or its /tmp has no space left: `docker restart {name}` empties that, and"
+    f" {env.RAYSWEEP_TMP}=8g at the next `raysweep cluster up` gives it more"
 )
 
 Settings = dict[str, str]
@@ -103,12 +109,14 @@ class Docker(Target):
         _up(cluster, "--no-recreate", "--no-deps", "worker")
 
     def parts(self, cluster: Cluster) -> list[str]:
-        """One line for each service: how many of its containers are healthy."""
+        """One line for each service: how many of its containers are healthy; and one for each worker that is not."""
         rows = [json.loads(row) for row in _compose(cluster, "ps", "--all", "--format=json").splitlines()]
         healthy = collections.Counter(row["Service"] for row in rows if row["Health"] == "healthy")
         workers = int(_read(Path(cluster.settings))[env.RAYSWEEP_WORKERS])
         expected = {"head": 1, "worker": workers, "store": 1, "resubmitter": 1}
-        return [f"{service:11} {healthy[service]} of {count} healthy" for service, count in expected.items()]
+        counts = [f"{service:11} {healthy[service]} of {count} healthy" for service, count in expected.items()]
+        sick = [row["Name"] for row in rows if (row["Service"], row["Health"]) == ("worker", "unhealthy")]
+        return [*counts, *(f"{name} {UNHEALTHY.format(name=name)}" for name in sick)]
 
     def logs(self, cluster: Cluster, follow: bool) -> int:
         """Runs `docker compose logs`."""
@@ -117,9 +125,7 @@ class Docker(Target):
 
     def remove_volumes(self, project: Path) -> None:
         """Removes the store's volume of a cluster that is down."""
-        from raysweep.clusters.lifecycle import FOLDER
-
-        settings = project / FOLDER / "docker" / "compose.env"
+        settings = project / kit.FOLDER / "docker" / "compose.env"
         if settings.exists():
             self.stop(Cluster("docker", "", "", "", "", "", settings=str(settings)), volumes=True)
 
@@ -160,8 +166,17 @@ def _engine_cpus() -> int:
         )
     cpus = _docker("info", "--format", "{{.NCPU}}")
     if not cpus.isdigit() or cpus == "0":
-        raise BadInput("the Docker engine does not answer: start it, and see `docker info`")
+        raise BadInput(f"the Docker engine does not answer{_why_not()}: start it, and see `docker info`")
     return int(cpus)
+
+
+def _why_not() -> str:
+    """What docker says of its engine, which may be there and not be ours to use."""
+    try:
+        said = _run(["docker", "version"]).stderr.strip().splitlines()
+    except FileNotFoundError:
+        return ""
+    return f" ({said[-1]})" if said else ""
 
 
 def _settings(folder: Path, options: Options, cpus: int) -> Settings:
@@ -242,27 +257,24 @@ def _gpus() -> int:
 
 
 def _create_bucket(cluster: Cluster) -> None:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        s3_keys.create_bucket(cluster.endpoint, Path(cluster.credentials_path))
-    except (BotoCoreError, ClientError) as error:
-        raise ClusterError(f"cannot create the bucket of the store at {cluster.endpoint}: {error}") from error
+    s3_keys.create_bucket(cluster.endpoint, Path(cluster.credentials_path))
 
 
 def _up(cluster: Cluster, *arguments: str) -> None:
     try:
         _compose(cluster, "up", "--detach", "--wait", f"--wait-timeout={START_SECONDS}", *arguments)
     except ClusterError as error:
-        log = _run([*_command(cluster), "logs", "--no-color", f"--tail={LOG_LINES}"]).stdout
-        raise ClusterError(f"{error}\n{log}") from error
+        shown = commands.without_secrets(_logs(cluster, LOG_LINES)).rstrip()
+        kept = commands.keep("containers", _logs(cluster, KEPT_LINES))  # they may be removed now
+        raise ClusterError(f"{error}\n{shown}{kept}") from error
+
+
+def _logs(cluster: Cluster, lines: int) -> str:
+    return _run([*_command(cluster), "logs", "--no-color", f"--tail={lines}"]).stdout
 
 
 def _compose(cluster: Cluster, *arguments: str) -> str:
-    done = _run([*_command(cluster), *arguments])
-    if done.returncode != 0:
-        raise ClusterError(f"`docker compose {arguments[0]}` failed: {done.stderr.strip()}")
-    return done.stdout
+    return commands.run([*_command(cluster), *arguments], environment=_environment())
 
 
 def _command(cluster: Cluster) -> list[str]:

@@ -1,7 +1,8 @@
 """The cluster of a project, whatever its target: up, down, status, and its record in `.raysweep/`.
 
 `.raysweep/` is for this user only (0700) and neither committed nor uploaded with a job:
-`token` (0600) is the secret, `cluster.json` describes the cluster, `lock` keeps two commands from running at once.
+`token` (0600) is the secret, `cluster.json` describes the cluster, `lock` keeps two commands from running at once,
+`logs/` has what programs said that failed (see `shared.commands`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from raysweep.clusters import targets
 from raysweep.clusters.shared import processes
 from raysweep.clusters.targets import Cluster, Options
 from raysweep.errors import BadInput, ClusterError
+from raysweep.kit import FOLDER
 
-FOLDER = ".raysweep"
 TOKEN_BYTES = 32
 
 

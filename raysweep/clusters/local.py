@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from raysweep import env
-from raysweep.clusters.shared import ports, processes
+from raysweep.clusters.shared import commands, ports, processes
 from raysweep.clusters.shared.ports import HOST
 from raysweep.clusters.shared.until import until
 from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, Options, Target, answers
@@ -82,6 +82,9 @@ def environment(cluster: Cluster) -> dict[str, str]:
         # `ray job stop` sends SIGTERM by default; Tune saves on SIGINT, which may take some time.
         env.RAY_JOB_STOP_SIGNAL: "SIGINT",
         env.RAY_JOB_STOP_WAIT_TIME_S: "120",
+        # Without them, what a worker prints is not bounded at all.
+        env.RAY_ROTATION_MAX_BYTES: "16777216",
+        env.RAY_ROTATION_BACKUP_COUNT: "1",
         env.RAYSWEEP_STORAGE: cluster.storage,
         env.RAYSWEEP_CLUSTER_ID: cluster.id,
         # Otherwise Ray's processes overwrite their environment, with the marker, when they change their title.
@@ -169,17 +172,11 @@ def _ray_start(cluster: Cluster, options: Options, project: Path) -> None:
             code = None
     if code != 0:
         reason = f"did not end within {START_SECONDS:g} s" if code is None else f"failed with exit code {code}"
-        raise ClusterError(f"`ray start` {reason}:\n{_tail(log)}")
+        raise commands.failure(f"`ray start` {reason}", commands.said_in(log), "ray start")
 
 
 def _wait_for_dashboard(cluster: Cluster) -> None:
     if not until(lambda: answers(cluster), START_SECONDS):
         log = _ray_folder(cluster) / "session_latest" / "logs" / "dashboard.log"
-        raise ClusterError(f"{cluster.dashboard} does not answer within {START_SECONDS:g} s:\n{_tail(log)}")
-
-
-def _tail(log: Path) -> str:
-    try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
-    except OSError as error:
-        return f"(no log: {error})"
+        what = f"{cluster.dashboard} does not answer within {START_SECONDS:g} s"
+        raise commands.failure(what, commands.said_in(log), "ray dashboard")

@@ -88,8 +88,8 @@ class MemoryStorage(Storage):
             raise NotFound(f"{self._at(key)}: nothing is stored there")
         return node
 
-    def _name(self, error: Exception) -> str | None:
-        return None
+    def _names(self, error: Exception) -> tuple[str, ...]:
+        return ()
 
 
 def _keys(folder: Folder, prefix: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Storage in a folder or in `s3://bucket/prefix`, behind one small interface (`base`).
 
 folder, s3      the two implementations
+reasons         what each error means, what to do about it, and whether it is waited out
 append_log      appends to a log, although objects cannot be appended to
 code_upload     uploads a job's code
 files           files on their way: hashed, and several at a time

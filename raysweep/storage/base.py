@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import threading
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Self
@@ -19,42 +20,14 @@ from typing import IO, Self
 from raysweep import env
 from raysweep.errors import BadInput, Corrupt, NotFound, StorageError, Unavailable
 from raysweep.storage.files import Digest, HashingReader, HashingWriter
+from raysweep.storage.reasons import ELSEWHERE, ENDPOINT, find
 
 Keys = list[str]
-Outcome = list[StorageError | None]  # of a probe; the last item counts
 
-PROBE_SECONDS = 3.0
+PROBE_SECONDS = 3.0  # a request that has no answer for so long; a store may take longer for all of them
 
-ELSEWHERE = "choose another --storage"
-CREDENTIALS = "correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or their permissions"
-NO_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-ENDPOINT = "start the store, or correct AWS_ENDPOINT_URL, the network or the proxy"
-# Names of errno values, S3 error codes and botocore's exceptions -> cause, fix.
-REASONS = {
-    "EACCES EPERM": ("no permission", f"change the folder's owner or mode, or {ELSEWHERE}"),
-    "EROFS": ("no permission, the file system is read-only", ELSEWHERE),
-    "ENOSPC EDQUOT": ("the disk is full", f"free some space, or {ELSEWHERE}"),
-    "ENOTDIR EEXIST": ("a file stands where a folder should be", f"move it away, or {ELSEWHERE}"),
-    "403 AccessDenied InvalidAccessKeyId SignatureDoesNotMatch ExpiredToken": ("no permission", CREDENTIALS),
-    "NoCredentialsError PartialCredentialsError": ("no credentials", NO_CREDENTIALS),
-    "NoSuchBucket": ("no such bucket", f"create it, or {ELSEWHERE}"),
-    "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError": ("unreachable", ENDPOINT),
-    "ResponseStreamingError IncompleteReadError RetriesExceededError": ("the response was incomplete", ENDPOINT),
-    "ValueError ProxyConnectionError SSLError": ("unreachable", ENDPOINT),
-    "InvalidPart": ("the store has lost a part of what was written", "check its disk and its log"),
-    "500 502 503 504 InternalError ServiceUnavailable SlowDown": (
-        "the store is not available",
-        "try again later",
-    ),
-}
 # Where S3 keys may come from, in the order of boto3.
 KEY_SOURCES = (env.AWS_ACCESS_KEY_ID, env.AWS_PROFILE, env.AWS_SHARED_CREDENTIALS_FILE)
-# Temporary errors: the store is restarting, or overloaded.
-TRANSIENT = (
-    *("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError"),
-    *("ResponseStreamingError", "IncompleteReadError", "RetriesExceededError"),
-    *("500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown"),
-)
 LOST = ("InvalidPart",)
 MISSING = ("ENOENT", "EISDIR", "NoSuchKey", "404")
 
@@ -130,8 +103,12 @@ class Storage(ABC):
         return {key: self.size(key) for key in self.list(prefix)}
 
     @abstractmethod
-    def _name(self, error: Exception) -> str | None:
-        """The name of an error of the underlying library, as in REASONS; None if the error is not from there."""
+    def _names(self, error: Exception) -> tuple[str, ...]:
+        """The names of an error of the underlying library, the most exact one first; none if it is not from there."""
+
+    def _detail(self, error: Exception) -> str:
+        """What only this error tells, as the end of its message; often nothing."""
+        return ""
 
     def local_path(self, key: str) -> Path | None:
         """The object's path in the file system; None in an object store."""
@@ -153,33 +130,49 @@ class Storage(ABC):
         return replace(self, url=self._at(prefix.strip("/")))
 
     def probe(self) -> None:
-        """Writes an object, reads it back and deletes it, within PROBE_SECONDS.
+        """Lists, writes, reads back and deletes: all that a sweep needs, each answered within PROBE_SECONDS.
 
         Raises:
             StorageError: the storage cannot be used; one line with the url, the cause and the fix.
             Unavailable: the same, but it may be usable later.
         """
         # A socket's timeout is per address and per read, and a dead NFS mount has none: the thread may never end.
-        timeout = Unavailable(f"{self.url}: unreachable, no answer in {PROBE_SECONDS:g} s: {ENDPOINT}")
-        outcome: Outcome = [timeout]
-        thread = threading.Thread(target=self._round_trip, args=(outcome,), name="probe", daemon=True)
-        thread.start()
-        thread.join(PROBE_SECONDS)
-        if problem := outcome[-1]:
-            raise problem
+        answers: queue.SimpleQueue[Exception | bool] = queue.SimpleQueue()
+        threading.Thread(target=self._round_trip, args=(answers.put,), name="probe", daemon=True).start()
+        answer: Exception | bool = False  # whether it was the last one
+        while not answer:
+            try:
+                answer = answers.get(timeout=PROBE_SECONDS)
+            except queue.Empty:
+                message = f"{self.url}: unreachable, no answer in {PROBE_SECONDS:g} s: {ENDPOINT}"
+                raise Unavailable(message) from None
+            if isinstance(answer, Exception):
+                raise answer
 
-    def _round_trip(self, outcome: Outcome) -> None:
+    def _round_trip(self, answered: Callable[[Exception | bool], None]) -> None:
+        """Calls `answered` after each request: with False, with what went wrong, and after the last one with True."""
         key, data = f".probe-{uuid.uuid4().hex}", os.urandom(64)
         try:
+            self.list(key)
+            answered(False)
             self.put(key, data)
-            intact = self.exists(key) and self.get(key) == data
+            answered(False)
+            intact = self._reads(key, data)
+            answered(False)
             self.delete(key)
             damaged = StorageError(f"{self.url}: the storage does not give back what was written: {ELSEWHERE}")
-            outcome.append(None if intact else damaged)
+            answered(intact or damaged)
         except StorageError as error:
-            outcome.append(
-                type(error)(str(error).replace(f"/{key}", ""))
-            )  # without the random key, which means nothing to the user
+            # Without the random key, which means nothing to the user.
+            answered(type(error)(str(error).replace(f"/{key}", "")))
+        except Exception as error:
+            answered(error)
+
+    def _reads(self, key: str, data: bytes) -> bool:
+        try:
+            return self.get(key) == data
+        except NotFound:
+            return False
 
     def _at(self, key: str) -> str:
         if key.startswith("/") or ".." in key.split("/"):
@@ -192,15 +185,14 @@ class Storage(ABC):
         try:
             yield
         except Exception as error:
-            if (name := self._name(error)) is None:
+            if not (names := self._names(error)):
                 raise
+            name, reason = names[0], find(names)
             if name in MISSING and not writing:
                 raise NotFound(f"{where}: nothing is stored there") from error
-            matches = (reason for names, reason in REASONS.items() if name in names.split())
-            cause, fix = next(matches, ("refused", ELSEWHERE))
-            kind = Unavailable if name in TRANSIENT else Corrupt if name in LOST else StorageError
-            whose = _whose_keys() if fix in (CREDENTIALS, NO_CREDENTIALS) else ""
-            raise kind(f"{where}: {cause} ({name}): {fix}{whose}") from error
+            kind = Unavailable if reason.waits else Corrupt if name in LOST else StorageError
+            more = self._detail(error) + (_whose_keys() if reason.keys else "")
+            raise kind(f"{where}: {reason.cause} ({name}): {reason.fix}{more}") from error
 
 
 def _whose_keys() -> str:

@@ -98,7 +98,12 @@ class FolderStorage(Storage):
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         with self._errors(prefix):
-            return {key: path.stat().st_size for key, path in self._files(prefix)}
+            return dict(self._sized(prefix))
+
+    def _sized(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for key, path in self._files(prefix):
+            with contextlib.suppress(FileNotFoundError):  # of a running sweep, files come and go
+                yield key, path.stat().st_size
 
     def _files(self, prefix: str) -> Iterator[tuple[str, Path]]:
         """All files, temporary ones too, with their keys."""
@@ -123,8 +128,8 @@ class FolderStorage(Storage):
     def local_path(self, key: str) -> Path:
         return Path(self._at(key))
 
-    def _name(self, error: Exception) -> str | None:
-        return errno.errorcode.get(error.errno or 0, "OSError") if isinstance(error, OSError) else None
+    def _names(self, error: Exception) -> tuple[str, ...]:
+        return (errno.errorcode.get(error.errno or 0, "OSError"),) if isinstance(error, OSError) else ()
 
 
 def _raise(error: OSError) -> None:

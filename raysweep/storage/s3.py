@@ -14,10 +14,12 @@ from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from raysweep.errors import Unavailable
-from raysweep.storage.base import PROBE_SECONDS, Keys, Storage
+from raysweep.storage.base import MISSING, PROBE_SECONDS, Keys, Storage
 from raysweep.storage.files import CHUNK, Digest, HashingReader, HashingWriter, in_parallel
+from raysweep.storage.reasons import DENIED, UNKNOWN, find, right_for
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
     from s3transfer.manager import TransferManager
 
@@ -27,6 +29,8 @@ OUTAGE_SECONDS = 600.0  # how long a sweep waits for the storage, with retries o
 LONGEST_WAIT = 5.0  # seconds between two of our retries
 S3_SECONDS = 20.0  # timeout of connecting, and of each response
 TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")  # S3's errors if the object exists, or is being written
+WRONG_PARTS = ("InvalidRequest", "NoSuchUpload", "BadDigest")
+MOST_SAID = 200  # characters of a store's own words in a message
 LARGE = 8 * 2**20  # objects of at least so many bytes are transferred in parallel parts
 # What bounds the memory of a process that moves files: parts on their way, files that are sent at a time, each of which
 # may have one more, and parts that are received.
@@ -94,7 +98,7 @@ class S3Storage(Storage):
             try:
                 self._s3.put_object(Bucket=bucket, Key=name, Body=data, IfNoneMatch="*")
             except ClientError as error:
-                if self._name(error) not in TAKEN:
+                if _code(error) not in TAKEN:
                     raise
                 # The object may be from an earlier attempt of this call, whose response was lost.
                 return self.get(key) == data
@@ -153,9 +157,19 @@ class S3Storage(Storage):
 
     @_retrying
     def size(self, key: str) -> int:
+        from botocore.exceptions import ClientError
+
         with self._errors(key):
             bucket, name = self._split(key)
-            return self._s3.head_object(Bucket=bucket, Key=name)["ContentLength"]
+            try:
+                return self._s3.head_object(Bucket=bucket, Key=name)["ContentLength"]
+            except ClientError as error:
+                if (code := _code(error)) in MISSING or find([code]).waits:
+                    raise
+                # The answer to a HEAD has no body, and so no code: a GET says why.
+                response = self._s3.get_object(Bucket=bucket, Key=name)
+                with contextlib.closing(response["Body"]):
+                    return response["ContentLength"]
 
     def list(self, prefix: str = "") -> Keys:
         return sorted(self.sizes(prefix))
@@ -189,7 +203,7 @@ class S3Storage(Storage):
         in_parallel(self.delete, self.list(prefix))
 
     def probe(self) -> None:
-        impatient = replace(self, tries=1, seconds=PROBE_SECONDS / 2, patience=0.0)
+        impatient = replace(self, tries=1, seconds=PROBE_SECONDS, patience=0.0)
         with self._errors(""):
             _ = impatient._s3  # before the timeout starts: the first import of boto3 takes long
         Storage.probe(impatient)
@@ -210,19 +224,35 @@ class S3Storage(Storage):
         bucket, _, name = self._at(key).removeprefix("s3://").partition("/")
         return bucket, name
 
-    def _name(self, error: Exception) -> str | None:
+    def _names(self, error: Exception) -> tuple[str, ...]:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
         from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
 
         if isinstance(error, ClientError):
-            code = error.response.get("Error", {}).get("Code", "ClientError")
-            # What SeaweedFS says of parts that are not those that were sent, where AWS says InvalidPart.
-            codes = ("InvalidRequest", "NoSuchUpload", "BadDigest")
-            incomplete = error.operation_name == "CompleteMultipartUpload" and code in codes
-            return "InvalidPart" if incomplete else code
-        library_errors = (BotoCoreError, Boto3Error, RetriesExceededError, S3DownloadFailedError, ValueError)
-        return type(error).__name__ if isinstance(error, library_errors) else None
+            # Stores have codes of their own: the status stands for those.
+            return _code(error), str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+        of_boto3 = (BotoCoreError, Boto3Error, RetriesExceededError, S3DownloadFailedError, ValueError, RecursionError)
+        return (type(error).__name__,) if isinstance(error, of_boto3) else ()
+
+    def _detail(self, error: Exception) -> str:
+        from botocore.exceptions import ClientError
+
+        if not isinstance(error, ClientError):
+            return ""
+        reason, right = find(self._names(error)), right_for(error.operation_name)
+        if reason is DENIED and right:
+            return f"; refused was {right}"
+        said = " ".join(error.response.get("Error", {}).get("Message", "").split())
+        return f"; the store says: {said[:MOST_SAID]}" if reason is UNKNOWN and said else ""
+
+
+def _code(error: ClientError) -> str:
+    """S3's code of an error; its HTTP status where the answer has no body."""
+    code = error.response.get("Error", {}).get("Code", "ClientError")
+    # What SeaweedFS says of parts that are not those that were sent, where AWS says InvalidPart.
+    incomplete = error.operation_name == "CompleteMultipartUpload" and code in WRONG_PARTS
+    return "InvalidPart" if incomplete else code
 
 
 @functools.lru_cache(maxsize=4)

@@ -170,8 +170,6 @@ def job_name(strategy: str, name: str) -> str:
 
 def render(project: Path, job: RayJob, limits: Limits) -> Object:
     """The RayJob, with the images and workers of the applied cluster; in a queue, with all workers from the start."""
-    from raysweep.clusters.lifecycle import FOLDER
-
     added = Additions(components=("rayjob",) if limits.queue is None else ("rayjob", "kueue"))
     added.patch(
         "RayJob",
@@ -185,8 +183,8 @@ def render(project: Path, job: RayJob, limits: Limits) -> Object:
         *_if_given(limits.queue, "/metadata/labels/kueue.x-k8s.io~1queue-name"),
         *_if_given(limits.deadline, "/spec/activeDeadlineSeconds"),
     )
-    folder = project / FOLDER / "rayjob" / job.name  # two may be submitted at the same time
-    manifests.write(folder, project / FOLDER / "kubernetes", added, kit.HOME / "k8s" / "components")
+    folder = project / kit.FOLDER / "rayjob" / job.name  # two may be submitted at the same time
+    manifests.write(folder, project / kit.FOLDER / "kubernetes", added, kit.HOME / "k8s" / "components")
     manifest = manifests.find(manifests.render(folder), "RayJob", job.name)
     assert manifest is not None
     _disable_tickets(manifest["spec"]["rayClusterSpec"])

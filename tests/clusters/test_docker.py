@@ -30,6 +30,14 @@ DOCKER = ROOT / "docker"
 LOCK = {package["name"]: package for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
 
 
+def test_a_worker_without_space_is_not_healthy() -> None:
+    check = composed("compose.yaml")["services"]["worker"]["healthcheck"]["test"][1]
+    enough = check.rpartition("&& ")[2].replace("$$", "$")
+    small, large = (enough.replace("-ge 64", f"-ge {megabytes}") for megabytes in (10**9, 0))
+    assert subprocess.run(["sh", "-c", small], check=False).returncode == 1
+    assert subprocess.run(["sh", "-c", large], check=False).returncode == 0
+
+
 def composed(*files: str, **settings: str) -> dict:
     """What compose makes of its files; it needs no engine for that."""
     program = Path(sys.executable).with_name("docker-compose")
@@ -81,6 +89,26 @@ def test_an_engine_that_is_not_running_is_named(project, engine):
     engine["info"] = ""
     with pytest.raises(BadInput, match="the Docker engine does not answer"):
         docker._check(Options())
+
+
+def test_an_engine_that_is_not_ours_to_use_has_docker_say_so(project, engine, monkeypatch):
+    engine["info"] = ""
+    refusal = subprocess.CompletedProcess([], 1, "", "Client: 29\npermission denied at docker.sock\n")
+    monkeypatch.setattr(docker, "_run", lambda command: refusal)
+    with pytest.raises(BadInput, match=r"does not answer \(permission denied at docker.sock\): start it"):
+        docker._check(Options())
+
+
+def test_the_containers_logs_are_kept_of_a_start_that_failed(project, monkeypatch):
+    def fails(cluster, *arguments):
+        raise ClusterError("`docker compose up` failed: container head is unhealthy")
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(docker, "_compose", fails)
+    monkeypatch.setattr(docker, "_logs", lambda cluster, lines: f"{lines} lines of the head\n")
+    with pytest.raises(ClusterError, match=r"is unhealthy\n30 lines of the head\nall of it: .*containers.log"):
+        docker._up(cluster_of(project))
+    assert "1000 lines of the head" in (project / ".raysweep" / "logs" / "containers.log").read_text()
 
 
 def test_all_problems_are_reported_at_once(tmp_path, engine):
@@ -213,6 +241,19 @@ def test_the_parts_of_a_cluster_are_counted(project, monkeypatch):
         ["store", "1", "of", "1", "healthy"],
         ["resubmitter", "1", "of", "1", "healthy"],
     ]
+
+
+def test_a_worker_that_is_not_healthy_is_named_with_the_setting(project, monkeypatch):
+    folder = project / ".raysweep"
+    docker._write(folder / "compose.env", docker._settings(folder, Options(workers=2), cpus=2))
+    workers = [("raysweep-worker-1", "healthy"), ("raysweep-worker-2", "unhealthy")]
+    rows = "".join(json.dumps({"Service": "worker", "Name": n, "Health": health}) + "\n" for n, health in workers)
+    monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: rows)
+    _, counted, *_, told = docker.Docker().parts(cluster_of(folder))
+    assert counted.split() == ["worker", "1", "of", "2", "healthy"]
+    assert told.startswith("raysweep-worker-2 is unhealthy: ")
+    assert "`docker restart raysweep-worker-2`" in told
+    assert "RAYSWEEP_TMP=8g" in told
 
 
 def test_settings_share_the_cpus_and_keep_the_volume(project):

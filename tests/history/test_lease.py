@@ -236,6 +236,26 @@ def test_an_outage_of_the_storage_is_no_loss_of_the_lease(s3_proxy, monkeypatch,
     held.release()
 
 
+def test_a_failure_is_told_once_and_again_when_its_reason_changes(s3_proxy, monkeypatch, quick, caplog):
+    s3.use(s3_proxy, monkeypatch)
+    held = claim(open_storage(f"{s3_proxy.new_bucket()}/runs"))
+    try:
+        for code in ("ExpiredToken", "AccessDenied"):
+            s3_proxy.refuse(nth=0, status=403, code=code)
+            until(lambda code=code: code in caplog.text, "it is not told")
+            before = len(s3_proxy.requests)
+            until(lambda before=before: len(s3_proxy.requests) > before + 10, "it is not tried again")
+            s3_proxy.faults.clear()
+    finally:
+        s3_proxy.heal()
+        held.release()
+    told = [record.getMessage() for record in caplog.records]
+    assert [code for message in told for code in ("ExpiredToken", "AccessDenied") if code in message] == [
+        "ExpiredToken",
+        "AccessDenied",
+    ]
+
+
 DAMAGED = {
     "empty": b"",
     "half": b'{"number": 1, "hol',

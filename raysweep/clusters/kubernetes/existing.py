@@ -48,9 +48,7 @@ class Existing(OnKubernetes):
 
     def remove_volumes(self, project: Path) -> None:
         """Deletes the namespace that a cluster left behind."""
-        from raysweep.clusters.lifecycle import FOLDER
-
-        settings = project / FOLDER / "kubernetes" / "settings.json"
+        settings = project / kit.FOLDER / "kubernetes" / "settings.json"
         if settings.exists():
             try:
                 kube = open_cluster(str(settings))

@@ -6,13 +6,15 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 from raysweep import env
 from raysweep.clusters.kubernetes import manifests
 from raysweep.clusters.kubernetes.api import open_cluster
 from raysweep.clusters.kubernetes.plan import Plan, check
-from raysweep.clusters.kubernetes.target import OwnKubernetes
+from raysweep.clusters.kubernetes.target import JOURNAL, OwnKubernetes
 from raysweep.clusters.kubernetes.waiting import wait
+from raysweep.clusters.shared import commands
 from raysweep.clusters.shared.images import own_images
 from raysweep.clusters.targets import Cluster
 from raysweep.errors import BadInput, ClusterError
@@ -28,13 +30,13 @@ class Kind(OwnKubernetes):
 
     def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
         """Starts its node again if it has stopped; without a node there is nothing to keep."""
-        nodes = _run(["kind", "get", "nodes", "--quiet", "--name", cluster.id]).split()
-        if not nodes:
+        if not (nodes := _nodes(cluster.id)):
             return None
         kube = open_cluster(cluster.settings)
         if not kube.answers():
-            _run(["docker", "start", *nodes])
-            wait("the Kubernetes cluster", kube.answers, seconds=CREATE_SECONDS)
+            with self.kubelet_asked(cluster.id, str(Path(cluster.settings).parent / "kubeconfig")):
+                commands.run(["docker", "start", *nodes])
+                wait("the Kubernetes cluster", kube.answers, seconds=CREATE_SECONDS)
         return super().revive(cluster, record)
 
     def check(self, plan: Plan) -> list[str]:
@@ -57,31 +59,32 @@ class Kind(OwnKubernetes):
         return images + [name for name in operator if _is_here(name)]  # otherwise the node pulls it
 
     def create(self, name: str, kubeconfig: str, plan: Plan) -> None:
-        """Runs `kind create cluster`."""
+        """Runs `kind create cluster`; a node that does not come up stays until it was asked why."""
         node, config = os.environ.get(env.KIND_NODE_IMAGE), str(plan.overlay / "kind-cluster.yaml")
         flags = ["--name", name, "--kubeconfig", kubeconfig, "--config", config, "--wait", f"{CREATE_SECONDS}s"]
-        _run(["kind", "create", "cluster", "--quiet", *flags, *(["--image", node] if node else [])])
+        commands.run(["kind", "create", "cluster", "--retain", *flags, *(["--image", node] if node else [])])
 
     def load(self, name: str, kubeconfig: str, images: list[str]) -> None:
         """Does the same as `kind load docker-image`, but without a temporary copy of 7 GB."""
-        for node in _run(["kind", "get", "nodes", "--name", name]).split():
+        for node in _nodes(name):
             into = ["docker", "exec", "-i", node, "ctr", "--namespace=k8s.io", "images", "import", "--digests", "-"]
             with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saved:
-                done = subprocess.run(into, stdin=saved.stdout, capture_output=True, text=True)
-            if done.returncode or saved.returncode:
-                raise ClusterError(f"the images cannot be loaded into {node}: {done.stderr.strip()}")
+                commands.run(into, stdin=saved.stdout)
+            if saved.returncode:
+                raise ClusterError(f"`docker save` of {' and '.join(images)} failed; its output above says why")
+
+    def journal(self, name: str, kubeconfig: str) -> str:
+        """Asks its nodes, which are containers, by `docker exec`."""
+        return "\n".join(commands.run(["docker", "exec", node, *JOURNAL]) for node in _nodes(name))
 
     def delete(self, name: str, kubeconfig: str) -> None:
         """Runs `kind delete cluster`."""
-        _run(["kind", "delete", "cluster", "--name", name, "--kubeconfig", kubeconfig])
+        commands.run(["kind", "delete", "cluster", "--name", name, "--kubeconfig", kubeconfig])
 
 
 def _is_here(image: str) -> bool:
     return subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode == 0
 
 
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        raise ClusterError(f"`{' '.join(command[:3])}` failed: {done.stderr.strip()}")
-    return done.stdout
+def _nodes(name: str) -> list[str]:
+    return commands.run(["kind", "get", "nodes", "--name", name]).split()

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,9 @@ from typing import Any
 import yaml
 
 from raysweep import env, kit
+from raysweep.clusters.shared import commands
 from raysweep.clusters.shared.images import IMAGES
-from raysweep.errors import BadInput, ClusterError
+from raysweep.errors import BadInput
 
 Object = dict[str, Any]
 NAMESPACE = "raysweep"
@@ -121,10 +121,8 @@ def render(folder: Path) -> list[Object]:
     Raises:
         ClusterError: kustomize refuses it, with its message.
     """
-    done = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise ClusterError(f"`kubectl kustomize {folder}` failed: {done.stderr.strip()}")
-    return [each for each in yaml.load_all(done.stdout, Loader=_Loader) if each]
+    rendered = commands.run([kubectl(), "kustomize", str(folder)])
+    return [each for each in yaml.load_all(rendered, Loader=_Loader) if each]
 
 
 def find(objects: list[Object], kind: str, name: str | None = None) -> Object | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +15,11 @@ from raysweep import env
 from raysweep.clusters.kubernetes import manifests
 from raysweep.clusters.kubernetes.api import open_cluster
 from raysweep.clusters.kubernetes.plan import OPTIONS, Plan, check
-from raysweep.clusters.kubernetes.target import OwnKubernetes
+from raysweep.clusters.kubernetes.target import JOURNAL, OwnKubernetes
+from raysweep.clusters.shared import commands
 from raysweep.clusters.shared.images import own_images
 from raysweep.clusters.targets import Cluster
-from raysweep.errors import BadInput, ClusterError
+from raysweep.errors import BadInput
 
 CPUS, MEMORY, DISK = "max", "8g", "60g"  # the image takes 20 GB
 ADDONS = ("default-storageclass", "storage-provisioner")
@@ -38,7 +38,8 @@ class Minikube(OwnKubernetes):
         if cluster.id not in [each["Name"] for each in [*listed.get("valid", []), *listed.get("invalid", [])]]:
             return None
         if not open_cluster(cluster.settings).answers():
-            _minikube(cluster.id, kubeconfig, "start", "--wait=all")
+            with self.kubelet_asked(cluster.id, kubeconfig):
+                _minikube(cluster.id, kubeconfig, "start", "--wait=all")
         return super().revive(cluster, record)
 
     def check(self, plan: Plan) -> list[str]:
@@ -62,6 +63,10 @@ class Minikube(OwnKubernetes):
         for image in images:
             _minikube(name, kubeconfig, "image", "load", image)
 
+    def journal(self, name: str, kubeconfig: str) -> str:
+        """Asks its node by `minikube ssh`."""
+        return _minikube(name, kubeconfig, "ssh", "--", "sudo", *JOURNAL)
+
     def delete(self, name: str, kubeconfig: str) -> None:
         """Runs `minikube delete`."""
         _minikube(name, kubeconfig, "delete")
@@ -70,7 +75,4 @@ class Minikube(OwnKubernetes):
 def _minikube(name: str, kubeconfig: str, *arguments: str) -> str:
     command = ["minikube", f"--profile={name}", *arguments]
     environment = os.environ | {env.KUBECONFIG: kubeconfig}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        raise ClusterError(f"`minikube {arguments[0]}` failed: {done.stderr.strip()}")
-    return done.stdout
+    return commands.run(command, environment=environment)

@@ -24,7 +24,7 @@ from raysweep.clusters.kubernetes.package_map import NAME as PACKAGE
 from raysweep.clusters.kubernetes.package_map import package_map
 from raysweep.clusters.kubernetes.plan import NAME, Plan
 from raysweep.clusters.kubernetes.waiting import Trouble, step, wait
-from raysweep.clusters.shared import forward, s3_keys
+from raysweep.clusters.shared import commands, forward, s3_keys
 from raysweep.clusters.shared.ports import HOST
 from raysweep.clusters.shared.until import until
 from raysweep.clusters.targets import DASHBOARD_PORT, Cluster, answers, below_one
@@ -107,9 +107,16 @@ def _apply(cluster: Cluster, kube: Kube, objects: list[Object], patience: float)
             state=lambda: waiting.state(kube, NAMESPACE, NAME),
         )
     with step("ports forwarded"):
-        _forward(cluster, kube)
+        _reach(cluster, kube)
         if cluster.endpoint:
             s3_keys.create_bucket(cluster.endpoint, Path(cluster.credentials_path))
+
+
+def _reach(cluster: Cluster, kube: Kube) -> None:
+    log = _forward(cluster, kube)
+    if not until(lambda: answers(cluster), REVIVE_SECONDS):
+        what = f"{cluster.dashboard} does not answer within {REVIVE_SECONDS} s by `kubectl port-forward`"
+        raise commands.failure(what, commands.said_in(log), "kubectl port-forward")
 
 
 def own_role(objects: list[Object]) -> bool:
@@ -254,9 +261,12 @@ def _provisioned(kube: Kube) -> bool:
     return any(each["type"] == "RayClusterProvisioned" and each["status"] == "True" for each in conditions)
 
 
-def _forward(cluster: Cluster, kube: Kube) -> None:
+def _forward(cluster: Cluster, kube: Kube) -> Path:
+    """Forwards the cluster's ports, and waits for them for a moment; returns the file with kubectl's messages."""
     services = {f"{NAME}-head-svc": (int(cluster.dashboard.rpartition(":")[2]), 8265)}
     if cluster.endpoint:
         services[STORE] = (int(cluster.endpoint.rpartition(":")[2]), s3_keys.PORT)
-    forward.start(kube.command, cluster.id, services, Path(cluster.settings).parent / "forward.log")
+    log = Path(cluster.settings).parent / "forward.log"
+    forward.start(kube.command, cluster.id, services, log)
     until(lambda: answers(cluster), FORWARD_SECONDS)
+    return log

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import secrets
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,8 +17,13 @@ from raysweep.clusters.kubernetes import raycluster
 from raysweep.clusters.kubernetes.api import Kube, write_settings
 from raysweep.clusters.kubernetes.plan import OPTIONS, Plan
 from raysweep.clusters.kubernetes.waiting import FIXED_PATIENCE, step
-from raysweep.clusters.shared import forward
+from raysweep.clusters.shared import commands, forward
 from raysweep.clusters.targets import Cluster, Options, Target
+from raysweep.errors import ClusterError
+
+JOURNAL = ("journalctl", "--unit=kubelet", "--no-pager", "--output=cat", "--lines=1000")
+KUBELET_ERROR = re.compile(r"[EF]\d{4} ")  # klog's mark of an error, with month and day
+KUBELET_LINES = 5
 
 
 class OnKubernetes(Target):
@@ -72,6 +79,10 @@ class OwnKubernetes(OnKubernetes):
         """Loads images into its node."""
 
     @abstractmethod
+    def journal(self, name: str, kubeconfig: str) -> str:
+        """What its node's kubelet says: the output of JOURNAL there."""
+
+    @abstractmethod
     def delete(self, name: str, kubeconfig: str) -> None:
         """Removes the Kubernetes cluster."""
 
@@ -85,13 +96,32 @@ class OwnKubernetes(OnKubernetes):
         cluster = raycluster.record_of(self.tool, name, token, plan)
         write_settings(Path(cluster.settings), kubeconfig=kubeconfig, context=context)
         record(cluster)
-        with step(f"{self.tool} cluster"):
+        with step(f"{self.tool} cluster"), self.kubelet_asked(name, kubeconfig):
             self.create(name, kubeconfig, plan)
         with step("images in its node"):
             self.load(name, kubeconfig, images)
         cluster = raycluster.install(plan, cluster, Kube(kubeconfig, context))
         record(cluster)
         return cluster
+
+    @contextlib.contextmanager
+    def kubelet_asked(self, name: str, kubeconfig: str) -> Iterator[None]:
+        """Adds to the error of a node that does not come up what its kubelet says, before the node is removed."""
+        try:
+            yield
+        except ClusterError as error:
+            raise ClusterError(f"{error}{self._kubelet(name, kubeconfig)}") from error
+
+    def _kubelet(self, name: str, kubeconfig: str) -> str:
+        try:
+            said = self.journal(name, kubeconfig)
+        except ClusterError:  # there is no node, or it cannot be asked
+            said = ""
+        if not said.strip():
+            return ""
+        errors = "\n".join(line for line in said.splitlines() if KUBELET_ERROR.match(line))
+        shown = commands.last_lines(errors or said, KUBELET_LINES)
+        return f"\nits kubelet says: {shown}{commands.keep('kubelet', said)}"
 
     def stop(self, cluster: Cluster, volumes: bool = False) -> str:
         """Removes the Kubernetes cluster, with its store, which is in the node."""

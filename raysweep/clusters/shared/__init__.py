@@ -1,5 +1,6 @@
 """What several targets use.
 
+commands        runs docker, kind and the like; what one said that failed is kept, and shown
 images          the kit's own images
 ports           which ports are free, and who has the others
 processes       the processes of a cluster on this machine

@@ -11,6 +11,7 @@ import secrets
 from pathlib import Path
 
 from raysweep import env
+from raysweep.errors import ClusterError
 
 BUCKET = "raysweep"
 STORAGE = f"s3://{BUCKET}"
@@ -39,10 +40,11 @@ def create_bucket(endpoint: str, credentials: Path) -> None:
     """Creates the bucket, unless it exists.
 
     Raises:
-        botocore.exceptions.BotoCoreError, ClientError: the store does not answer, or refuses.
+        ClusterError: the store does not answer, or refuses.
     """
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
     from botocore.session import Session
 
     keys = Session(profile="default")  # by name, so that keys in the environment do not take precedence over the file
@@ -55,6 +57,8 @@ def create_bucket(endpoint: str, credentials: Path) -> None:
         client.create_bucket(Bucket=BUCKET)
     except (client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
         return
+    except (BotoCoreError, ClientError) as error:
+        raise ClusterError(f"cannot create the bucket of the store at {endpoint}: {error}") from error
 
 
 def environment(endpoint: str, credentials: Path) -> dict[str, str]:

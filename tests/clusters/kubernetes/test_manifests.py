@@ -82,7 +82,8 @@ def test_a_string_stays_a_string_in_kustomize_whatever_it_looks_like(tmp_path: P
     assert find(manifests.render(tmp_path), "RayCluster") == cluster
 
 
-def test_the_reason_of_kustomizes_refusal_is_reported(tmp_path: Path) -> None:
+def test_the_reason_of_kustomizes_refusal_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     added = Additions()
     added.patch("RayCluster", "raysweep", replace("/spec/nowhere/at/all", 1))
     with pytest.raises(ClusterError, match="kubectl kustomize"):

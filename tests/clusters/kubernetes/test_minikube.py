@@ -35,6 +35,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(FAKE)
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(target, "Kube", lambda *_: None)
     monkeypatch.setattr(raycluster, "install", lambda plan, cluster, kube: replace(cluster, endpoint="http://there"))
     return program.parent / "calls"
