@@ -1,7 +1,8 @@
 """Median stopping: a trial ends when its best result is worse than the median of the others' averages.
 
-Choose it as a mild rule that needs no rungs and seldom stops a trial wrongly. Do not choose it to save
-most of the cost: it stops about half of the trials, asha nine in ten.
+Choose it as a mild rule that needs no rungs and seldom stops a trial wrongly: in docs/which-strategy.md it is sooner
+than random_search in 11 of 12 rows, up to 1.74 times. Do not choose it to save most of the cost: it stops about half
+of the trials, asha nine in ten.
 
 Cost: about half of random_search. The first trials always run on, until there is a median to compare with.
 

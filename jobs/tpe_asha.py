@@ -1,8 +1,9 @@
 """TPE + ASHA: a model suggests, and what is bad at a rung is stopped.
 
-Choose it as the strongest all-round strategy for iterative training and 30 or more samples: most trials end
-early, and the model learns from those too, because Optuna is told that they were pruned. Do not choose it when
-early iterations mislead (tpe alone), or for a handful of samples (asha alone).
+Choose it for iterative training with many parameters and 30 or more samples: most trials end early, and the model
+learns from those too, because Optuna is told that they were pruned. Do not choose it when early iterations mislead
+(tpe alone), or for a handful of samples (asha alone). In docs/which-strategy.md, with spaces of four parameters, it
+is 0.8 to 1.3 times as soon as random_search on digits, and 0.6 to 0.8 on Fashion-MNIST.
 
 Cost: asha's, and some milliseconds a suggestion. With many workers the model lags behind: random draws do as well.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from raysweep import advice_commands, job_commands, kit, local_commands, study_commands, view_commands
+from raysweep import advice_commands, job_commands, kit, local_commands, study_commands, sweep_commands, view_commands
 from raysweep.clusters import lifecycle
 from raysweep.clusters.shared.s3_keys import environment
 from raysweep.clusters.targets import TARGETS, Cluster, Options, load
@@ -52,7 +52,7 @@ def cli() -> None:
     """  # noqa: D301 - click wants the character, not its name
 
 
-for _room in (local_commands, job_commands, study_commands, view_commands, advice_commands):
+for _room in (local_commands, job_commands, sweep_commands, study_commands, view_commands, advice_commands):
     for _command in _room.COMMANDS:
         cli.add_command(_command)
 
@@ -201,27 +201,6 @@ def stop(job: str) -> None:
     """
     ended, was_running = ray_jobs.stop(current_project(), job)
     click.echo(f"{ended.id}: {ended.status}" + ("" if was_running else " (it had ended before)"))
-
-
-@cli.command("results")
-@click.argument("name", required=False)
-@storage_option
-@click.option("--top", default=10, show_default=True, help="How many trials to show, the best first.")
-def results_(name: str | None, storage: str | None, top: int) -> None:
-    """Show the results of a sweep, running or ended; without NAME the sweeps of the storage."""
-    from raysweep.history import results
-
-    where = place(current_project(), storage)
-    if name is None:
-        click.echo("\n".join(results.names(where)) or f"no sweeps in {where}")
-        return
-    sweep_results = results.read(name, where)
-    if sweep_results.state.trials:
-        click.echo(results.ranked(sweep_results).head(top).to_string(index=False))
-    click.echo(results.summary(sweep_results))
-    for problem in sweep_results.damage:
-        click.echo(f"error: {problem}", err=True)
-    sys.exit(bool(sweep_results.damage))
 
 
 @cli.command()

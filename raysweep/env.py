@@ -44,6 +44,9 @@ RAY_JOB_CONFIG_JSON_ENV_VAR = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in a j
 RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 RAY_JOB_STOP_SIGNAL = "RAY_JOB_STOP_SIGNAL"
 RAY_JOB_STOP_WAIT_TIME_S = "RAY_JOB_STOP_WAIT_TIME_S"
+# How large a log of Ray's may grow, those of workers too, and how many older ones are kept.
+RAY_ROTATION_MAX_BYTES = "RAY_ROTATION_MAX_BYTES"
+RAY_ROTATION_BACKUP_COUNT = "RAY_ROTATION_BACKUP_COUNT"
 RAY_START_HOOK = "RAY_START_HOOK"
 RAY_USAGE_STATS_ENABLED = "RAY_USAGE_STATS_ENABLED"
 RAY_enable_metrics_collection = "RAY_enable_metrics_collection"  # 0: Ray has no metrics, and sweeps set none

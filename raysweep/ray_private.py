@@ -12,6 +12,7 @@ AuthenticationTokenLoader   so is the token; it also tells what it is, and wheth
 GcsClient                   the one client that says at once whether a cluster refuses a token
 NvidiaGPUAcceleratorManager     how many GPUs a Ray will find on this machine, before there is one
 get_system_memory           how much memory a node has: the limit of its container, if that is less
+global_worker               which file takes what a process of Ray's prints: a pipe may be between the two
 create_package, _dir_travel, _get_excludes      what `ray job submit --working-dir` packs, .rayignore and all
 get_runtime_env_default_excludes, RAY_RUNTIME_ENV_IGNORE_GITIGNORE      what it never packs
 DASHBOARD_CLIENT_MAX_SIZE   how much the Jobs API takes
@@ -70,6 +71,13 @@ def quiet() -> Iterator[None]:
 def continue_from(trial: Trial, saved: Any) -> None:
     """Sets what `trial.checkpoint` is: `saved.checkpoint`. PopulationBasedTraining sets it so for an exploit."""
     trial.run_metadata.checkpoint_manager._latest_checkpoint_result = saved
+
+
+def worker_log() -> str:
+    """The file that takes what this process prints to stderr; empty if it is no worker of Ray's."""
+    from ray._private.worker import global_worker
+
+    return str(global_worker.get_err_file_path())
 
 
 @contextlib.contextmanager

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from rich.filesize import decimal
 
 from raysweep.cli import cli
 from raysweep.history.journal import Journal
@@ -157,7 +160,7 @@ def test_inside_of_the_project_the_same_is_found(folder, sweep, monkeypatch):
     monkeypatch.setenv("HOME", "/nowhere/at/all")
     (folder / "notes").mkdir()
     monkeypatch.chdir(folder / "notes")
-    assert CliRunner().invoke(cli, ["results"]).output == "mine\n"
+    assert "\nmine " in CliRunner().invoke(cli, ["results"]).output
     assert "ASHA: stops early." in CliRunner().invoke(cli, ["list"]).output
     assert CliRunner().invoke(cli, ["results", "--storage", "."]).output == "no sweeps in .\n"
 
@@ -219,12 +222,23 @@ def test_results_of_a_sweep_without_trials_say_so(sweep):
     assert shown.stdout.startswith("trials: none was begun yet\n")
 
 
+def test_the_list_of_sweeps_has_a_row_each(sweep):
+    shown = CliRunner().invoke(cli, ["results", "--storage", str(sweep.parent)])
+    size = sum(path.stat().st_size for path in sweep.rglob("*") if path.is_file())
+    header, row = (re.split(r"  +", line) for line in shown.stdout.splitlines())
+    assert header == ["SWEEP", "STRATEGY", "TASK", "TRIALS", "BEST", "WHEN (UTC)", "SIZE"]
+    assert row[:5] == ["mine", "asha", "digits", "0 of 2", "loss 0"]
+    assert datetime.strptime(row[5], "%Y-%m-%d %H:%M")
+    assert row[6] == decimal(size)
+
+
 def test_the_list_of_sweeps_leaves_foreign_files_and_folders_out(sweep):
     (sweep.parent / "notes").mkdir()
     for where in (sweep.parent, sweep.parent / "notes"):
         (where / ".DS_Store").write_bytes(b"\0")
     shown = CliRunner().invoke(cli, ["results", "--storage", str(sweep.parent)])
-    assert (shown.exit_code, shown.output) == (0, "mine\n")
+    assert shown.exit_code == 0
+    assert [line.split()[0] for line in shown.output.splitlines()] == ["SWEEP", "mine"]
 
 
 @pytest.fixture

@@ -36,6 +36,12 @@ ONE_WORKER = (
     " and share a GPU with --gpus-per-trial 0.5"
 )
 
+# What compose's health check of a worker looks at, and what can be done.
+UNHEALTHY = (
+    "is unhealthy: it does not answer, or its /tmp has no space left: `docker restart {name}` empties that, and"
+    f" {env.RAYSWEEP_TMP}=8g at the next `raysweep cluster up` gives it more"
+)
+
 Settings = dict[str, str]
 
 
@@ -103,12 +109,14 @@ class Docker(Target):
         _up(cluster, "--no-recreate", "--no-deps", "worker")
 
     def parts(self, cluster: Cluster) -> list[str]:
-        """One line for each service: how many of its containers are healthy."""
+        """One line for each service: how many of its containers are healthy; and one for each worker that is not."""
         rows = [json.loads(row) for row in _compose(cluster, "ps", "--all", "--format=json").splitlines()]
         healthy = collections.Counter(row["Service"] for row in rows if row["Health"] == "healthy")
         workers = int(_read(Path(cluster.settings))[env.RAYSWEEP_WORKERS])
         expected = {"head": 1, "worker": workers, "store": 1, "resubmitter": 1}
-        return [f"{service:11} {healthy[service]} of {count} healthy" for service, count in expected.items()]
+        counts = [f"{service:11} {healthy[service]} of {count} healthy" for service, count in expected.items()]
+        sick = [row["Name"] for row in rows if (row["Service"], row["Health"]) == ("worker", "unhealthy")]
+        return [*counts, *(f"{name} {UNHEALTHY.format(name=name)}" for name in sick)]
 
     def logs(self, cluster: Cluster, follow: bool) -> int:
         """Runs `docker compose logs`."""

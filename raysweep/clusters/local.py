@@ -82,6 +82,9 @@ def environment(cluster: Cluster) -> dict[str, str]:
         # `ray job stop` sends SIGTERM by default; Tune saves on SIGINT, which may take some time.
         env.RAY_JOB_STOP_SIGNAL: "SIGINT",
         env.RAY_JOB_STOP_WAIT_TIME_S: "120",
+        # Without them, what a worker prints is not bounded at all.
+        env.RAY_ROTATION_MAX_BYTES: "16777216",
+        env.RAY_ROTATION_BACKUP_COUNT: "1",
         env.RAYSWEEP_STORAGE: cluster.storage,
         env.RAYSWEEP_CLUSTER_ID: cluster.id,
         # Otherwise Ray's processes overwrite their environment, with the marker, when they change their title.

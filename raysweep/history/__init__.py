@@ -8,6 +8,7 @@ marker                  what says what a checkpoint consists of
 lease                   lets one driver at a time write
 live                    what only the driver of a running sweep knows
 trial_log, log_reader   what trials print: the objects, and reading them
+inventory, removal      the sweeps of a storage and their sizes; what goes of them
 results, predict        the table of trials, the best trial, its predictions
 export, optuna_export   files for other tools, among them an Optuna study
 cost                    the money that the journal's seconds add up to

@@ -34,6 +34,19 @@ def export(place: Storage, results: SweepResults, space: dict[str, Any]) -> None
             log.warning("%s could not be written, the journal has everything: %s", name, error)
 
 
+def export_table(place: Storage, results: SweepResults) -> None:
+    """Writes trials.csv alone.
+
+    Args:
+        place: the sweep's own folder or prefix.
+        results: of the sweep.
+
+    Raises:
+        StorageError: the storage refused.
+    """
+    place.put("trials.csv", _table(results, {}))
+
+
 def _table(results: SweepResults, space: dict[str, Any]) -> bytes:
     # With pandas' own types, an integer would become a float where another trial has none.
     table = pd.DataFrame(results.rows, dtype=object)

@@ -24,6 +24,8 @@ Events, by `type`:
     complete  a trial ended                                            trial, status: see sweep_state.ENDED
     end       the driver left the sweep                                status
               (and out_of_budget, if that is since a budget of time or money is used up)
+    pruned    checkpoints were removed on purpose, see `removal`         kept (the trials that have theirs), at
+              (`time` is that of the event before: the clock of a journal stands still while no driver runs)
     repaired  a damaged journal was written anew: see `repair`         damage
 """
 

@@ -177,13 +177,28 @@ def claim(storage: Storage, notify: Callable[[str], None] = log.warning) -> Leas
         StorageError: the storage refused.
     """
     while True:
-        last = newest(storage)
-        if last and not last.free:
-            _wait_for_lapse(storage, last, notify)
+        last = wait_until_free(storage, notify)
         # Also if somebody removed the files of terms: what this driver writes has to follow the journal's last term.
         term = _next_term(max(last.number if last else 0, segments.last_term(storage)))
         if storage.create(term.key, term.to_json()):
             return Lease(storage, term)
+
+
+def wait_until_free(storage: Storage, notify: Callable[[str], None] = log.warning) -> Term | None:
+    """The last term of a sweep, as soon as it is known that no driver holds it; writes nothing.
+
+    Args:
+        storage: the sweep's own folder or prefix.
+        notify: called with one line if there is a wait.
+
+    Raises:
+        BadInput: a driver runs this sweep.
+        StorageError: the storage refused.
+    """
+    last = newest(storage)
+    if last and not last.free:
+        _wait_for_lapse(storage, last, notify)
+    return last
 
 
 def _wait_for_lapse(storage: Storage, term: Term, notify: Callable[[str], None]) -> None:

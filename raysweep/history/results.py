@@ -154,7 +154,7 @@ def read(name: str, storage: str) -> SweepResults:
         )
     if not found.spec:
         raise Corrupt(found.damage[0])
-    return found
+    return replace(found, spec={**found.spec, "name": name})  # its folder's: somebody may have renamed that
 
 
 def find(place: Storage) -> SweepResults | None:

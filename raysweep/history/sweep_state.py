@@ -180,6 +180,8 @@ class SweepState:
         elif event["type"] in ("start", "end"):
             self.status, self.out_of_budget = event.get("status", "running"), event.get("out_of_budget", False)
             self.warm_start = event.get("warm_start", self.warm_start)
+        elif event["type"] == "pruned":
+            self._forget_checkpoints({*event["kept"]})
         elif (fold := getattr(self, f"_{event['type']}", None)) is not None:
             if event["trial"] not in self.trials:  # its `suggest` is lost: see `repair`
                 self._add(TrialRecord(event["trial"], {}))
@@ -243,6 +245,14 @@ class SweepState:
     def _retry(self, trial: TrialRecord, event: Event) -> None:
         trial.retried = len(trial.failures)
         self._set_status(trial, "pending")
+
+    def _forget_checkpoints(self, kept: set[str]) -> None:
+        """Those of all trials but these were removed: a trial that is tried again begins anew."""
+        for trial in self.trials.values():
+            for result in trial.saved if trial.id not in kept else []:
+                trial.forget_checkpoint(result)
+            if trial.checkpoint and owner(trial.checkpoint.key) not in kept:
+                trial.checkpoint = trial.saved[-1].checkpoint if trial.saved else None
 
     def _complete(self, trial: TrialRecord, event: Event) -> None:
         self._set_status(trial, event["status"])

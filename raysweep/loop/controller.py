@@ -301,6 +301,13 @@ class Controller(SavesTrials):
         if saved is not None:
             continue_from(trial, saved)
 
+    def _replay_pruned(self, event: Event) -> None:
+        """Checkpoints are gone: a failed trial that is tried again has none to continue from."""
+        for trial in self._ended:
+            saved: Saved | None = trial.checkpoint
+            if saved is not None and owner(saved.path) not in event["kept"]:
+                continue_from(trial, None)
+
     def _replay_failure(self, event: Event) -> None:
         if not self.trials[event["trial"]].is_finished():
             self.requeue(event["trial"])

@@ -123,6 +123,11 @@ class Crew:
         """The rank of the worker that has broken a call; None if there is one worker only, or none of them did."""
         return broken.worker if len(self._actors) > 1 else None
 
+    def host(self, broken: Broken) -> str:
+        """The address of the node on which a call was broken; empty if that is not known."""
+        traces = self._traces[broken.worker or 0]
+        return traces.host if traces else getattr(broken.error, "ip", "")
+
     def kill_late(self) -> None:
         """Kills the workers for which the others wait; all of them, if the answer is on its way already."""
         missing = list(self._called.missing) if self._called else []

@@ -49,6 +49,7 @@ class Failed:
         log: where Ray's log of the process is.
         printed: the last lines that the trial printed.
         worker: the rank of the worker that it was, if the trial has several.
+        host: the address of its node, if that is known.
     """
 
     trial: str
@@ -57,6 +58,7 @@ class Failed:
     log: str = ""
     printed: tuple[str, ...] = ()
     worker: int | None = None
+    host: str = ""
 
 
 Event = Reported | Returned | Failed

@@ -7,6 +7,7 @@ timeout       `--trial-timeout` is used up                   counted
 hang          no report for `--report-timeout`               the first MOST_LOSSES are not counted
 lost          its process is gone                            the first MOST_LOSSES are not counted
 storage       the store was unavailable for too long         the first MOST_LOSSES are not counted
+full          its node has no space left, outside the store  the first MOST_LOSSES are not counted; it goes elsewhere
 refused       the storage refuses: full disk, no permission  not counted; if it persists, the sweep ends, for a resume
 node          its node is gone, or was preempted             never counted
 memory        the node ran out of memory                     one more try with twice the CPUs, then infeasible
@@ -24,6 +25,7 @@ from enum import StrEnum
 import click
 from ray.exceptions import (
     NodeDiedError,
+    OutOfDiskError,
     OutOfMemoryError,
     RayActorError,
     RayError,
@@ -31,6 +33,7 @@ from ray.exceptions import (
     UnserializableException,
 )
 
+from raysweep import env
 from raysweep.errors import StorageError, Unavailable
 from raysweep.loop.executor import Share
 from raysweep.trial.actor import NotFinite
@@ -46,6 +49,9 @@ UNKNOWN = (
     " tells), or from somebody"
 )
 _NO_REASON = "unexpectedly exits with a connection error"  # Ray's words, when it does not know
+# ENOSPC and EDQUOT, in a traceback or in what a library in C says: they may be the cause of another exception.
+_NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
+_OF_THE_STORE = StorageError.__name__  # in the traceback of a full store, which is none of the node
 _NODE_GONE = ("node has died", "node died", "node was preempted", "node is dead")
 
 
@@ -60,12 +66,13 @@ class Kind(StrEnum):
     LOST = "lost"
     NODE = "node"
     STORAGE = "storage"
+    FULL = "full"
     REFUSED = "refused"
     MEMORY = "memory"
     GPU_MEMORY = "gpu_memory"
 
 
-FORGIVEN = {Kind.LOST, Kind.HANG, Kind.STORAGE}
+FORGIVEN = {Kind.LOST, Kind.HANG, Kind.STORAGE, Kind.FULL}
 NEVER_COUNTED = {Kind.NODE, Kind.REFUSED}
 OUT_OF_MEMORY = {Kind.MEMORY: "cpus", Kind.GPU_MEMORY: "gpus"}  # and the resource that is doubled
 
@@ -74,16 +81,24 @@ def kind_of(error: BaseException) -> Kind:
     """The kind of an error of Ray's, or of the error that it wraps."""
     if isinstance(error, OutOfMemoryError):
         return Kind.MEMORY
+    if isinstance(error, OutOfDiskError):
+        return Kind.FULL
     if isinstance(error, RayActorError):
         gone = error.preempted or any(words in str(error) for words in _NODE_GONE)
-        return Kind.NODE if gone else Kind.LOST
+        return Kind.NODE if gone else _unless_full(Kind.LOST, error)
     if isinstance(error, RayTaskError):
-        return kind_of(error.cause) if error.cause is not None else Kind.EXCEPTION
+        kind = kind_of(error.cause) if error.cause is not None else Kind.EXCEPTION
+        return _unless_full(kind, error) if kind is Kind.EXCEPTION else kind
     if type(error) is RayError or isinstance(error, UnserializableException):
-        return Kind.EXCEPTION  # an error of the function that could not be pickled
+        return _unless_full(Kind.EXCEPTION, error)  # an error of the function that could not be pickled
     if isinstance(error, RayError):
         return Kind.NODE if isinstance(error, NodeDiedError) else Kind.LOST
     return _kind_of_raised(error)
+
+
+def _unless_full(kind: Kind, error: BaseException) -> Kind:
+    text = str(error)
+    return Kind.FULL if _NO_SPACE.search(text) and _OF_THE_STORE not in text else kind
 
 
 def is_alive(error: BaseException) -> bool:
@@ -117,14 +132,17 @@ def _kind_of_raised(error: BaseException) -> Kind:
         NotFinite: Kind.NAN,
         Unreported: Kind.UNREPORTED,
     }
-    return next((kind for known, kind in kinds.items() if isinstance(error, known)), Kind.EXCEPTION)
+    known = next((kind for type_, kind in kinds.items() if isinstance(error, type_)), None)
+    return known or _unless_full(Kind.EXCEPTION, error)
 
 
 # What Ray says of any end, or advises, behind what it says of this one.
 _ADVICE = re.compile(r" Some common causes include| To see the logs|; to see more information| Top \d+ memory users")
 
 
-def text_of(error: BaseException, kind: Kind, end: str = "", log: str = "", worker: int | None = None) -> str:
+def text_of(
+    error: BaseException, kind: Kind, end: str = "", log: str = "", worker: int | None = None, host: str = ""
+) -> str:
     """A failure as it is written to the journal: the function's traceback, or how its process ended, in one paragraph.
 
     Args:
@@ -133,9 +151,18 @@ def text_of(error: BaseException, kind: Kind, end: str = "", log: str = "", work
         end: how the process ended, if it has noted that; see `executor.Failed`.
         log: where Ray's log of the process is.
         worker: the rank of the worker that it was, if the trial has several; it begins the last line.
+        host: the address of its node, if that is known.
     """
-    before, line, last = _text_of(error, kind, end, log).rpartition("\n")
+    told = _text_of(error, kind, end, log) + (f"\n{_full(host)}" if kind is Kind.FULL else "")
+    before, line, last = told.rpartition("\n")
     return f"{before}{line}{last if worker is None else f'worker {worker}: {last}'}"
+
+
+def _full(host: str) -> str:
+    return (
+        f"node {host or 'of the trial'} has no space left, which is no failure of the trial: free some there, or give"
+        f" it more (docker: {env.RAYSWEEP_TMP}=8g raysweep cluster up --target docker)"
+    )
 
 
 def _text_of(error: BaseException, kind: Kind, end: str, log: str) -> str:

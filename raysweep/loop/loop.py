@@ -350,13 +350,13 @@ class Loop:
         record, tries, kind = self._state.trials[trial_id], self._tries[trial_id], self._kind(event)
         self._remove_running(trial_id)
         complete = self._is_complete(record)
-        if complete and kind in (Kind.LOST, Kind.NODE, Kind.HANG) and not self._can_finish(record):
+        if complete and kind in (Kind.LOST, Kind.NODE, Kind.HANG, Kind.FULL) and not self._can_finish(record):
             self._complete(trial_id, "finished")  # none of its iterations is lost
             return
         again = tries.failed(kind) and (not complete or self._can_finish(record))
         if tries.storage_refuses:
             self.limits.refused = self.limits.refused or str(getattr(error, "cause", error))
-        told = text_of(error, kind, event.end, event.log, event.worker)
+        told = text_of(error, kind, event.end, event.log, event.worker, event.host)
         self._recorder.failed(trial_id, told, kind, event.printed)
         self._observer.failed(record, again)
         if not again:

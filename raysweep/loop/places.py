@@ -12,11 +12,12 @@ import contextlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+import ray
 from ray.util import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -26,6 +27,8 @@ from raysweep.loop.executor import Share
 OURS = "raysweep sweep "  # prefix of a placement group's name
 TABLE_S = 1.0  # largest age of the information about other sweeps' places
 YIELD_S = 10.0  # for how long a released place is left to the sweep that waits for it
+AVOID_S = 600.0  # for how long no place is requested on a node that had no space left
+NODE_ID = "ray.io/node-id"  # https://docs.ray.io/en/latest/ray-core/scheduling/labels.html
 HOLDS, WAITS = ("CREATED", "RESCHEDULING"), ("PENDING", "PREPARED")
 
 
@@ -70,7 +73,7 @@ class Place:
             remove_placement_group(self.group)
 
 
-def reserve(name: str, share: Share, actor: Callable[..., Any]) -> Place:
+def reserve(name: str, share: Share, actor: Callable[..., Any], avoid: Collection[str] = ()) -> Place:
     """Requests a place; its processes start when the cluster has room for all of them.
 
     They are put on as few nodes as have room.
@@ -79,14 +82,50 @@ def reserve(name: str, share: Share, actor: Callable[..., Any]) -> Place:
         name: of the sweep.
         share: its resources.
         actor: creates one of the actors, with Ray's options for actors.
+        avoid: Ray's ids of the nodes on which it shall not be.
     """
-    bundle = {kind: amount for kind, amount in (("CPU", share.cpus), ("GPU", share.gpus)) if amount}
-    bundles = [dict(bundle) for _ in range(share.workers)]
+    bundles = [_bundle(share) for _ in range(share.workers)]
     unique = f"{OURS}{name} {uuid.uuid4().hex}"  # as names have to be on a cluster
-    group = placement_group(bundles, strategy="PACK", name=unique)
+    elsewhere = [{NODE_ID: f"!in({','.join(sorted(avoid))})"} for _ in bundles] if avoid else None
+    group = placement_group(bundles, strategy="PACK", name=unique, bundle_label_selector=elsewhere)
     strategies = (PlacementGroupSchedulingStrategy(group, index) for index in range(share.workers))
     resources = {"num_cpus": share.cpus, "num_gpus": share.gpus}
     return Place(share, group, Crew([actor(scheduling_strategy=each, **resources) for each in strategies]))
+
+
+def _bundle(share: Share) -> dict[str, float]:
+    return {kind: amount for kind, amount in (("CPU", share.cpus), ("GPU", share.gpus)) if amount}
+
+
+class FullNodes:
+    """Nodes that had no space left a moment ago: as long as others have room for a place, none is requested there."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def add(self, nodes: Iterable[str]) -> None:
+        """These nodes, by Ray's ids, have no space left now."""
+        self._until |= dict.fromkeys(nodes, time.monotonic() + AVOID_S)
+
+    def avoided(self, share: Share) -> set[str]:
+        """The nodes on which no such place shall be; none, if the other nodes are too few for it."""
+        now = time.monotonic()
+        self._until = {node: until for node, until in self._until.items() if until > now}
+        if not self._until:
+            return set()
+        others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in self._until]
+        room = sum(_room(node["Resources"], share) for node in others)
+        return set(self._until) if room >= share.workers else set()
+
+
+def nodes_at(address: str) -> list[str]:
+    """Ray's ids of the nodes with this address."""
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"] and address == node["NodeManagerAddress"]]
+
+
+def _room(resources: Mapping[str, float], share: Share) -> int:
+    """How many workers of a place fit on an empty node."""
+    return min(int(resources.get(kind, 0.0) // amount) for kind, amount in _bundle(share).items())
 
 
 class Occupancy(NamedTuple):

@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raysweep.loop.crew import Answered, Broken, Outcome
 from raysweep.loop.executor import Event, Failed, Reported, Returned, Share
 from raysweep.loop.failures import Kind, is_alive, kind_of
-from raysweep.loop.places import YIELD_S, Neighbours, Occupancy, Place, Stage, reserve
+from raysweep.loop.places import YIELD_S, FullNodes, Neighbours, Occupancy, Place, Stage, nodes_at, reserve
 from raysweep.loop.show_output import ShowOutput
 from raysweep.storage import Storage
 from raysweep.trial import last_words, spool
@@ -78,7 +78,7 @@ class RayExecutor:
         self._storage, self._show = spec.storage, show
         self._spec = ray.put(replace(spec, show=show.queue if show else None))
         self._data: list[ray.ObjectRef] = []
-        self._neighbours = Neighbours(name)
+        self._neighbours, self._full = Neighbours(name), FullNodes()
         self._places: list[Place] = []
         self._place_of: dict[str, Place] = {}
         self._queued: deque[tuple[Run, Share]] = deque()  # trials that need another share than most
@@ -122,7 +122,8 @@ class RayExecutor:
                 self._save_output(place)
 
     def _reserve(self, share: Share) -> Place:
-        place = reserve(self._name, share, lambda **options: self._actor.options(**options).remote())
+        avoid = self._full.avoided(share)
+        place = reserve(self._name, share, lambda **options: self._actor.options(**options).remote(), avoid)
         self._places.append(place)
         place.crew.prepare(self._spec, self._answer_of(place))
         return place
@@ -159,6 +160,26 @@ class RayExecutor:
 
     def _idle(self, share: Share) -> Place | None:
         return next((place for place in self._places if place.stage is Stage.IDLE and place.share == share), None)
+
+    def _avoid_if_full(self, place: Place, broken: Broken) -> bool:
+        """If an error says that its node has no space left, nothing new is run there; returns whether that is so."""
+        if kind_of(broken.error) is not Kind.FULL:
+            return False
+        traces = place.crew.traces(broken.worker or 0)
+        nodes = [traces.node] if traces else nodes_at(place.crew.host(broken))
+        self._full.add(nodes)
+        for other in list(self._places):
+            if other.stage is Stage.IDLE and self._is_on_full(other):
+                self._leave(other)
+        return not self._full.avoided(place.share).isdisjoint(nodes)
+
+    def _is_on_full(self, place: Place) -> bool:
+        return not self._full.avoided(place.share).isdisjoint(place.crew.nodes)
+
+    def _reserve_again(self, share: Share) -> None:
+        """Requests another place for a trial that waits for one with this share, if there is such a trial."""
+        if any(each == share for _, each in self._queued):
+            self._reserve(share)
 
     # Trials.
 
@@ -254,10 +275,13 @@ class RayExecutor:
     def _on_error(self, place: Place, trial: str | None, broken: Broken) -> Iterator[Event]:
         # The processes may be damaged, for example by a broken GPU context: they are not used again. Those that have
         # lost another one may hang, and none of them is of use without it.
+        avoided = self._avoid_if_full(place, broken)
         if trial is None:
             starting = place.stage is Stage.STARTING
             self._close(place)
-            if starting:
+            if starting and avoided:
+                self._reserve_again(place.share)
+            elif starting:
                 yield from self._on_start_error(place, broken.error)
             return
         self._place_of.pop(trial, None)
@@ -269,20 +293,21 @@ class RayExecutor:
             self._ask_how_it_ended(place, trial, broken)
         else:
             self._save_output(place)
-            yield Failed(trial, broken.error, worker=place.crew.rank(broken))
+            yield Failed(trial, broken.error, worker=place.crew.rank(broken), host=place.crew.host(broken))
 
     def _failure(self, place: Place, trial: str, broken: Broken, outcome: Outcome) -> Failed:
         """The failure of a trial, with the last that is known of it: nothing, if its node or storage is gone, too."""
         last, rank = outcome.value if isinstance(outcome, Answered) else None, place.crew.rank(broken)
+        host = place.crew.host(broken)
         if is_alive(broken.error):
             if place in self._places:
                 self._close(place)
                 self._save_output(place, without=broken.worker)
-            return Failed(trial, broken.error, printed=last.last if last else (), worker=rank)
+            return Failed(trial, broken.error, printed=last.last if last else (), worker=rank, host=host)
         traces = place.crew.traces(broken.worker or 0)
         assert traces is not None
         end, printed = last or ("", ())
-        return Failed(trial, broken.error, end, f"{traces.log} on node {traces.host}", printed, rank)
+        return Failed(trial, broken.error, end, f"{traces.log} on node {traces.host}", printed, rank, host)
 
     def _ask_how_it_ended(self, place: Place, trial: str, broken: Broken) -> None:
         """Has a lost process's last words read on its node. If that is gone, too, Ray answers with an error."""
@@ -330,6 +355,11 @@ class RayExecutor:
     def _free(self, place: Place, clean: bool) -> None:
         """A place's process has become idle; `clean` if it can run another trial."""
         started = place.stage is Stage.STARTING
+        if self._is_on_full(place):
+            self._leave(place)
+            if started:
+                self._reserve_again(place.share)
+            return
         if not clean:
             self._leave(place)
             return

@@ -23,7 +23,7 @@ from raysweep.spec.rules import check, rule
 from raysweep.values import is_number
 
 # The ways in which a trial can fail for good; `loop.failures` has the table.
-KINDS = ("exception", "unreported", "nan", "timeout", "hang", "lost", "storage", "memory", "gpu_memory")
+KINDS = ("exception", "unreported", "nan", "timeout", "hang", "lost", "storage", "full", "memory", "gpu_memory")
 METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "FILE"}
 
 Limit: TypeAlias = float | str | Callable[[Any, Any], float]

@@ -98,7 +98,12 @@ class FolderStorage(Storage):
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         with self._errors(prefix):
-            return {key: path.stat().st_size for key, path in self._files(prefix)}
+            return dict(self._sized(prefix))
+
+    def _sized(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for key, path in self._files(prefix):
+            with contextlib.suppress(FileNotFoundError):  # of a running sweep, files come and go
+                yield key, path.stat().st_size
 
     def _files(self, prefix: str) -> Iterator[tuple[str, Path]]:
         """All files, temporary ones too, with their keys."""

@@ -21,7 +21,7 @@ from typing import IO
 
 import ray
 
-from raysweep import user_code
+from raysweep import ray_private, user_code
 
 # faulthandler's words for signals.
 SIGNALS = {
@@ -113,9 +113,11 @@ class LastWords:
 
 def _traces() -> Traces | None:
     with contextlib.suppress(OSError):
-        log = Path("/proc/self/fd/2").readlink()
-        if log.suffix == ".err" and ray.is_initialized():
-            return Traces(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), str(log))
+        log = str(Path("/proc/self/fd/2").readlink())
+        if log.startswith("pipe:") and ray.is_initialized():  # between a process and a log that Ray rotates
+            log = ray_private.worker_log()
+        if log.endswith(".err") and ray.is_initialized():
+            return Traces(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), log)
     return None
 
 

@@ -188,6 +188,7 @@ class Output:
             part.add(lines)
             part.read = at
             self._show_lines(part, lines)
+            self._punch()  # not only when all is read: a flood may be larger than the disk
         part.seen = end
 
     def _show_lines(self, part: Part, lines: bytes) -> None:

@@ -30,6 +30,14 @@ DOCKER = ROOT / "docker"
 LOCK = {package["name"]: package for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
 
 
+def test_a_worker_without_space_is_not_healthy() -> None:
+    check = composed("compose.yaml")["services"]["worker"]["healthcheck"]["test"][1]
+    enough = check.rpartition("&& ")[2].replace("$$", "$")
+    small, large = (enough.replace("-ge 64", f"-ge {megabytes}") for megabytes in (10**9, 0))
+    assert subprocess.run(["sh", "-c", small], check=False).returncode == 1
+    assert subprocess.run(["sh", "-c", large], check=False).returncode == 0
+
+
 def composed(*files: str, **settings: str) -> dict:
     """What compose makes of its files; it needs no engine for that."""
     program = Path(sys.executable).with_name("docker-compose")
@@ -233,6 +241,19 @@ def test_the_parts_of_a_cluster_are_counted(project, monkeypatch):
         ["store", "1", "of", "1", "healthy"],
         ["resubmitter", "1", "of", "1", "healthy"],
     ]
+
+
+def test_a_worker_that_is_not_healthy_is_named_with_the_setting(project, monkeypatch):
+    folder = project / ".raysweep"
+    docker._write(folder / "compose.env", docker._settings(folder, Options(workers=2), cpus=2))
+    workers = [("raysweep-worker-1", "healthy"), ("raysweep-worker-2", "unhealthy")]
+    rows = "".join(json.dumps({"Service": "worker", "Name": n, "Health": health}) + "\n" for n, health in workers)
+    monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: rows)
+    _, counted, *_, told = docker.Docker().parts(cluster_of(folder))
+    assert counted.split() == ["worker", "1", "of", "2", "healthy"]
+    assert told.startswith("raysweep-worker-2 is unhealthy: ")
+    assert "`docker restart raysweep-worker-2`" in told
+    assert "RAYSWEEP_TMP=8g" in told
 
 
 def test_settings_share_the_cpus_and_keep_the_volume(project):

@@ -40,7 +40,8 @@ def test_results_shows_the_trials_best_first(local_cluster: Project, storage: st
     scores = [float(row.split()[header.split().index("val_accuracy")]) for row in rows]
     assert scores == sorted(scores, reverse=True)
     assert f"trials: {SAMPLES} finished\nbest val_accuracy {scores[0]:g}" in shown.stdout
-    assert local_cluster.run("results", "--storage", storage).stdout == "digits\n"
+    _, row = local_cluster.run("results", "--storage", storage).stdout.splitlines()
+    assert row.split()[:4] == ["digits", "random_search", "digits", str(SAMPLES)]
 
 
 def test_predict_reads_digits(local_cluster: Project, storage: str, tmp_path: Path) -> None:

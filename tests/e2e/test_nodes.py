@@ -1,7 +1,8 @@
-"""A cluster of two nodes: a folder that only one of them has is no storage for it."""
+"""A cluster of two nodes: a folder that only one of them has is no storage for it, and one of them may be full."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from raysweep.clusters.shared import processes
+from raysweep.history import results
 from raysweep.storage import open_storage
 from tests.ray_project import ROOT, clean_environment, free_ports
 from tests.waiting import PATIENCE_S
 
 HIDDEN, SHARED = "hidden", "shared"
-# A mount namespace of its own, in which another disk lies over one folder: as on another machine.
-ELSEWHERE = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"']
+# A mount namespace of its own, in which another, small disk lies over one folder: as on another machine.
+ELSEWHERE = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=1m none "$0" && exec "$@"']
 RAY = [sys.executable, "-m", "ray.scripts.scripts", "start"]
 
 
@@ -87,3 +89,46 @@ def test_a_folder_of_one_node_is_refused_and_a_shared_one_is_not(two_nodes: tupl
     assert open_storage(hidden).list() == []
     accepted = dry_run(env, str(folder / SHARED / "runs"))
     assert accepted.returncode == 0, accepted.stdout + accepted.stderr
+
+
+FULL = """
+from pathlib import Path
+import raysweep
+from ray import tune
+from tests.waiting import until
+
+SPACE, METRIC, MODE, MAX_ITERATIONS = {"x": tune.uniform(0.0, 1.0)}, "loss", "min", 2
+SCRATCH, SEEN = Path("%s"), Path("%s")
+
+
+def train(config):
+    if SCRATCH.is_mount():
+        SEEN.touch()
+    until(SEEN.exists, "a trial on the second node")
+    for step in raysweep.iterations():
+        with Path(SCRATCH, "scratch").open("wb") as file:
+            file.write(bytes(2 * 2**20))
+        raysweep.report({"loss": config["x"]}, state=step)
+"""
+
+
+def test_a_trial_on_a_node_without_space_goes_on_elsewhere(two_nodes: tuple[Path, dict[str, str]]) -> None:
+    folder, env = two_nodes
+    (folder / SHARED / "writes.py").write_text(FULL % (folder / HIDDEN, folder / SHARED / "seen"))
+    storage = str(folder / SHARED / "runs")
+    job = [sys.executable, str(ROOT / "jobs" / "random_search.py"), "--task", "writes", "--samples", "4"]
+    done = subprocess.run(
+        [*job, "--storage", storage, "--name", "full"],
+        cwd=folder / SHARED,
+        env=env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder / SHARED}"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = results.read("full", storage).state.trials.values()
+    assert [trial.status for trial in trials] == ["finished"] * 4
+    kinds = [kind for trial in trials for kind in trial.kinds]
+    assert kinds == ["full"], "the first trial there finds it, and no other one is sent there"
+    assert "has no space left, which is no failure of the trial" in done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from ray.exceptions import (
     ActorUnavailableError,
     NodeDiedError,
     ObjectLostError,
+    OutOfDiskError,
     OutOfMemoryError,
     RayActorError,
     RayTaskError,
@@ -49,6 +51,9 @@ class HoldsALock(ValueError):
         self.lock = threading.Lock()
 
 
+NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/data")
+
+
 def raised(error):
     return RayTaskError("step", "Traceback …", error, pid=1, ip="127.0.0.1", proctitle="trial")
 
@@ -77,6 +82,12 @@ def raised(error):
         (raised(ObjectLostError("ab" * 28, None, "")), Kind.LOST),  # the data of the task
         (raised(None), Kind.EXCEPTION),
         (TimeoutError("no node had room for it"), Kind.EXCEPTION),
+        (raised(NO_SPACE), Kind.FULL),
+        (raised(OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))), Kind.FULL),
+        (raised(OSError(errno.EACCES, os.strerror(errno.EACCES))), Kind.EXCEPTION),
+        (NO_SPACE, Kind.FULL),
+        (OutOfDiskError("Local disk is full"), Kind.FULL),
+        (RayActorError(error_msg=f"The actor died because of an error in its creation task: {NO_SPACE}"), Kind.FULL),
     ],
 )
 def test_each_error_has_a_kind(error, kind):
@@ -126,6 +137,23 @@ def test_errors_of_the_kit_are_recognised(error_of):
 
     assert kind_of(error_of(away)) is Kind.STORAGE
     assert kind_of(error_of(lambda: None)) is Kind.UNREPORTED
+
+
+def test_a_node_without_space_is_known_behind_another_exception_and_from_a_full_store(error_of):
+    def own():
+        try:
+            raise NO_SPACE
+        except OSError as error:
+            raise RuntimeError("the index cannot be written") from error
+
+    def of_the_store():
+        try:
+            raise NO_SPACE
+        except OSError as error:
+            raise StorageError("/runs/s: the disk is full (ENOSPC)") from error
+
+    assert kind_of(error_of(own)) is Kind.FULL
+    assert kind_of(error_of(of_the_store)) is Kind.REFUSED
 
 
 def test_a_process_that_is_gone_is_lost(error_of):
@@ -227,11 +255,21 @@ def test_a_traceback_has_no_colours():
     assert text_of(error, Kind.EXCEPTION).startswith("trial() (pid=1, ip=127.0.0.1)\n  File")
 
 
+@pytest.mark.parametrize(("host", "node"), [("10.0.0.3", "10.0.0.3"), ("", "of the trial")])
+def test_a_node_without_space_is_named_with_the_setting(host, node):
+    told = text_of(raised(NO_SPACE), Kind.FULL, worker=1, host=host).splitlines()
+    assert told[-1] == (
+        f"worker 1: node {node} has no space left, which is no failure of the trial: free some there, or give it more"
+        " (docker: RAYSWEEP_TMP=8g raysweep cluster up --target docker)"
+    )
+    assert len(told) > 1
+
+
 def tries(share=Share(1.0), max_failures=0, largest=None):  # noqa: B008 - never changed
     return Tries(share, {"cpus": 4, "gpus": 1} if largest is None else largest, max_failures)
 
 
-@pytest.mark.parametrize("kind", FORGIVEN)
+@pytest.mark.parametrize("kind", [*FORGIVEN, Kind.FULL])
 def test_a_lost_process_or_a_store_that_is_away_is_forgiven(kind):
     trial = tries()
     assert [trial.failed(kind) for _ in range(MOST_LOSSES)] == [True] * MOST_LOSSES

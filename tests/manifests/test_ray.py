@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from raysweep import env
+from raysweep.clusters import local
 from raysweep.clusters.kubernetes import manifests, plan
+from raysweep.clusters.targets import Cluster
 from tests.manifests.rendered import OVERLAYS, ROOT, Object, ray_clusters, render
 
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
@@ -70,6 +73,18 @@ def test_the_job_is_stopped_in_the_way_that_tune_understands(overlay: str) -> No
         env = {e["name"]: e.get("value") for e in spec["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]}
         assert env["RAY_JOB_STOP_SIGNAL"] == "SIGINT"
         assert int(env["RAY_JOB_STOP_WAIT_TIME_S"]) >= 60
+
+
+def test_rays_logs_are_bounded_alike_on_every_target() -> None:
+    names = (env.RAY_ROTATION_MAX_BYTES, env.RAY_ROTATION_BACKUP_COUNT)
+    bounds = {name: local.environment(Cluster("local", "", "", "", "", ""))[name] for name in names}
+    assert 0 < int(bounds[names[0]]) * (1 + int(bounds[names[1]])) <= 2**26
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
+    options = yaml.safe_load((ROOT / "cluster.yaml").read_text())["docker"]["run_options"]
+    machines = dict(each.removeprefix("--env ").split("=", 1) for each in options if each.startswith("--env "))
+    pods = [settings(render(overlay)) for overlay in OVERLAYS]
+    for found in (compose["head"]["environment"], compose["worker"]["environment"], machines, *pods):
+        assert {name: found[name] for name in names} == bounds
 
 
 def test_the_rayjobs_cluster_is_that_of_the_overlay() -> None:

@@ -1,7 +1,11 @@
 """What is understood of the last words of a process, as Python's faulthandler and `note` write them."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
+from raysweep import ray_private
 from raysweep.trial import actor, last_words
 from raysweep.trial.last_words import LastWords, Traces
 
@@ -56,6 +60,23 @@ def test_a_process_that_is_not_rays_writes_nothing():
     words.note("os._exit(3)")
     words.forget()
     assert words.traces is None
+
+
+def test_a_log_that_ray_rotates_is_behind_a_pipe(monkeypatch):
+    context = SimpleNamespace(get_node_id=lambda: "ab")
+    util = SimpleNamespace(get_node_ip_address=lambda: "10.0.0.1")
+    in_a_worker = SimpleNamespace(is_initialized=lambda: True, get_runtime_context=lambda: context, util=util)
+    monkeypatch.setattr(last_words, "ray", in_a_worker)
+    monkeypatch.setattr(last_words.ray_private, "worker_log", lambda: "/tmp/ray/logs/worker-1.err")
+    monkeypatch.setattr(Path, "readlink", lambda self: Path("pipe:[4711]"))
+    assert last_words._traces() == Traces("ab", "10.0.0.1", "/tmp/ray/logs/worker-1.err")
+
+
+def test_a_driver_has_no_log_of_rays(monkeypatch):
+    monkeypatch.setattr(last_words, "ray", SimpleNamespace(is_initialized=lambda: True))
+    monkeypatch.setattr(Path, "readlink", lambda self: Path("pipe:[4711]"))
+    assert ray_private.worker_log() == ""
+    assert last_words._traces() is None
 
 
 def test_they_lie_beside_rays_log():
