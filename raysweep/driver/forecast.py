@@ -2,13 +2,13 @@
 
 An iteration takes what the model of the measured ones says. What trials would report is not known; so each comes down
 to a loss that chance gives it, and all at about the same pace: then as many are stopped early as with any task that
-ranks its configurations after a few iterations as after many. Each simulation has seeds of its own, and its own error
-of the model; the interval is over all of them.
+ranks its configurations after a few iterations as after many. The search has the seed of the sweep, so a random one
+draws in each simulation what it will draw; what comes of it, and the error of the model, differ from one to the next,
+and the interval is over all of them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -192,14 +192,13 @@ def _simulated(
     rate: Rate | None,
     seed: int,
 ) -> SweepState:
-    own = dataclasses.replace(sweep, seed=sweep.seed + seed)
-    config = config_of(own)
+    config = config_of(sweep)
     assert config is not None
     saves = isinstance(config.scheduler, SYNCHRONOUS)
     with silent():
-        objective = Assembly(config, own, flags).objective
-        outcome = _Outcome(own, objective, seconds, places, saves, seed)
-        return simulate(config, own, outcome, places=places, flags=flags, rate=rate)
+        objective = Assembly(config, sweep, flags).objective
+        outcome = _Outcome(sweep, objective, seconds, places, saves, seed)
+        return simulate(config, sweep, outcome, places=places, flags=flags, rate=rate)
 
 
 def _wall(state: SweepState) -> float:

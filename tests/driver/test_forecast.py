@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -84,3 +85,17 @@ def test_what_is_not_known_of_the_seconds_widens_the_interval() -> None:
     )  # fmt: skip
     assert sure.wall.high / sure.wall.low < 1.02
     assert unsure.wall.high / unsure.wall.low > 1.3
+
+
+def test_a_random_search_is_told_with_the_configurations_that_it_will_draw() -> None:
+    timed = [{"x": 0.1 * n, "width": n % 3 + 1} for n in range(12)]
+    pace = Pace(SPACE, timed, timed, [4.0 ** config["width"] for config in timed])
+    walls = [
+        forecast(
+            replace(sweep_of("random_search", 4, 3), seed=seed), Flags(), config_of,
+            Seconds(pace, 0.0, 0.0, 0.0), 1, None,
+        ).wall
+        for seed in (1, 2)
+    ]  # fmt: skip
+    assert all(wall.high / wall.low < 1.05 for wall in walls)
+    assert max(wall.middle for wall in walls) / min(wall.middle for wall in walls) > 1.2
