@@ -141,18 +141,16 @@ compare: $(READY) ## Strategies with equal budgets and shared seeds, here [TASK=
 
 .PHONY: test test-docker test-kind chaos lint format bench clean
 # Five processes: the strategies share a private Ray, others start clusters, and none sees the other's settings.
-# Three groups side by side: the first one computes, the others mostly wait for sweeps, and are shown at the end.
+# Two groups side by side: the first one computes, the second mostly waits for sweeps, and is shown at the end.
 test: $(READY) ## All tests, or ARGS="tests/test_cli.py -k help"
 	@code=0; run() { $(BIN)/pytest "$$@" || code=1; }; \
 	if [ -n "$(strip $(value ARGS))" ]; then run $(ARGS); exit $$code; fi; \
-	shown=$$(mktemp -d); set -m; \
-	(run tests/jobs; run tests/e2e; run tests/vm; exit $$code) >"$$shown/1" 2>&1 & one=$$!; \
-	(run tests/from_tune; exit $$code) >"$$shown/2" 2>&1 & two=$$!; \
-	set +m; trap "kill -INT -- -$$one -$$two 2>/dev/null || true; rm -rf $$shown" EXIT; \
+	shown=$$(mktemp); set -m; \
+	(run tests/jobs; run tests/from_tune; run tests/e2e; run tests/vm; exit $$code) >"$$shown" 2>&1 & group=$$!; \
+	set +m; trap "kill -INT -- -$$group 2>/dev/null || true; rm -f $$shown" EXIT; \
 	run $(addprefix --ignore tests/,jobs from_tune e2e vm docker k8s chaos); \
-	wait $$one || code=1; \
-	wait $$two || code=1; \
-	cat "$$shown"/*; exit $$code
+	wait $$group || code=1; \
+	cat "$$shown"; exit $$code
 
 test-docker: $(READY) ## The images and the docker target on a real engine; needs `make image`
 	@$(docker)
