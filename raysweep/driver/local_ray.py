@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import joblib
+import psutil
 import ray
+from tenacity import Retrying, retry_if_exception_message, stop_after_attempt
 
 from raysweep import env, ray_private, temporary
 from raysweep.driver import capacity
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from raysweep.spec.sweep import Sweep
 
 ANSWER_SECONDS = 3.0
+STARTS = 3  # Ray gives a node 30 s, which is too short on a machine that is busy
+TOO_SLOW = "The current node timed out during startup"
 
 
 def running() -> bool:
@@ -79,8 +83,15 @@ def start() -> None:
     (folder / "token").touch(mode=0o600)
     (folder / "token").write_text(secrets.token_hex(32))
     auth = {env.RAY_AUTH_MODE: "token", env.RAY_AUTH_TOKEN_PATH: str(folder / "token")}
+    tries = Retrying(retry=retry_if_exception_message(match=TOO_SLOW), stop=stop_after_attempt(STARTS), reraise=True)
     with environment(auth), ray_private.loopback_only(), ray_private.quiet():
         ray_private.read_auth_again()
+        tries(_init, folder)
+
+
+def _init(folder: Path) -> None:
+    """Starts the processes of a Ray in this folder; if it fails, none is left."""
+    try:
         ray.init(
             address="local",
             num_cpus=cpus(),
@@ -88,6 +99,12 @@ def start() -> None:
             logging_level=logging.WARNING,
             _temp_dir=str(folder / "ray"),
         )
+    except BaseException:
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if any(str(folder) in word for word in process.cmdline()):
+                    process.kill()
+        raise
 
 
 def _stop(folder: Path) -> None:

@@ -90,3 +90,32 @@ def test_all_workers_of_a_trial_have_to_find_room_on_this_machine(monkeypatch: p
     ]
     [problem] = check(workers_per_trial=3, cpus_per_trial=8.0)
     assert problem.startswith("`--cpus-per-trial 8`: this machine has 4 CPU")
+
+
+SLOW_START = """
+import psutil
+import ray
+from ray._private import node, services
+from raysweep.driver import local_ray
+
+real, asked = services.get_node, []
+
+def late(*arguments):
+    asked.append(arguments)
+    if len(asked) == 1:
+        raise Exception(local_ray.TOO_SLOW + ". …")
+    return real(*arguments)
+
+services.get_node = late
+local_ray.start()
+raylets = [each for each in psutil.Process().children(recursive=True) if each.name() == "raylet"]
+print(len(asked) > 1, ray.is_initialized(), [each.status() != psutil.STATUS_ZOMBIE for each in raylets].count(True))
+"""
+
+
+def test_a_ray_that_was_too_slow_to_start_is_started_again_and_nothing_of_the_first_one_is_left(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW_START], cwd=tmp_path, env=clean_environment(tmp_path),
+        capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert done.stdout.split() == ["True", "True", "1"], done.stderr
