@@ -266,9 +266,28 @@ def test_a_folder_of_one_container_is_refused_with_the_fix(docker_cluster: Docke
     assert re.search(r"`--storage \S*sweeps`: .* use s3://bucket/prefix, or a folder that all nodes mount", log), log
 
 
+WAITING_TASK = """
+import time
+
+import raysweep
+from tasks.quadratic import METRIC, MODE, SPACE
+
+MAX_ITERATIONS = 4
+
+
+def train(config):
+    for iteration in raysweep.iterations():
+        while {waits} and iteration == 3:
+            time.sleep(0.1)
+        raysweep.report({{"loss": (config["x"] - 1) ** 2 + 1 / iteration}}, state=iteration)
+"""
+
+
 @pytest.mark.timeout(600)
 def test_the_command_line_submits_shows_stops_and_resumes(docker_cluster: DockerProject) -> None:
-    flags = ("submit", "random_search", "--name", "by-hand", "--task", "slow", "--samples", "32")
+    task = docker_cluster.folder / "tasks" / "waiting.py"
+    task.write_text(WAITING_TASK.format(waits=True))
+    flags = ("submit", "random_search", "--name", "by-hand", "--task", "waiting", "--samples", "6")
     sent = docker_cluster.run(*flags, "--no-follow")
     assert (sent.returncode, sent.stdout.startswith("submitted random_search-by-hand-")) == (0, True), sent.stdout
     place = docker_cluster.sweep("by-hand")
@@ -279,11 +298,12 @@ def test_the_command_line_submits_shows_stops_and_resumes(docker_cluster: Docker
     assert (stopped.returncode, "STOPPED" in stopped.stdout) == (0, True), stopped.stdout
     before = events_of(place)
     assert not all(trial.ended for trial in SweepState(before).trials.values())
+    task.write_text(WAITING_TASK.format(waits=False))
     again = docker_cluster.run(*flags, "--resume", "must", seconds=300)
     assert again.returncode == 0, again.stdout
     assert events_of(place)[: len(before)] == before
     trials = state_of(place).trials.values()
-    assert len(trials) == 32
+    assert len(trials) == 6
     assert all(trial.status in ("finished", "stopped") for trial in trials)
 
 
