@@ -28,11 +28,11 @@ class Worker:
         """An address of this node and a port, which is kept free until `leave`: no other trial gets it.
 
         A socket that is bound and does not listen keeps others from getting the port; a server that reuses addresses,
-        as torch's does, may still listen on it.
+        as torch's does, may still listen on it. Torch listens on all addresses, so the port is kept on all of them.
         """
         address = ray.util.get_node_ip_address()
         self._close_port()
-        self._port = _bound(address)
+        self._port = _bound(socket.AF_INET6 if ":" in address else socket.AF_INET)
         return address, self._port.getsockname()[1]
 
     def take(self, seat: Seat, meets_at: tuple[str, int]) -> None:
@@ -72,10 +72,10 @@ def process_group() -> Any:
     return distributed
 
 
-def _bound(address: str) -> socket.socket:
-    port = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+def _bound(family: socket.AddressFamily) -> socket.socket:
+    port = socket.socket(family)
     port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    port.bind((address, 0))
+    port.bind(("", 0))
     return port
 
 

@@ -79,6 +79,7 @@ def test_a_port_is_kept_for_torch_until_the_run_is_over():
     worker = Worker()
     address, port = worker.meeting_point()
     assert not is_free(address, port)
+    assert not is_free("127.0.0.1", port), "torch listens on all addresses"
     store = distributed.TCPStore(address, port, world_size=1, is_master=True)
     store.set("a", "b")
     del store
