@@ -2,7 +2,7 @@
 
 The rooms, each of which imports only those below it (docs/architecture.md has a drawing):
 
-cli, job_commands, study_commands, view_commands, advice_commands, local_commands
+cli, job_commands, study_commands, view_commands, sweep_commands, advice_commands, local_commands
                 the command line of the kit; `python jobs/asha.py` is that of a job
 advice          which strategy to choose, and why
 driver, submit  runs a sweep; sends jobs to a cluster
