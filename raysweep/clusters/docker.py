@@ -73,7 +73,7 @@ class Docker(Target):
         _write_nodes(folder, settings)
         record(cluster)
         _up(cluster)
-        _create_bucket(cluster)
+        s3_keys.create_bucket(cluster.endpoint, Path(cluster.credentials_path))
         return cluster
 
     def stop(self, cluster: Cluster, volumes: bool = False) -> str:
@@ -93,7 +93,7 @@ class Docker(Target):
                 f"{error}\nsweeps may run on it, so it is not removed; `raysweep cluster down` and"
                 " `raysweep cluster up` replace it and keep its store"
             ) from error
-        _create_bucket(cluster)
+        s3_keys.create_bucket(cluster.endpoint, Path(cluster.credentials_path))
         return cluster
 
     def scale(self, cluster: Cluster, workers: int) -> None:
@@ -254,10 +254,6 @@ def _gpus() -> int:
         return _run(["nvidia-smi", "-L"]).stdout.count("GPU ")
     except FileNotFoundError:
         return 0
-
-
-def _create_bucket(cluster: Cluster) -> None:
-    s3_keys.create_bucket(cluster.endpoint, Path(cluster.credentials_path))
 
 
 def _up(cluster: Cluster, *arguments: str) -> None:

@@ -12,17 +12,16 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import ray
 
 from raysweep import env
+from raysweep.loop.places import fit
 
 FILE = Path("/etc/raysweep") / env.RAYSWEEP_NODES  # a ConfigMap, or a folder of the docker target
 KINDS = ("CPU", "GPU")
 Node = dict[str, float]  # resource kind -> amount; for a group also `count`
-ROUNDING = 1e-9  # 0.6 / 0.2 is slightly less than 3
 
 
 def largest_node(kind: str) -> float:
@@ -93,10 +92,3 @@ def groups() -> list[Node]:
 
 def _current_nodes() -> list[Node]:
     return [{kind: node["Resources"].get(kind, 0.0) for kind in KINDS} for node in ray.nodes() if node["Alive"]]
-
-
-def fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:
-    """How many workers with these resources fit on a node."""
-    share = {"CPU": cpus, "GPU": gpus}
-    counts = (math.floor(node.get(kind, 0.0) / amount + ROUNDING) for kind, amount in share.items() if amount)
-    return min(counts, default=0)

@@ -23,6 +23,7 @@ from tenacity import Retrying, retry_if_exception_message, stop_after_attempt
 
 from raysweep import env, ray_private, temporary
 from raysweep.driver import capacity
+from raysweep.loop.places import fit
 
 if TYPE_CHECKING:
     from raysweep.spec.sweep import Sweep
@@ -140,7 +141,7 @@ def check_machine(sweep: Sweep) -> list[str]:
         for kind, amount in available.items()
         if share[kind] > amount
     ]
-    room, workers = capacity.fit(available, *share.values()), sweep.workers
+    room, workers = fit(available, *share.values()), sweep.workers
     if not problems and workers > max(room, 1):  # no resources at all are refused elsewhere
         problems.append(
             f"`--workers-per-trial {workers}`: this machine has room for {room} workers of"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raysweep.history import results
-from raysweep.history.results import SweepResults, best_trial, pareto_front
+from raysweep.history.results import SweepResults
 from raysweep.history.sweep_state import ENDED
 from raysweep.storage import Storage, open_storage
 from raysweep.storage.files import in_parallel
@@ -75,8 +75,8 @@ def _entry(name: str, place: Storage) -> Entry | None:
 
 def _best(found: SweepResults) -> str:
     objective = found.objective
+    leading = results.winners(found.state, objective)
     if not objective.single:
-        return f"front of {len(pareto_front(found.state, objective))}"
-    best = best_trial(found.state, objective)
+        return f"front of {len(leading)}"
     metric = objective.metrics[0]
-    return f"{metric} {best[1].metrics[metric]:.6g}" if best else ""
+    return "".join(f"{metric} {result.metrics[metric]:.6g}" for _, result in leading)

@@ -12,8 +12,8 @@ from raysweep.history import lease, results, segments
 from raysweep.history.export import export_table
 from raysweep.history.journal import Journal
 from raysweep.history.lease import Lease, Term, claim
-from raysweep.history.results import SweepResults, best_trial, pareto_front
-from raysweep.spec.flags import name_problems, nearest
+from raysweep.history.results import SweepResults
+from raysweep.spec.flags import name_problems
 from raysweep.storage import Storage, open_storage
 from raysweep.storage.files import in_parallel
 
@@ -46,10 +46,7 @@ def sweep_at(name: str, storage: str) -> Storage:
     # A name of another form may be the storage itself, or a folder above it.
     if not name_problems(name) and _is_sweep(place.child(name)):
         return place.child(name)
-    suggestion = nearest(name, results.names(storage))
-    raise BadInput(
-        f"there is no sweep `{name}` in {storage}{suggestion}: list all with `raysweep results`, or give --storage"
-    )
+    raise results.no_sweep(name, storage)
 
 
 def _is_sweep(place: Storage) -> bool:
@@ -126,8 +123,7 @@ def _kept(place: Storage) -> tuple[SweepResults, tuple[str, ...]]:
             f"the sweep in {place.url} has not ended, and a resume may need any checkpoint: finish it with"
             " --resume auto, or remove it with `raysweep delete`"
         )
-    best = best_trial(state, objective) if objective.single else None
-    kept = [best] if best else pareto_front(state, objective) if not objective.single else []
+    kept = results.winners(state, objective)
     if not kept:
         raise BadInput(f"the sweep in {place.url} has no best trial to keep: remove it with `raysweep delete`")
     return found, tuple(trial.id for trial, _ in kept)

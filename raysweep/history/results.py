@@ -148,13 +148,18 @@ def read(name: str, storage: str) -> SweepResults:
     """
     found = find(open_storage(storage).child(name))
     if found is None:
-        suggestion = nearest(name, names(storage))
-        raise BadInput(
-            f"there is no sweep `{name}` in {storage}{suggestion}: list all with `raysweep results`, or give --storage"
-        )
+        raise no_sweep(name, storage)
     if not found.spec:
         raise Corrupt(found.damage[0])
     return replace(found, spec={**found.spec, "name": name})  # its folder's: somebody may have renamed that
+
+
+def no_sweep(name: str, storage: str) -> BadInput:
+    """The error of a name that no sweep there has, with the nearest one that there is."""
+    suggestion = nearest(name, names(storage))
+    return BadInput(
+        f"there is no sweep `{name}` in {storage}{suggestion}: list all with `raysweep results`, or give --storage"
+    )
 
 
 def find(place: Storage) -> SweepResults | None:
@@ -258,6 +263,14 @@ def best_trial(state: SweepState, objective: Objective) -> tuple[TrialRecord, Re
     candidates = [(trial, best) for trial in state.trials.values() if (best := trial.best(metric, mode))]
     sign = 1 if mode == "max" else -1
     return max(candidates, key=lambda pair: sign * pair[1].metrics[metric], default=None)
+
+
+def winners(state: SweepState, objective: Objective) -> list[tuple[TrialRecord, Result]]:
+    """The best trial, or with several metrics the Pareto front, each with its result; none without any."""
+    if not objective.single:
+        return pareto_front(state, objective)
+    best = best_trial(state, objective)
+    return [best] if best else []
 
 
 def pareto_front(state: SweepState, objective: Objective) -> list[tuple[TrialRecord, Result]]:

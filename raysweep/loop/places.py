@@ -9,6 +9,7 @@ holds places, and who waits for some.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import uuid
 from collections import Counter
@@ -27,6 +28,7 @@ from raysweep.loop.executor import Share
 OURS = "raysweep sweep "  # prefix of a placement group's name
 TABLE_S = 1.0  # largest age of the information about other sweeps' places
 YIELD_S = 10.0  # for how long a released place is left to the sweep that waits for it
+ROUNDING = 1e-9  # 0.6 / 0.2 is slightly less than 3
 AVOID_S = 600.0  # for how long no place is requested on a node that had no space left
 NODE_ID = "ray.io/node-id"  # https://docs.ray.io/en/latest/ray-core/scheduling/labels.html
 HOLDS, WAITS = ("CREATED", "RESCHEDULING"), ("PENDING", "PREPARED")
@@ -84,7 +86,8 @@ def reserve(name: str, share: Share, actor: Callable[..., Any], avoid: Collectio
         actor: creates one of the actors, with Ray's options for actors.
         avoid: Ray's ids of the nodes on which it shall not be.
     """
-    bundles = [_bundle(share) for _ in range(share.workers)]
+    bundle = {kind: amount for kind, amount in (("CPU", share.cpus), ("GPU", share.gpus)) if amount}
+    bundles = [dict(bundle) for _ in range(share.workers)]
     unique = f"{OURS}{name} {uuid.uuid4().hex}"  # as names have to be on a cluster
     elsewhere = [{NODE_ID: f"!in({','.join(sorted(avoid))})"} for _ in bundles] if avoid else None
     group = placement_group(bundles, strategy="PACK", name=unique, bundle_label_selector=elsewhere)
@@ -93,8 +96,11 @@ def reserve(name: str, share: Share, actor: Callable[..., Any], avoid: Collectio
     return Place(share, group, Crew([actor(scheduling_strategy=each, **resources) for each in strategies]))
 
 
-def _bundle(share: Share) -> dict[str, float]:
-    return {kind: amount for kind, amount in (("CPU", share.cpus), ("GPU", share.gpus)) if amount}
+def fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """How many workers with these resources fit on a node."""
+    share = {"CPU": cpus, "GPU": gpus}
+    counts = (math.floor(node.get(kind, 0.0) / amount + ROUNDING) for kind, amount in share.items() if amount)
+    return min(counts, default=0)
 
 
 class FullNodes:
@@ -114,18 +120,13 @@ class FullNodes:
         if not self._until:
             return set()
         others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in self._until]
-        room = sum(_room(node["Resources"], share) for node in others)
+        room = sum(fit(node["Resources"], share.cpus, share.gpus) for node in others)
         return set(self._until) if room >= share.workers else set()
 
 
 def nodes_at(address: str) -> list[str]:
     """Ray's ids of the nodes with this address."""
     return [node["NodeID"] for node in ray.nodes() if node["Alive"] and address == node["NodeManagerAddress"]]
-
-
-def _room(resources: Mapping[str, float], share: Share) -> int:
-    """How many workers of a place fit on an empty node."""
-    return min(int(resources.get(kind, 0.0) // amount) for kind, amount in _bundle(share).items())
 
 
 class Occupancy(NamedTuple):

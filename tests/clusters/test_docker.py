@@ -200,7 +200,7 @@ def test_a_cluster_that_does_not_answer_is_revived_and_nothing_of_it_removed(pro
     docker._write(folder / "compose.env", docker._settings(folder, Options(), cpus=2))
     calls = []
     monkeypatch.setattr(docker, "_compose", lambda cluster, *arguments: calls.append(arguments) or "")
-    monkeypatch.setattr(docker, "_create_bucket", lambda cluster: None)
+    monkeypatch.setattr(docker.s3_keys, "create_bucket", lambda endpoint, credentials: None)
     lifecycle._write(folder / "cluster.json", cluster_of(folder))
     monkeypatch.setattr(targets, "answers", lambda cluster: False)
     cluster, was_up = lifecycle.up(project, "docker")

@@ -44,13 +44,13 @@ def run(
     Raises:
         ClusterError: it failed, with its last lines and where all of them are; or it is not installed.
     """
-    named = _named(command)
     try:
         done = subprocess.run(command, env=environment, stdin=stdin, capture_output=True, text=True, errors="replace")
     except FileNotFoundError as error:
-        raise ClusterError(f"`{named}` failed: there is no program {command[0]}: install it") from error
+        raise ClusterError(f"`{_named(command)}` failed: there is no program {command[0]}: install it") from error
     if done.returncode != 0:
         said = "\n".join(filter(None, (done.stdout.strip(), done.stderr.strip())))
+        named = _named(command)
         raise failure(f"`{named}` failed", said or f"exit code {done.returncode}, without a word", named)
     return done.stdout
 
