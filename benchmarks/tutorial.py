@@ -3,6 +3,7 @@
 Both arms train the same configurations of the same network on the same pictures for the same epochs, and
 measure validation and test accuracy after each. They take turns in one Ray (A B A B ...), and report the CPU
 seconds of their epochs. Ours also saves a checkpoint every epoch, and loads the data within the time measured.
+With --gpus-per-trial both arms train on a GPU, where their trials share one.
 
 Plain: every trial reads Fashion-MNIST with torchvision, a DataLoader turns its pictures into tensors one by
 one, Ray's defaults for loggers and actors.
@@ -35,6 +36,7 @@ from torchvision.transforms import ToTensor
 import raysweep
 from raysweep.driver import local_ray
 from tasks import _mnist_files, mnist
+from tasks._tensors import device
 
 CPU = "cpu_s"
 ACCURACIES = ["val_accuracy", "test_accuracy"]
@@ -61,8 +63,9 @@ def network(l1: int, l2: int) -> nn.Module:
 
 def accuracy(model: nn.Module, loader: DataLoader[Any]) -> float:
     """Share of right answers."""
+    place = device()
     with torch.no_grad():
-        right = sum(int((model(images).argmax(1) == labels).sum()) for images, labels in loader)
+        right = sum(int((model(x.to(place)).argmax(1) == y.to(place)).sum()) for x, y in loader)
     return right / len(loader.dataset)  # type: ignore[arg-type]
 
 
@@ -71,13 +74,13 @@ def tutorial_trial(config: dict[str, Any]) -> None:
     torch.manual_seed(0)
     train, val, test = loaders(config["root"])
     point = config["point"]
-    model = network(point["l1"], point["l2"])
+    model = network(point["l1"], point["l2"]).to(device())
     optimizer = torch.optim.SGD(model.parameters(), lr=point["lr"], momentum=point["momentum"])
     for _ in range(config["epochs"]):
         began = time.process_time()
         for images, labels in train:
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(images), labels)
+            loss = nn.functional.cross_entropy(model(images.to(device())), labels.to(device()))
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         reached = {"val_accuracy": accuracy(model, val), "test_accuracy": accuracy(model, test)}
@@ -99,11 +102,12 @@ def our_trial(config: dict[str, Any], data: Any) -> None:
         raysweep.report = report
 
 
-def plain(points: list[dict[str, Any]], epochs: int, root: Path, folder: Path) -> pd.DataFrame:
+def plain(points: list[dict[str, Any]], epochs: int, gpus: float, root: Path, folder: Path) -> pd.DataFrame:
     """Ray Tune with its defaults; one row a trial, its best epoch."""
     space = {"point": tune.grid_search(points), "epochs": epochs, "root": str(root)}
     run_config = tune.RunConfig(storage_path=str(folder), verbose=0)
-    found = tune.Tuner(tutorial_trial, param_space=space, run_config=run_config).fit()
+    trial = tune.with_resources(tutorial_trial, {"cpu": 1, "gpu": gpus})
+    found = tune.Tuner(trial, param_space=space, run_config=run_config).fit()
     if found.errors:
         raise found.errors[0]
     tables = [result.metrics_dataframe for result in found]
@@ -111,7 +115,7 @@ def plain(points: list[dict[str, Any]], epochs: int, root: Path, folder: Path) -
     return pd.DataFrame(best).assign(**{CPU: [table[CPU].mean() for table in tables]})
 
 
-def ours(points: list[dict[str, Any]], epochs: int, root: Path, folder: Path) -> pd.DataFrame:
+def ours(points: list[dict[str, Any]], epochs: int, gpus: float, root: Path, folder: Path) -> pd.DataFrame:
     """The same as a sweep: random search whose every draw is given."""
     found = raysweep.run(
         "random_search",
@@ -123,6 +127,7 @@ def ours(points: list[dict[str, Any]], epochs: int, root: Path, folder: Path) ->
         points=points,
         samples=len(points),
         max_iterations=epochs,
+        gpus_per_trial=gpus,
         storage=folder,
         name="mnist",
     )
@@ -162,7 +167,8 @@ def timed(arm: Callable[..., pd.DataFrame], *arguments: Any) -> tuple[float, flo
 @click.option("--trials", default=4, show_default=True, help="Trials of one turn.")
 @click.option("--epochs", default=2, show_default=True, help="Epochs of one trial.")
 @click.option("--pairs", default=3, show_default=True, help="Turns of each arm.")
-def main(data: Path, trials: int, epochs: int, pairs: int) -> None:
+@click.option("--gpus-per-trial", "gpus", default=0.0, show_default=True, help="The share of a GPU.")
+def main(data: Path, trials: int, epochs: int, pairs: int, gpus: float) -> None:
     """Runs the arms in turns and prints seconds, accuracies and the ratio."""
     local_ray.start()
     random = np.random.RandomState(0)
@@ -171,7 +177,7 @@ def main(data: Path, trials: int, epochs: int, pairs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = torchvision_layout(data, Path(folder))
         for pair in range(1, pairs + 1):
-            theirs, own = timed(plain, points, epochs, root), timed(ours, points, epochs, data)
+            theirs, own = timed(plain, points, epochs, gpus, root), timed(ours, points, epochs, gpus, data)
             for values, one, other in zip(ratios.values(), theirs, own, strict=True):
                 values.append(one / other)
             click.echo(f"pair {pair}: plain / ours = " + ", ".join(f"{v[-1]:.2f} {name}" for name, v in ratios.items()))

@@ -71,7 +71,7 @@ WORLD_SIZE = "WORLD_SIZE"
 LOCAL_RANK = "LOCAL_RANK"
 LOCAL_WORLD_SIZE = "LOCAL_WORLD_SIZE"
 NODE_RANK = "NODE_RANK"
-CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"  # set by Ray to a worker's own GPUs, and then to all of its trial there
+CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"  # a worker's own GPUs, by Ray; then all of its trial there, or none
 GLOO_SOCKET_IFNAME = "GLOO_SOCKET_IFNAME"  # the user's own is kept
 
 # Of the machine.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import ray
 
-from raysweep import temporary
+from raysweep import env, temporary
 from raysweep.history import checkpoint as checkpoints
 from raysweep.ray_private import introduced
 from raysweep.spec.function import with_data
@@ -66,10 +67,27 @@ class Printed:
     last: tuple[str, ...]
 
 
+def _own_gpus() -> tuple[str, ...]:
+    """Ray's ids of the GPUs that this actor was given; one that was given none cannot see those of its node.
+
+    Ray hides GPUs only from those who have a share of some: others would compute on the first one, in the memory of
+    the trials that share it. CUDA reads the variable when it is first used, which is later: what trials share, and
+    what they import, comes after.
+    """
+    context = ray.get_runtime_context() if ray.is_initialized() else None
+    if context is None or context.get_actor_id() is None:
+        return ()
+    gpus = tuple(context.get_accelerator_ids()["GPU"])
+    if not gpus:
+        os.environ[env.CUDA_VISIBLE_DEVICES] = ""
+    return gpus
+
+
 class TrialActor:
     """A process that runs trials one after the other."""
 
     def __init__(self) -> None:
+        self._gpus = _own_gpus()
         self._spec: TrialSpec
         self._train: Callable[[dict[str, Any]], None]
         self._session: Session | None = None
@@ -82,8 +100,7 @@ class TrialActor:
         """Takes what all trials share. Unpickling it imports what the training function needs."""
         self._spec, self._train = spec, spec.train
         self._output.open(spec.storage, spec.show)
-        gpus = ray.get_runtime_context().get_accelerator_ids()["GPU"] if ray.is_initialized() else []
-        return Prepared(self._words.traces, tuple(gpus))
+        return Prepared(self._words.traces, self._gpus)
 
     def meeting_point(self) -> tuple[str, int]:
         """Where the workers of the trial that is started next meet: an address of this node, and a port of it."""
