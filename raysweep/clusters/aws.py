@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from raysweep import env, kit
-from raysweep.clusters import vm_config
+from raysweep.clusters import security_group, vm_config
 from raysweep.clusters.shared import commands, forward, ports, processes
 from raysweep.clusters.shared.ports import HOST
 from raysweep.clusters.shared.until import until
@@ -98,7 +98,8 @@ def _checked(path: Path, problems: Sequence[str] = ()) -> vm_config.Config:
 
 
 def _up(cluster: Cluster) -> None:
-    _ray("up", "--yes", cluster.settings)
+    security_group.hold(vm_config.read(Path(cluster.settings)))
+    _ray("up", "--yes", "--no-config-cache", cluster.settings)
     _tunnel(cluster)
 
 

@@ -39,15 +39,32 @@ def test_ray_and_ec2_take_it(config: dict[str, Any]) -> None:
         (("available_node_types", "gpu_spot", "node_config"), "InstanceType", "InstanceTyp"),
         (("available_node_types", "head", "node_config", "IamInstanceProfile"), "Name", "name"),
         (("available_node_types", "gpu_spot", "node_config", "InstanceMarketOptions"), "MarketType", "Market"),
+        (("provider", "security_group", "IpPermissions", 0), "IpRanges", "IpRange"),
     ],
 )
-def test_a_typo_is_found(config: dict[str, Any], where: tuple[str, ...], old: str, new: str) -> None:
-    holder = config
+def test_a_typo_is_found(config: dict[str, Any], where: tuple[str | int, ...], old: str, new: str) -> None:
+    holder: Any = config
     for key in where:
         holder = holder[key]
     rename(holder, old, new)
     found = vm_config.problems(config)
     assert any(new in problem for problem in found), found
+
+
+@pytest.mark.parametrize("group", [None, {}, {"GroupName": "raysweep"}, {"IpPermissions": []}])
+def test_a_file_that_names_no_address_is_refused(config: dict[str, Any], group: dict[str, Any] | None) -> None:
+    config["provider"] |= {"security_group": group}
+    if group is None:
+        del config["provider"]["security_group"]
+    (problem,) = vm_config.problems(config)
+    assert "IpPermissions: names no address, so that the whole world could try port 22" in problem
+
+
+def test_a_file_with_groups_of_the_users_own_needs_no_address(config: dict[str, Any]) -> None:
+    del config["provider"]["security_group"]
+    for each in config["available_node_types"].values():
+        each["node_config"] = each["node_config"] | {"SecurityGroupIds": ["sg-0123456789abcdef0"]}
+    assert vm_config.problems(config) == []
 
 
 def test_a_value_of_the_wrong_kind_is_found(config: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from raysweep.clusters import aws, vm_config
+from raysweep.clusters import aws, security_group, vm_config
 from raysweep.clusters.targets import Options
 from raysweep.errors import BadInput
 
@@ -36,6 +36,7 @@ def test_it_shows_what_it_will_start_and_a_no_starts_nothing(
     shown = capsys.readouterr().out
     assert "m7i.xlarge     on demand  1 now" in shown
     assert "g6.2xlarge     spot       0 now, up to 4" in shown
+    assert "reached from 203.0.113.7/32 only" in shown
     assert records == []
 
 
@@ -57,11 +58,12 @@ def test_it_is_recorded_before_ray_up_begins(project: Path, monkeypatch: pytest.
     records: list = []
 
     def ray(*arguments: str) -> None:
-        assert arguments == ("up", "--yes", str(project / "cluster.yaml"))
+        assert arguments == ("up", "--yes", "--no-config-cache", str(project / "cluster.yaml"))
         assert records
 
     monkeypatch.setattr(click, "confirm", lambda *_, **__: True)
     monkeypatch.setattr(aws, "_ray", ray)
+    monkeypatch.setattr(security_group, "hold", lambda _: None)
     monkeypatch.setattr(aws, "_tunnel", lambda _: None)
     start(project, records)
     assert records[-1].storage == "s3://raysweep-111122223333/sweeps"
