@@ -43,10 +43,15 @@ def missing() -> str | None:
     for tool in ("docker", "kind"):
         if shutil.which(tool) is None:
             return f"NO KUBERNETES HERE: `{tool}` is not installed"
-    absent = [
+    absent = absent_images()
+    return f"NO KUBERNETES HERE: there is no image {' and '.join(absent)}, see `make image`" if absent else None
+
+
+def absent_images() -> list[str]:
+    """The images that the engine of this machine lacks."""
+    return [
         name for name in IMAGES if subprocess.run(["docker", "image", "inspect", name], capture_output=True).returncode
     ]
-    return f"NO KUBERNETES HERE: there is no image {' and '.join(absent)}, see `make image`" if absent else None
 
 
 def checkout(folder: Path, **env: str) -> KindProject:
