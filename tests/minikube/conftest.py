@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +36,14 @@ def missing() -> str | None:
     if absent := absent_images():
         return f"NO MINIKUBE HERE: there is no image {' and '.join(absent)}, see `make image`"
     return None
+
+
+def apart(folder: Path, **env: str) -> KindProject:
+    """A project in this folder, with a home of minikube's beside it: in the project, it would be sent with each job."""
+    project, home = folder / "project", folder / "minikube"
+    for each in (project, home):
+        each.mkdir()
+    return checkout(project, MINIKUBE_HOME=str(home), **env)
 
 
 def up(project: KindProject, *, seconds: float = 900, **env: str) -> subprocess.CompletedProcess[str]:
@@ -67,7 +75,7 @@ def left_of(project: KindProject, name: str) -> list[str]:
 def minikube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindProject]:
     """A project whose cluster is up, with a small image; afterwards nothing of it is left."""
     with small_image() as image:
-        project = checkout(tmp_path_factory.mktemp("minikube"), RAYSWEEP_IMAGE=image)
+        project = apart(tmp_path_factory.mktemp("minikube"), RAYSWEEP_IMAGE=image)
         started = up(project)
         name = project.cluster.id if started.returncode == 0 else ""
         try:
@@ -77,9 +85,3 @@ def minikube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindProject]:
             ended = project.run("cluster", "down")
         assert ended.returncode == 0, ended.stdout
         assert left_of(project, name) == []
-
-
-@pytest.fixture(scope="session")
-def largest_process(minikube: KindProject) -> float:
-    """MiB of memory of the largest process that making the cluster took, of those that this process waited for."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
