@@ -22,7 +22,8 @@ from tests.s3 import free_ports
 
 IMAGES = ("raysweep:local", "raysweep-store:local")
 # Of the names that tests/conftest.py takes away from tests, none is needed here.
-KEPT = {name: os.environ[name] for name in ("KIND_NODE_IMAGE", "KUBERAY_MANIFESTS", "PATH") if name in os.environ}
+NAMES = ("KIND_NODE_IMAGE", "KUBERAY_MANIFESTS", "KUEUE_IMAGE", "KUEUE_MANIFESTS", "PATH")
+KEPT = {name: os.environ[name] for name in NAMES if name in os.environ}
 FULL = bool(os.environ.get("KIND_FULL"))
 
 
