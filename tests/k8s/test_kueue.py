@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,7 +57,7 @@ def queue(kind: KindProject) -> Iterator[str]:
     """A LocalQueue of namespace raysweep; afterwards Kueue is gone again."""
     manifests = KEPT["KUEUE_MANIFESTS"]
     Kind().load(kind.cluster.id, "", [KEPT["KUEUE_IMAGE"]])
-    applied = kind.kubectl("apply", "--server-side", "--kustomize", manifests)
+    applied = kubectl(kind, "apply", "--server-side", "--kustomize", manifests)
     assert applied.returncode == 0, applied.stderr
     objects = yaml.safe_dump_all([{"apiVersion": VERSION} | each for each in MADE])
     try:
@@ -69,8 +70,14 @@ def queue(kind: KindProject) -> Iterator[str]:
         for webhook in ("mutating", "validating"):  # they would refuse what comes without the pod behind them
             name = f"kueue-{webhook}-webhook-configuration"
             kind.kubectl("delete", f"{webhook}webhookconfiguration", name, "--ignore-not-found")
-        kind.kubectl("delete", "--wait=false", "--ignore-not-found", "--kustomize", manifests)
+        kubectl(kind, "delete", "--wait=false", "--ignore-not-found", "--kustomize", manifests)
     eventually("Kueue's pod is gone", lambda: kind.kubectl("get", "namespace", "kueue-system").returncode != 0)
+
+
+def kubectl(kind: KindProject, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """For objects that name their namespace, which a flag may not contradict."""
+    command = [word for word in kind.kube.command if not word.startswith("--namespace=")]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=180)
 
 
 @pytest.mark.parametrize(
