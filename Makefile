@@ -139,7 +139,7 @@ compare: $(READY) ## Strategies with equal budgets and shared seeds, here [TASK=
 
 ##@ Develop
 
-.PHONY: test test-docker test-kind test-gpu chaos lint format bench clean
+.PHONY: test test-docker test-kind test-minikube test-gpu chaos lint format bench clean
 # Five processes: the strategies share a private Ray, others start clusters, and none sees the other's settings.
 # Two groups side by side: the first one computes, the second mostly waits for sweeps, and is shown at the end.
 test: $(READY) ## All tests, or ARGS="tests/test_cli.py -k help"
@@ -148,7 +148,7 @@ test: $(READY) ## All tests, or ARGS="tests/test_cli.py -k help"
 	shown=$$(mktemp); set -m; \
 	(run tests/jobs; run tests/from_tune; run tests/e2e; run tests/vm; exit $$code) >"$$shown" 2>&1 & group=$$!; \
 	set +m; trap "kill -INT -- -$$group 2>/dev/null || true; rm -f $$shown" EXIT; \
-	run $(addprefix --ignore tests/,jobs from_tune e2e vm docker k8s chaos gpu); \
+	run $(addprefix --ignore tests/,jobs from_tune e2e vm docker k8s minikube chaos gpu); \
 	wait $$group || code=1; \
 	cat "$$shown"; exit $$code
 
@@ -166,6 +166,9 @@ chaos: $(READY) ## Every fault into every strategy [FAULT=driver-killed STRATEGY
 
 test-kind: $(READY) ## The Kubernetes targets on a real kind cluster; needs `make image`; KIND_FULL=1 for all of it
 	@$(BIN)/pytest tests/k8s $(ARGS)
+
+test-minikube: $(READY) ## The target minikube on a real one; needs `make image`
+	@$(BIN)/pytest tests/minikube $(ARGS)
 
 test-gpu: $(READY) ## What one NVIDIA GPU can show, with the benchmarks that need one: ten minutes; skipped without
 	@$(BIN)/pytest tests/gpu $(ARGS)

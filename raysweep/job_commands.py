@@ -104,8 +104,11 @@ def check(ctx: click.Context, /, strategy: str, arguments: tuple[str, ...], **fl
 @_requirements
 @click.option("--follow/--no-follow", default=True, help="Print the log until the end (default), or return at once.")
 @click.option("--queue", help="Of Kueue: wait there until there is room for all workers, which do not scale then.")
+@click.option("--priority", help="Of Kueue, with --queue: a WorkloadPriorityClass. A job of a lower one may give way.")
 @_env
-@click.option("--deadline", type=click.IntRange(min=60), help="Seconds after which it is ended. Default: a week.")
+@click.option(
+    "--deadline", type=click.IntRange(min=60), help="Seconds after which its cluster is ended. Default: a week."
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY FLAG OF THE JOB]...")
 def rayjob(
     strategy: str,

@@ -31,7 +31,7 @@ from raysweep.clusters.kubernetes.waiting import Trouble
 from raysweep.clusters.targets import KUBERNETES, Cluster
 from raysweep.errors import BadInput, ClusterError, StorageError, Unreachable
 from raysweep.storage import Storage, code_upload, open_storage
-from raysweep.submit import log_to_storage, requirements
+from raysweep.submit import kueue, log_to_storage, requirements
 from raysweep.submit.request import JobRequest
 from raysweep.submit.submit import DETACHED
 
@@ -50,12 +50,15 @@ class Limits:
     """Limits of a RayJob.
 
     Attributes:
-        deadline: seconds after which Kubernetes ends it, tries and queueing included; None for that of the manifests.
+        deadline: seconds after which KubeRay ends it, from the begin of its newest cluster on; None for that of the
+            manifests.
         queue: of Kueue, in which the job waits until there is room for its whole cluster.
+        priority: a WorkloadPriorityClass of Kueue: which job waits, and which one gives way to it.
     """
 
     deadline: int | None = None
     queue: str | None = None
+    priority: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def run(project: Path, cluster: Cluster, request: JobRequest, limits: Limits, fo
     trouble = Trouble(kube, NAMESPACE, HEAD_PATIENCE, grows=cluster.target == "k8s")
     job = job_name(request.strategy, request.name)
     if (existing := kube.get("RayJob", job)) is None:
+        kueue.check(kube, limits.queue, limits.priority)
         requirements.announce(request.requirements, on_this_machine=False, on_kubernetes=True)
         submitted = _uploaded(job, project, request, place)
         _apply(kube, render(project, submitted, limits), request.variables)
@@ -180,7 +184,8 @@ def render(project: Path, job: RayJob, limits: Limits) -> Object:
             "/spec/runtimeEnvYAML", json.dumps({"working_dir": job.code, **requirements.runtime_env(job.requirements)})
         ),
         replace("/metadata/annotations", {LOGS: job.logs}),
-        *_if_given(limits.queue, "/metadata/labels/kueue.x-k8s.io~1queue-name"),
+        *_if_given(limits.queue, _label(kueue.QUEUE)),
+        *_if_given(limits.priority, _label(kueue.PRIORITY)),
         *_if_given(limits.deadline, "/spec/activeDeadlineSeconds"),
     )
     folder = project / kit.FOLDER / "rayjob" / job.name  # two may be submitted at the same time
@@ -191,6 +196,10 @@ def render(project: Path, job: RayJob, limits: Limits) -> Object:
     if limits.queue is not None:
         _fix_size(manifest["spec"]["rayClusterSpec"])
     return manifest
+
+
+def _label(name: str) -> str:
+    return f"/metadata/labels/{name.replace('/', '~1')}"
 
 
 def _if_given(value: object, path: str) -> list[Object]:
@@ -273,11 +282,13 @@ class _Follower:
         self._with_retries(lambda: self._kube.delete("RayJob", self._job, alone=True))
 
     def _show(self, status: _Status) -> None:
-        pods = ""
-        with contextlib.suppress(Unreachable):
-            if status.cluster and not status.line.startswith("Running"):
-                pods = waiting.state(self._kube, NAMESPACE, status.cluster)
-        self._print_change(f"{status.line}{': ' if pods else ''}{pods}")
+        why = ""
+        with contextlib.suppress(ClusterError):  # it goes on, whether or not its reasons can be read
+            if status.suspended:
+                why = kueue.why_waiting(self._kube, status.suspended)
+            elif status.cluster and not status.line.startswith("Running"):
+                why = waiting.state(self._kube, NAMESPACE, status.cluster)
+        self._print_change(f"{status.line}{': ' if why else ''}{why}")
 
     def _print_change(self, text: str) -> None:
         if text != self._shown:
@@ -287,13 +298,14 @@ class _Follower:
 
 @dataclass(frozen=True)
 class _Status:
-    """KubeRay's status of a RayJob."""
+    """KubeRay's status of a RayJob; `suspended` is its uid while a queue holds it back."""
 
     ended: bool
     job: str | None
     cluster: str | None
     line: str
     message: str
+    suspended: str | None = None
 
     @classmethod
     def of(cls, rayjob: Object) -> _Status:
@@ -306,6 +318,7 @@ class _Status:
             cluster=status.get("rayClusterName"),
             line=" ".join(filter(None, (state, f"(after {tries} failed tries)" if tries else ""))),
             message=f": {waiting.line(message)}" if message else "",
+            suspended=rayjob["metadata"]["uid"] if rayjob.get("spec", {}).get("suspend") else None,
         )
 
 

@@ -22,7 +22,8 @@ from tests.s3 import free_ports
 
 IMAGES = ("raysweep:local", "raysweep-store:local")
 # Of the names that tests/conftest.py takes away from tests, none is needed here.
-KEPT = {name: os.environ[name] for name in ("KIND_NODE_IMAGE", "KUBERAY_MANIFESTS", "PATH") if name in os.environ}
+NAMES = ("KIND_NODE_IMAGE", "KUBERAY_MANIFESTS", "KUEUE_IMAGE", "KUEUE_MANIFESTS", "PATH")
+KEPT = {name: os.environ[name] for name in NAMES if name in os.environ}
 FULL = bool(os.environ.get("KIND_FULL"))
 
 
@@ -43,10 +44,15 @@ def missing() -> str | None:
     for tool in ("docker", "kind"):
         if shutil.which(tool) is None:
             return f"NO KUBERNETES HERE: `{tool}` is not installed"
-    absent = [
+    absent = absent_images()
+    return f"NO KUBERNETES HERE: there is no image {' and '.join(absent)}, see `make image`" if absent else None
+
+
+def absent_images() -> list[str]:
+    """The images that the engine of this machine lacks."""
+    return [
         name for name in IMAGES if subprocess.run(["docker", "image", "inspect", name], capture_output=True).returncode
     ]
-    return f"NO KUBERNETES HERE: there is no image {' and '.join(absent)}, see `make image`" if absent else None
 
 
 def checkout(folder: Path, **env: str) -> KindProject:

@@ -60,8 +60,9 @@ def test_it_has_the_images_and_workers_of_the_running_cluster(tmp_path: Path) ->
 def test_in_a_queue_of_kueue_it_waits_for_all_of_its_workers(tmp_path: Path) -> None:
     (tmp_path / "k8s").symlink_to(ROOT / "k8s")
     manifests.write(tmp_path / ".raysweep" / "kubernetes", ROOT / "k8s" / "overlays" / "gpu", manifests.Additions())
-    job = rayjob.render(tmp_path, RayJob("asha-first", "", "s3://x/1.zip", ""), Limits(queue="team-a"))
+    job = rayjob.render(tmp_path, RayJob("asha-first", "", "s3://x/1.zip", ""), Limits(queue="team-a", priority="high"))
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "high"
     assert job["spec"]["suspend"] is True
     cluster = job["spec"]["rayClusterSpec"]
     assert "enableInTreeAutoscaling" not in cluster

@@ -193,6 +193,26 @@ class Kube:
 
         return self._try(read) or []
 
+    def listed(self, kind: str, group: str, selector: str = "") -> list[Object] | None:
+        """The objects of a kind in our namespace, or the cluster-scoped ones; None if the cluster has no such kind.
+
+        Args:
+            kind: of the objects.
+            group: of the kind, in whatever version the cluster prefers.
+            selector: labels that they have.
+
+        Raises:
+            ClusterError: this user may not list them.
+        """
+
+        def read() -> list[Object]:
+            resource = self._dynamic.resources.get(group=group, kind=kind, preferred=True)
+            found = resource.get(namespace=NAMESPACE, label_selector=selector)
+            return [each.to_dict() for each in found.items]
+
+        found: list[Object] | None = self._try(read)
+        return found
+
     @functools.cached_property
     def _dynamic(self) -> Any:
         from kubernetes import dynamic

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 from raysweep import env
-from raysweep.clusters.kubernetes import manifests
 from raysweep.clusters.kubernetes.api import open_cluster
-from raysweep.clusters.kubernetes.plan import Plan, check
+from raysweep.clusters.kubernetes.plan import Plan
 from raysweep.clusters.kubernetes.target import JOURNAL, OwnKubernetes
 from raysweep.clusters.kubernetes.waiting import wait
 from raysweep.clusters.shared import commands
-from raysweep.clusters.shared.images import own_images
+from raysweep.clusters.shared.images import stream
 from raysweep.clusters.targets import Cluster
-from raysweep.errors import BadInput, ClusterError
 
 CREATE_SECONDS = 300
 
@@ -27,6 +24,7 @@ class Kind(OwnKubernetes):
 
     tool = "kind"
     context_prefix = "kind-"
+    programs: ClassVar = {"kind": "https://kind.sigs.k8s.io/docs/user/quick-start/#installation"}
 
     def revive(self, cluster: Cluster, record: Callable[[Cluster], None]) -> Cluster | None:
         """Starts its node again if it has stopped; without a node there is nothing to keep."""
@@ -39,25 +37,6 @@ class Kind(OwnKubernetes):
                 wait("the Kubernetes cluster", kube.answers, seconds=CREATE_SECONDS)
         return super().revive(cluster, record)
 
-    def check(self, plan: Plan) -> list[str]:
-        """Checks for Docker, kind and the images, and checks the options."""
-        tools = {
-            "docker": "https://docs.docker.com/engine/install",
-            "kind": "https://kind.sigs.k8s.io/docs/user/quick-start/#installation",
-        }
-        if missing := [
-            f"`{tool}` is not installed: see {url}" for tool, url in tools.items() if not shutil.which(tool)
-        ]:
-            raise BadInput(*missing)
-        manifests.kubectl()
-        problems, images = check(plan.project, plan.overlay, plan.options), list(own_images().values())
-        if absent := [name for name in images if not _is_here(name)]:
-            problems.append(f"there is no image {' and '.join(absent)}: build them with `raysweep image`")
-        if problems:
-            raise BadInput(*problems)
-        operator = manifests.images(manifests.render(manifests.write_operator(plan.folder / "operator")))
-        return images + [name for name in operator if _is_here(name)]  # otherwise the node pulls it
-
     def create(self, name: str, kubeconfig: str, plan: Plan) -> None:
         """Runs `kind create cluster`; a node that does not come up stays until it was asked why."""
         node, config = os.environ.get(env.KIND_NODE_IMAGE), str(plan.overlay / "kind-cluster.yaml")
@@ -68,10 +47,7 @@ class Kind(OwnKubernetes):
         """Does the same as `kind load docker-image`, but without a temporary copy of 7 GB."""
         for node in _nodes(name):
             into = ["docker", "exec", "-i", node, "ctr", "--namespace=k8s.io", "images", "import", "--digests", "-"]
-            with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saved:
-                commands.run(into, stdin=saved.stdout)
-            if saved.returncode:
-                raise ClusterError(f"`docker save` of {' and '.join(images)} failed; its output above says why")
+            stream(images, into)
 
     def journal(self, name: str, kubeconfig: str) -> str:
         """Asks its nodes, which are containers, by `docker exec`."""
@@ -80,10 +56,6 @@ class Kind(OwnKubernetes):
     def delete(self, name: str, kubeconfig: str) -> None:
         """Runs `kind delete cluster`."""
         commands.run(["kind", "delete", "cluster", "--name", name, "--kubeconfig", kubeconfig])
-
-
-def _is_here(image: str) -> bool:
-    return subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode == 0
 
 
 def _nodes(name: str) -> list[str]:

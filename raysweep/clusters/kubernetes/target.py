@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
+import shutil
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import click
 
 from raysweep import kit
-from raysweep.clusters.kubernetes import raycluster
+from raysweep.clusters.kubernetes import manifests, raycluster
 from raysweep.clusters.kubernetes.api import Kube, write_settings
-from raysweep.clusters.kubernetes.plan import OPTIONS, Plan
+from raysweep.clusters.kubernetes.plan import OPTIONS, Plan, check
 from raysweep.clusters.kubernetes.waiting import FIXED_PATIENCE, step
 from raysweep.clusters.shared import commands, forward
+from raysweep.clusters.shared.images import absent, is_here, own_images
 from raysweep.clusters.targets import Cluster, Options, Target
-from raysweep.errors import ClusterError
+from raysweep.errors import BadInput, ClusterError
 
 JOURNAL = ("journalctl", "--unit=kubelet", "--no-pager", "--output=cat", "--lines=1000")
 KUBELET_ERROR = re.compile(r"[EF]\d{4} ")  # klog's mark of an error, with month and day
@@ -57,18 +59,31 @@ class OwnKubernetes(OnKubernetes):
     Attributes:
         tool: the program that creates it; also the name of the target and of its overlay.
         context_prefix: of the context's name, before the cluster's name.
+        programs: that it needs beside docker, and where they are to be had.
     """
 
     tool: ClassVar[str]
     context_prefix: ClassVar[str] = ""
+    programs: ClassVar[Mapping[str, str]]
 
-    @abstractmethod
     def check(self, plan: Plan) -> list[str]:
-        """Checks machine and options; returns the images to load into the cluster's node.
+        """Checks programs, images and options; returns the images to load into the cluster's node.
+
+        They are the kit's own, and the operator's where it is here; otherwise the node pulls it.
 
         Raises:
             BadInput: something is missing on this machine (with how to install it), or an option is wrong.
         """
+        programs = dict(self.programs) | {"docker": "https://docs.docker.com/engine/install"}
+        if missing := [
+            f"`{program}` is not installed: see {url}" for program, url in programs.items() if not shutil.which(program)
+        ]:
+            raise BadInput(*missing)
+        manifests.kubectl()
+        if problems := check(plan.project, plan.overlay, plan.options) + absent():
+            raise BadInput(*problems)
+        operator = manifests.images(manifests.render(manifests.write_operator(plan.folder / "operator")))
+        return [*own_images().values(), *(image for image in sorted(operator) if is_here(image))]
 
     @abstractmethod
     def create(self, name: str, kubeconfig: str, plan: Plan) -> None:

@@ -25,6 +25,7 @@ _SECRET_NAMES = re.compile(r"SECRET|TOKEN|PASSWORD|ACCESS_KEY", re.IGNORECASE)
 _SECRET_FILES = ("token", "aws-credentials")
 _KEYS = re.compile(r"\b(?!aws_)[\w+/-]{16,}")  # in those files, whose other words are short, or names
 _GO_FRAME = re.compile(r"^\S+\n\t\S+\.(?:go|s):\d+$", re.MULTILINE)  # kubeadm ends with its stack, below the reason
+_BOX = re.compile(r"^(?:[╭│╰].*|\*\s*)$", re.MULTILINE)  # minikube ends with one that asks for an issue
 _LOGIN = re.compile(r"//[^/@\s]+@")  # of a proxy's or a registry's address
 
 
@@ -81,8 +82,9 @@ def said_in(log: Path) -> str:
 
 
 def last_lines(said: str, most: int = LAST_LINES) -> str:
-    """The end of what a program said, without secrets and stack; of several lines, each has its own."""
-    lines = [line for line in _GO_FRAME.sub("", without_secrets(said)).splitlines() if line.strip()][-most:]
+    """The end of what a program said, without secrets, stack and box; of several lines, each has its own."""
+    plain = _BOX.sub("", _GO_FRAME.sub("", without_secrets(said)))
+    lines = [line for line in plain.splitlines() if line.strip()][-most:]
     return "\n".join(["", *lines] if len(lines) > 1 else lines) or "it said nothing"
 
 
