@@ -15,9 +15,9 @@ from raysweep.clusters.kubernetes.plan import Plan, check
 from raysweep.clusters.kubernetes.target import JOURNAL, OwnKubernetes
 from raysweep.clusters.kubernetes.waiting import wait
 from raysweep.clusters.shared import commands
-from raysweep.clusters.shared.images import own_images
+from raysweep.clusters.shared.images import copy, own_images
 from raysweep.clusters.targets import Cluster
-from raysweep.errors import BadInput, ClusterError
+from raysweep.errors import BadInput
 
 CREATE_SECONDS = 300
 
@@ -67,11 +67,7 @@ class Kind(OwnKubernetes):
     def load(self, name: str, kubeconfig: str, images: list[str]) -> None:
         """Does the same as `kind load docker-image`, but without a temporary copy of 7 GB."""
         for node in _nodes(name):
-            into = ["docker", "exec", "-i", node, "ctr", "--namespace=k8s.io", "images", "import", "--digests", "-"]
-            with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saved:
-                commands.run(into, stdin=saved.stdout)
-            if saved.returncode:
-                raise ClusterError(f"`docker save` of {' and '.join(images)} failed; its output above says why")
+            copy(images, ["docker", "exec", "-i", node])
 
     def journal(self, name: str, kubeconfig: str) -> str:
         """Asks its nodes, which are containers, by `docker exec`."""

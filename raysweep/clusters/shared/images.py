@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from raysweep import env, kit
+from raysweep.clusters.shared import commands
 from raysweep.errors import BadInput, ClusterError
 
 IMAGES = {"raysweep": env.RAYSWEEP_IMAGE, "raysweep-store": env.RAYSWEEP_STORE_IMAGE}  # name -> variable
@@ -41,3 +42,22 @@ def build(base: str | None, certificates: Path | None) -> None:
         command = ["docker", "build", *flags, "--target", STAGES[variable], "--tag", image, str(kit.HOME)]
         if (code := subprocess.call(command, env=os.environ | {env.DOCKER_BUILDKIT: "1"})) != 0:
             raise ClusterError(f"`docker build` of {image} failed with exit code {code}")
+
+
+def copy(images: list[str], node: list[str]) -> None:
+    """Copies images from this machine's Docker into a node's containerd, as one stream.
+
+    There is no file in between, no memory of their size is taken, and layers that they share go once.
+
+    Args:
+        images: that are in this machine's Docker.
+        node: the command that runs a program in the node, and passes on what it reads: `docker exec -i NODE`.
+
+    Raises:
+        ClusterError: Docker cannot save them, or containerd cannot take them; with the reason.
+    """
+    into = [*node, "ctr", "--namespace=k8s.io", "images", "import", "--digests", "-"]
+    with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saved:
+        commands.run(into, stdin=saved.stdout)
+    if saved.returncode:
+        raise ClusterError(f"`docker save` of {' and '.join(images)} failed; its output above says why")
