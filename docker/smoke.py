@@ -1,7 +1,8 @@
 """Whether an image is what it should be; runs in it, with the image's own Python.
 
 python smoke.py versions uv.lock    Python, Ray, torch and CUDA are what the lock says (part of the build)
-python smoke.py run uv.lock         that, and: imports, user, tools, Ray, a Tune trial, the GPU if there is one
+python smoke.py run uv.lock         that, and: imports, user, tools, Ray, a Tune trial, training, Triton's
+                                    compiler, the GPU if there is one
 
 `make image-test` runs the second with a read-only root, no capabilities and a tmpfs for /tmp. One line a check;
 exit code 1 if any failed.
@@ -18,6 +19,7 @@ import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 # The names that the dependencies of pyproject.toml are imported by.
 # fmt: off
@@ -128,6 +130,59 @@ def check_tune(lock: Path) -> str:
     return f"loss {loss:.2f}"
 
 
+def check_training(lock: Path) -> str:
+    """Convolution, recurrence, normalisation, a decomposition and an optimizer learn, on the GPU where there is one."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images, labels = torch.randn(64, 1, 8, 8, device=device), torch.arange(64, device=device) % 2
+    convolution = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(2)).to(device)
+    recurrent, head = nn.LSTM(64, 16, batch_first=True).to(device), nn.Linear(16, 2).to(device)
+    parameters = [weight for part in (convolution, recurrent, head) for weight in part.parameters()]
+    optimizer, losses = torch.optim.Adam(parameters, lr=0.01), []
+    for _ in range(30):
+        loss = nn.functional.cross_entropy(head(recurrent(convolution(images))[0][:, -1]), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2, losses
+    matrix = torch.randn(16, 16, device=device)
+    assert torch.allclose(matrix @ torch.linalg.inv(matrix), torch.eye(16, device=device), atol=1e-2)
+    assert torch.fft.ifft(torch.fft.fft(matrix)).real.allclose(matrix, atol=1e-4)
+    return f"loss {losses[0]:.2f} to {losses[-1]:.2f} on {device}"
+
+
+def check_triton(lock: Path) -> str:
+    """Triton's compiler makes code for NVIDIA's GPUs, before Blackwell and since, with the assembler of each."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    os.environ.setdefault("TRITON_CACHE_DIR", "/tmp/smoke-triton")
+    sizes = {}
+    for capability in (80, 100):
+        source = ASTSource(fn=_doubled_kernel(), signature={"pointer": "*fp32"}, constexprs={})
+        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+        sizes[capability] = len(compiled.asm["cubin"])
+    assert all(sizes.values()), sizes
+    return ", ".join(f"sm_{capability} {size} bytes" for capability, size in sizes.items())
+
+
+def _doubled_kernel() -> Any:
+    import triton
+    from triton import language as tl
+
+    def doubled(pointer):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 (Triton reads the annotations)
+        places = pointer + tl.arange(0, 32)
+        tl.store(places, tl.load(places) * 2)
+
+    doubled.__globals__["tl"] = tl
+    return triton.jit(doubled)
+
+
 def check_gpu(lock: Path) -> str:
     """Where there is a GPU, torch computes on it."""
     import torch
@@ -139,7 +194,18 @@ def check_gpu(lock: Path) -> str:
 
 
 VERSIONS = (check_python, check_packages, check_cuda)
-ALL = (*VERSIONS, check_imports, check_user, check_tools, check_bytecode, check_ray, check_tune, check_gpu)
+ALL = (
+    *VERSIONS,
+    check_imports,
+    check_user,
+    check_tools,
+    check_bytecode,
+    check_ray,
+    check_tune,
+    check_training,
+    check_triton,
+    check_gpu,
+)
 
 
 def passes(check: Callable[[Path], str], lock: Path) -> bool:

@@ -27,7 +27,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.usefixtures("engine")
 
 CLOSED = ("--rm", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp")
-MOST_BYTES = 7e9
+MOST_BYTES = 5.6e9  # 5.29e9 on Debian; the base of NVIDIA has 0.2e9 more
 REBUILD_SECONDS = 5.0
 
 
@@ -48,11 +48,20 @@ def make(target: str, folder: Path, **variables: str) -> str:
 
 @pytest.mark.timeout(600)
 def test_smoke() -> None:
-    assert len(re.findall("^ok ", make("image-test", ROOT), re.MULTILINE)) == 10
+    assert len(re.findall("^ok ", make("image-test", ROOT), re.MULTILINE)) == 12
 
 
 def test_size() -> None:
     assert inspected(IMAGE)["Size"] <= MOST_BYTES
+
+
+def test_holds_nothing_that_cannot_be_reached() -> None:
+    """No library, test or header that docker/slim.py takes away is back; and no symbols, which only debuggers read."""
+    packages = docker("run", *CLOSED, IMAGE, "python", "-c", "import ray; print(ray.__path__[0].rpartition('/')[0])")
+    slim = ("--volume", f"{ROOT}/docker/slim.py:/slim.py:ro")
+    assert docker("run", *CLOSED, *slim, IMAGE, "python", "/slim.py", "check", packages) == ""
+    library = f"{packages}/triton/_C/libtriton.so"
+    assert docker("run", *CLOSED, IMAGE, "grep", "-c", "-a", ".debug_info", library, check=False) == "0"
 
 
 @pytest.mark.parametrize("image", [IMAGE, STORE_IMAGE])
