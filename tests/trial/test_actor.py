@@ -1,5 +1,6 @@
 """The process that runs trials one after the other, here in this one; with a real Ray where data or errors travel."""
 
+import os
 import tempfile
 import threading
 from pathlib import Path
@@ -292,3 +293,14 @@ def test_what_a_run_does_to_its_configuration_the_next_one_does_not_see(private_
     assert [report.metrics["loss"] for report in reports] == [0.5, 0.5]
     assert one.config == {"opt": {"lr": 0.5}}
     ray.kill(remote)
+
+
+class Looking(TrialActor):
+    def visible(self) -> str | None:
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_a_trial_without_a_share_of_a_gpu_sees_none(private_ray: None) -> None:
+    actor = ray.remote(Looking).options(num_gpus=0).remote()
+    assert ray.get(actor.visible.remote()) == ""
+    ray.kill(actor)
