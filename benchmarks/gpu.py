@@ -17,7 +17,6 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -145,7 +144,6 @@ def main(data: Path | None, counts: tuple[int, ...], epochs: int, rounds: int, m
     with multi_process_service() if mps else contextlib.nullcontext():
         local_ray.start()
         measure(counts, epochs, rounds, data)
-        sys.stdout.flush()
 
 
 if __name__ == "__main__":

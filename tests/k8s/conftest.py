@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from raysweep.clusters.shared.images import is_here
 from tests.k8s.kind_project import KindProject
 from tests.ray_project import ROOT, make_project
 from tests.s3 import free_ports
@@ -50,9 +51,7 @@ def missing() -> str | None:
 
 def absent_images() -> list[str]:
     """The images that the engine of this machine lacks."""
-    return [
-        name for name in IMAGES if subprocess.run(["docker", "image", "inspect", name], capture_output=True).returncode
-    ]
+    return [name for name in IMAGES if not is_here(name)]
 
 
 def checkout(folder: Path, **env: str) -> KindProject:
